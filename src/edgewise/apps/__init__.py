@@ -1,0 +1,1 @@
+"""The reference applications, and what runs them: processes, the demo, the report."""

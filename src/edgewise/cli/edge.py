@@ -1,0 +1,68 @@
+"""``edgewise edge``: the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edgewise.cli._output import FORMAT, Format, show
+
+NAME = "edge"
+app = typer.Typer(help="The device: decide in real time, keep what is worth learning from.", no_args_is_help=True)
+DEVICE_DIR = typer.Option(
+    Path("edgewise-device"), "--data-dir", envvar="EDGEWISE_EDGE_DATA_DIR", help="the device's folder"
+)
+
+
+@app.command(epilog="Example: edgewise edge enroll --hub http://127.0.0.1:8080 --token ew_… --data-dir device-a")
+def enroll(
+    token: str = typer.Option(
+        ..., "--token", envvar="EDGEWISE_ENROLMENT_TOKEN", help="one-time token of `edgewise hub token`"
+    ),
+    hub: str = typer.Option("http://127.0.0.1:8080", "--hub", envvar="EDGEWISE_HUB", help="address of the hub"),
+    data_dir: Path = DEVICE_DIR,
+) -> None:
+    """Make the device's key, register it with the hub, and pin whom the device trusts."""
+    from edgewise.edge.agent import enrol
+
+    device = enrol(data_dir, hub, token)
+    typer.echo(f"{device} is enrolled; run it: edgewise edge run --data-dir {data_dir} --source FOLDER")
+
+
+@app.command(epilog="Example: edgewise edge run --data-dir device-a --source camera/")
+def run(
+    source: Path = typer.Option(..., "--source", help="folder in which pictures appear"),
+    data_dir: Path = DEVICE_DIR,
+    http_port: int = typer.Option(
+        8081, "--http-port", min=0, max=65535, help="local API; 0 picks a free port and prints it"
+    ),
+    hub: str = typer.Option(
+        "", "--hub", envvar="EDGEWISE_HUB", help="address of the hub; the one of the enrolment without it"
+    ),
+) -> None:
+    """Run the agent: decide, keep, send, update, until SIGTERM."""
+    from edgewise.edge.agent import run as run_agent
+
+    run_agent(data_dir, source, http_port=http_port, hub_url=hub or None)
+
+
+@app.command(epilog="Example: edgewise edge serve model.onnx --http-port 8081")
+def serve(
+    models: list[Path] = typer.Argument(..., help="ONNX files or bundle folders", show_default=False),
+    host: str = typer.Option("127.0.0.1", "--host", help="address to listen on; loopback by default"),
+    http_port: int = typer.Option(8081, "--http-port", min=0, max=65535, help="0 picks a free one and prints it"),
+    data_dir: Path | None = typer.Option(None, "--data-dir", help="where served bundles may be kept"),
+) -> None:
+    """Serve any ONNX file or bundle by the Open Inference Protocol v2, without any hub."""
+    from edgewise.edge.serve import serve as run_server
+
+    run_server(models, host=host, http_port=http_port, data_dir=data_dir)
+
+
+@app.command(epilog="Example: edgewise edge status --data-dir device-a")
+def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
+    """Explain what runs, why, what it waits for and what comes next – read from the device's files, offline too."""
+    from edgewise.edge.agent import status as read_status
+
+    show(read_status(data_dir), output)

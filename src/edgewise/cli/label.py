@@ -1,0 +1,84 @@
+"""``edgewise label``: the labelling queue from a terminal."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import typer
+
+from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
+from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli._progress import progress
+
+NAME = "label"
+IMPORT_MAX = 500  # samples in one request
+app = typer.Typer(help="Label samples; the console's labelling page does the same with pictures.", no_args_is_help=True)
+
+
+@app.command("next", epilog="Example: edgewise label next --use-case surface-inspection --save-to pictures")
+def next_samples(
+    use_case: str = typer.Option(..., "--use-case", help="name of the use case"),
+    limit: int = typer.Option(10, "--limit", min=1, max=500),
+    save_to: Path | None = typer.Option(None, "--save-to", help="also save the pictures into this folder"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+    output: Format = FORMAT,
+) -> None:
+    """Show the samples most worth a label, the most urgent first."""
+    with connect(hub, token, data_dir) as api:
+        rows = api.get("/labels/next", use_case=use_case, limit=limit)
+        if save_to:
+            save_to.mkdir(parents=True, exist_ok=True)
+            for row in rows:
+                (save_to / f"{row['sample']}.{row.get('media_type', 'image/jpeg').split('/')[-1]}").write_bytes(
+                    api.get_blob(row["blob"])
+                )
+    said = [{**row, "says": (row.get("decision") or {}).get("label")} for row in rows]
+    show(said, output, ("sample", "site", "frame", "why", "says"))
+
+
+@app.command("set", epilog="Example: edgewise label set 0d5e… crack")
+def set_label(
+    sample: str = typer.Argument(..., help="the sample's id", show_default=False),
+    label: str = typer.Argument(..., help="the class; a new word makes a new class", show_default=False),
+    who: str = typer.Option("", "--who", help="your name; the login name without it"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+) -> None:
+    """Give a sample its label. A second label replaces the first; the history stays."""
+    with connect(hub, token, data_dir) as api:
+        api.post("/labels", {"labels": [{"sample": sample, "label": label}], "who": who or getpass.getuser()})
+    typer.echo(f"{sample} is {label}")
+
+
+@app.command("import", epilog="Example: edgewise label import --data pictures/ --use-case parts --site plant-a")
+def import_folder(
+    data: Path = typer.Option(..., "--data", help="images.zip or images beside labels.csv, or one folder per class"),
+    use_case: str = typer.Option(..., "--use-case", help="name of the use case"),
+    site: str = typer.Option(..., "--site", help="where the pictures were taken"),
+    group: str = typer.Option("", "--group", help="column whose groups are never split; found by itself without it"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+) -> None:
+    """Bring labelled pictures of a folder to the hub: what a first model is trained on. Doubtful rows are left out."""
+    from datetime import UTC, datetime
+
+    from edgewise.learn import read_dataset
+
+    samples = [one for one in read_dataset(data, group=group or None).samples if not one.uncertain]
+    now = datetime.now(UTC).isoformat()
+    with connect(hub, token, data_dir) as api, progress("importing") as advance:
+        rows = []
+        for number, sample in enumerate(samples, 1):
+            content = sample.read()
+            about = {"use_case": use_case, "site": site, "frame": sample.name, "group": sample.group, "taken_at": now}
+            about |= {"label": sample.label, "media_type": sample.media_type, "blob": api.put_blob(content)}
+            rows.append({**about, "size_bytes": len(content)})
+            advance(sample.name, number / len(samples))
+        for start in range(0, len(rows), IMPORT_MAX):
+            api.post("/samples/import", {"samples": rows[start : start + IMPORT_MAX]})
+    typer.echo(f"{len(rows)} labelled samples of {site} are at the hub; enough labels make a training order")

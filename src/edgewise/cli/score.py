@@ -1,0 +1,34 @@
+"""``edgewise score``: how good a bundle is on labelled data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli._progress import progress
+
+NAME = "score"
+EXAMPLE = "Example: edgewise score bundle/ --data other-pictures/ -o json"
+
+
+def command(
+    bundle: Path = typer.Argument(..., help="a bundle's folder", show_default=False),
+    data: Path = typer.Option(..., "--data", help="images.zip or images beside labels.csv, or one folder per class"),
+    good: list[str] = typer.Option([], "--good", help="label of good parts; what the bundle remembers without it"),
+    group: str = typer.Option("", "--group", help="column of groups for the intervals; found by itself without it"),
+    output: Format = FORMAT,
+) -> None:
+    """Score a bundle on a folder of labelled data: every metric with its interval, overall and per group."""
+    from edgewise.learn import score
+
+    with progress("scoring") as advance:
+        result = score(bundle, data, good=good, group=group or None, progress=advance)
+    if output is Format.table:
+        rows = [
+            {"metric": name, **value} for name, value in result.items() if isinstance(value, dict) and "value" in value
+        ]
+        show(rows, output, ("metric", "value", "low", "high"))
+    else:
+        show(result, output)

@@ -1,0 +1,133 @@
+"""When to talk to the hub, and what its answers lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from edgewise.edge._keeper import Keeper
+from edgewise.edge.outbox import Outbox
+from edgewise.edge.update import Updater
+from edgewise.edge.uplink import (
+    Assigned,
+    BlobLost,
+    Heard,
+    HubForgot,
+    SegmentRefused,
+    Stored,
+    Uplink,
+    UplinkEvent,
+    contact,
+)
+from edgewise.ports import Chance, Link
+from edgewise.wire import EdgewiseError, NotNow, NotTrusted, Report
+
+BACKOFF_MAX = 8  # times the usual pause between contacts; jitter keeps a fleet from coming back all at once
+
+
+class Contacts:
+    """The device's contacts, one at a time, planned by the hub and by what waits.
+
+    Args:
+        contact_s: pause between contacts while all is quiet, until the hub names another.
+        report: the device's state.
+    """
+
+    def __init__(
+        self,
+        uplink: Uplink,
+        outbox: Outbox,
+        updater: Updater,
+        keeper: Keeper,
+        *,
+        chance: Chance,
+        contact_s: float,
+        report: Callable[[datetime], Report],
+    ) -> None:
+        self._uplink = uplink
+        self._outbox = outbox
+        self._updater = updater
+        self._keeper = keeper
+        self._chance = chance
+        self._contact_s = contact_s
+        self._report = report
+        self.next_at: datetime | None = None  # at once
+        self.last_at: datetime | None = None  # of the last one that came through
+        self.failures = 0  # in a row
+        self.error: str | None = None
+        self.hub_epoch: str | None = None
+        self.stored = 0
+
+    def hurry(self, now: datetime) -> None:
+        """Something should be told soon. After a failure the pause is kept all the same."""
+        if not self.failures:
+            self.next_at = now
+
+    def is_due(self, now: datetime) -> bool:
+        if self._keeper.urgent_waits:
+            self.hurry(now)
+        return self.next_at is None or now >= self.next_at
+
+    def step(self, link: Link, now: datetime) -> bool:
+        """Make contact if it is time; True when the hub answered."""
+        if not self.is_due(now):
+            return False
+        self._keeper.urgent_waits = False
+        self.next_at = now + timedelta(seconds=self._contact_s)
+        try:
+            for event in contact(
+                link,
+                self._uplink,
+                self._outbox,
+                lambda: self._report(now),
+                now,
+                has_assignment=lambda: self._updater.number,
+            ):
+                self._take(event, now)
+        except NotNow as error:
+            self._failed(str(error), now)
+            return False
+        except EdgewiseError as error:
+            # The hub says no to the whole device. It goes on deciding and asks again, seldom; a person has to look.
+            self._failed(f"the hub refuses this device: {error}", now)
+            return False
+        self.failures, self.error, self.last_at = 0, None, now
+        return True
+
+    def _failed(self, error: str, now: datetime) -> None:
+        self.failures += 1
+        self.error = error
+        times = min(2.0 ** min(self.failures - 1, 10), BACKOFF_MAX)
+        self.next_at = now + timedelta(seconds=self._contact_s * times * (0.8 + 0.4 * self._chance.random()))
+
+    def _take(self, event: UplinkEvent, now: datetime) -> None:
+        match event:
+            case Heard():
+                self.failures = 0  # the hub hears us: what fails after this is one loss, not the next of a row
+                self.hub_epoch = event.hub_epoch
+                self._contact_s = event.next_contact_s
+                self.next_at = now + timedelta(seconds=event.next_contact_s)
+            case Stored():
+                self.stored += event.records
+            case Assigned():
+                self._accept(event, now)
+            case SegmentRefused():
+                text = f"the hub refused segment {event.number}: {event.text}"
+                self._keeper.note("segment_refused", text, now, {"number": event.number, "code": event.code})
+            case BlobLost():
+                text = f"{event.samples} samples lost: blob {event.blob[:12]}… cannot be read any more"
+                self._keeper.note("samples_lost", text, now, {"blob": event.blob, "samples": event.samples})
+            case HubForgot():
+                self._keeper.note("hub_forgot", event.text, now, {"epoch": self._outbox.epoch})
+            case _:
+                pass
+
+    def _accept(self, event: Assigned, now: datetime) -> None:
+        try:
+            self._updater.accept(event.envelope, now)
+        except NotTrusted as error:
+            if str(error) != self.refused_assignment:
+                self._keeper.note("assignment_refused", str(error), now, {"code": error.code})
+            self.refused_assignment = str(error)
+
+    refused_assignment: str | None = None

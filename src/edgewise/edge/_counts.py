@@ -1,0 +1,126 @@
+"""What the device counts about its decisions, by release and rollout; additive, so that windows and fleets are sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from edgewise.measure import Histogram
+from edgewise.wire import Decision, Telemetry
+
+Key = tuple[str | None, str | None, str | None]  # release, bundle, rollout
+
+
+@dataclass(kw_only=True, slots=True)
+class Counts:
+    """Sums over some decisions of one bundle."""
+
+    decisions: int = 0
+    bytes_decided: int = 0
+    alarms: int = 0
+    paired: int = 0
+    disagreed: int = 0
+    labels: dict[str, int] = field(default_factory=dict)
+    latency: Histogram = field(default_factory=Histogram)
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def add(self, decision: Decision, size_bytes: int, latency_ms: float, now: datetime) -> None:
+        """Count one decision."""
+        self.decisions += 1
+        self.bytes_decided += size_bytes
+        self.labels[decision.label] = self.labels.get(decision.label, 0) + 1
+        self.latency.add(latency_ms)
+        self.start = self.start or now
+        self.end = now
+
+    def merge(self, other: Counts) -> None:
+        """Add another's sums to these."""
+        for name in ("decisions", "bytes_decided", "alarms", "paired", "disagreed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for label, count in other.labels.items():
+            self.labels[label] = self.labels.get(label, 0) + count
+        self.latency = self.latency + other.latency
+        self.start = min((at for at in (self.start, other.start) if at), default=None)
+        self.end = max((at for at in (self.end, other.end) if at), default=None)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        names = ("decisions", "bytes_decided", "alarms", "paired", "disagreed", "labels")
+        times = {"start": self.start, "end": self.end}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "latency": self.latency.plain(),
+            **{name: at.isoformat() for name, at in times.items() if at},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Counts:
+        """The counts of `plain()`."""
+        counts = cls(**{name: value for name, value in plain.items() if name not in ("latency", "start", "end")})
+        counts.latency = Histogram.from_plain(plain["latency"])
+        counts.start, counts.end = (datetime.fromisoformat(plain[name]) for name in ("start", "end"))
+        return counts
+
+
+class Windows:
+    """Counts by release and rollout, not sent yet."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[Key, Counts] = {}
+
+    def of(self, key: Key) -> Counts:
+        """The counts of this release and rollout."""
+        return self.by_key.setdefault(key, Counts())
+
+    def merge(self, other: Windows) -> None:
+        for key, counts in other.by_key.items():
+            self.of(key).merge(counts)
+
+    @property
+    def decisions(self) -> int:
+        return sum(counts.decisions for counts in self.by_key.values())
+
+    @property
+    def started_at(self) -> datetime | None:
+        return min((counts.start for counts in self.by_key.values() if counts.start), default=None)
+
+    def plain(self) -> list[Any]:
+        return [[list(key), counts.plain()] for key, counts in self.by_key.items()]
+
+    @classmethod
+    def from_plain(cls, plain: list[Any]) -> Windows:
+        windows = cls()
+        for key, counts in plain:
+            windows.by_key[tuple(key)] = Counts.from_plain(counts)
+        return windows
+
+    def telemetry(self, *, ids: list[str], site: str, shed: dict[str, int]) -> list[Telemetry]:
+        """One record for each release and rollout; the caller brings as many ids."""
+        records = []
+        for (key, counts), name in zip(self.by_key.items(), ids, strict=True):
+            assert counts.start is not None, "an empty window is not kept"
+            assert counts.end is not None, "what has a start has an end"
+            quantiles = {"p50": counts.latency.quantile(0.5), "p99": counts.latency.quantile(0.99)}
+            records.append(
+                Telemetry(
+                    id=name,
+                    site=site,
+                    start=counts.start,
+                    end=counts.end,
+                    release=key[0],
+                    bundle=key[1],
+                    rollout=key[2],
+                    decisions=counts.decisions,
+                    bytes_decided=counts.bytes_decided,
+                    labels=counts.labels,
+                    alarms=counts.alarms,
+                    paired=counts.paired,
+                    disagreed=counts.disagreed,
+                    latency_ms={name: round(value, 4) for name, value in quantiles.items() if value is not None},
+                    shed=shed,
+                )
+            )
+        return records

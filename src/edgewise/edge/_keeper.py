@@ -1,0 +1,353 @@
+"""What becomes of decided frames: chosen, made private, queued; counts, cursor and credit in the same transaction."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from edgewise.edge._clusters import Floats
+from edgewise.edge._counts import Windows
+from edgewise.edge._decider import Decider, Item, Period, Urgent
+from edgewise.edge.keep import Credit, Seen, remember, select
+from edgewise.edge.outbox import Entry, Outbox
+from edgewise.edge.private import Chosen, private_entry, sample_id
+from edgewise.edge.ring import Ring
+from edgewise.policy import frame_name, may_leave
+from edgewise.ports import Chance
+from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
+
+STATE_KEY = "keeper"
+NAME_KEY = "name_key"
+WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
+RESERVED_CLASSES = ("alarm", "audit")
+
+
+class Keeper:
+    """Everything between a decision and the outbox. It belongs to one thread; ``note`` and ``feedback`` to any.
+
+    Args:
+        outbox: where records become durable, and where the keeper's own state lives with them.
+        ring: the frames' bytes.
+        use_case: budgets and the data policy.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        ring: Ring,
+        chance: Chance,
+        device: str,
+        site: str,
+        use_case: UseCase,
+    ) -> None:
+        self._outbox = outbox
+        self._ring = ring
+        self._chance = chance
+        self._device = device
+        self._site = site
+        self._use_case = use_case
+        self.policy_known = True  # False while the hub's policy is newer than the one here: nothing is kept then
+        self.cursor: str | None = None
+        self.decisions = 0
+        self.undecided = 0
+        self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
+        self.shed_here: dict[str, int] = {}  # by class, while the disk was full
+        self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
+        self.windows = Windows()
+        self.urgent_waits = False  # something was queued that the hub should hear of soon
+        self._mean_bytes = 0.0  # of a frame, over the newest period
+        self._remembered: Floats | None = None
+        self._bundle: str | None = None
+        self._notes: deque[Entry] = deque()
+        self._turn = threading.RLock()  # feedback comes from the local API's thread
+        self._load()
+        self._name_key = self._load_name_key()
+
+    @property
+    def policy(self) -> DataPolicy:
+        return self._use_case.data
+
+    # -- what others hand in -----------------------------------------------------------------------------------------
+
+    def note(self, what: str, text: str, now: datetime, data: dict[str, Any], *, alarm: bool = False) -> None:
+        """An event for the hub's audit log, durable with the next record step."""
+        record = Event(id=self._chance.id(), at=now, what=what, text=text[:500], data=data)
+        self._queue(self._plain("alarm" if alarm else "audit", record))
+
+    def _queue(self, entry: Entry) -> None:
+        if len(self._notes) >= WAITING_MAX:
+            self._count_shed(entry)
+            return
+        self._notes.append(entry)
+
+    def _count_shed(self, entry: Entry) -> None:
+        self.shed_here[entry.record_class] = self.shed_here.get(entry.record_class, 0) + 1
+
+    def feedback(
+        self, item: Item | None, frame: str, now: datetime, *, verdict: str, label: str | None, note: str
+    ) -> bool:
+        """An operator's word; True when the frame itself could be kept with it.
+
+        Raises:
+            NotValid: the policy lets no feedback leave, or the verdict is not one. NotNow: the disk is full.
+        """
+        may_leave(self.policy, "feedback")
+        record = Feedback.model_validate(
+            {
+                "id": self._chance.id(),
+                "frame": frame_name(self.policy, frame, self._name_key),
+                "site": self._site,
+                "given_at": now,
+                "verdict": verdict,
+                "label": label,
+                "note": note[:2000],
+            }
+        )
+        entries = [self._plain("feedback", record)]
+        with self._turn:
+            if item is not None:
+                entries += self._private(item, "feedback", 1.0, now)
+            held = self._outbox.add_many(entries)
+            self.credit = self.credit.spend(_content_bytes(entries), now)
+            self.urgent_waits = True
+        return len(entries) == 2 and held[1]
+
+    # -- the record step -----------------------------------------------------------------------------------------------
+
+    def record(self, decider: Decider, now: datetime) -> None:
+        """Make durable what the decision loop left, as far as the disk allows. Never raises for a full disk."""
+        with self._turn:
+            self._record_urgent(decider, now)
+            while decider.closed:
+                period = decider.closed[0]
+                self._record_period(period, now)
+                decider.closed.popleft()  # only now: until here it counts as not recorded
+            self._record_telemetry(now)
+            self._record_notes()
+
+    def _record_urgent(self, decider: Decider, now: datetime) -> None:
+        while decider.urgent:
+            urgent = decider.urgent[0]
+            self._store(self._urgent_entries(urgent, now), now)
+            decider.urgent.popleft()
+
+    def _urgent_entries(self, urgent: Urgent, now: datetime) -> list[Entry]:
+        item, entries = urgent.item, []
+        if urgent.why == "alarm":
+            data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
+            name = sample_id(
+                self._device, item.name, "alarm event"
+            )  # decided again after a crash, it is the same alarm
+            record = Event(id=name, at=urgent.at, what="alarm", text=urgent.text[:500], data=data)
+            entries.append(self._plain("alarm", record))
+        elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
+            self._count_not_kept("disagreement_over_budget")
+            return []
+        return entries + self._private(item, urgent.why, 1.0, now)
+
+    def _overdraft(self) -> float:
+        """What a disagreement may spend before it is earned: what one period earns.
+
+        A bad bundle must be found out quickly, so its disagreements go first and the next selections pay for them.
+        """
+        upload = self._use_case.upload
+        return upload.period_frames * self._mean_bytes * upload.share_of_bytes
+
+    def _record_period(self, period: Period, now: datetime) -> None:
+        self.credit = self.credit.earn(period.bytes_seen)
+        self._mean_bytes = period.bytes_seen / period.frames
+        self.windows.merge(period.windows)
+        self.decisions += period.windows.decisions
+        self.undecided += period.undecided
+        self.cursor = period.cursor
+        if period.not_selected:
+            self._count_not_kept("disk_stuck", period.not_selected)
+        try:
+            entries = self._selected(period, now)
+        except Exception as error:
+            # A period that cannot be selected from must not come back for ever; its counts are kept.
+            self._count_not_kept("selection_failed", len(period.items))
+            self.note("selection_failed", f"{type(error).__name__}: {error}", now, {"frames": len(period.items)})
+            entries = []
+        self._store(entries, now)
+
+    def _selected(self, period: Period, now: datetime) -> list[Entry]:
+        if period.bundle != self._bundle:
+            self._bundle, self._remembered = period.bundle, None
+        room = self.credit.room(now)
+        picks = select(
+            _seen(period.items),
+            room,
+            self._chance,
+            audit_share=self._use_case.upload.audit_share,
+            remembered=self._remembered,
+            cold=period.bundle is None,
+        )
+        entries: list[Entry] = []
+        for pick in picks:
+            item = period.items[pick.index]
+            made = self._private(item, pick.why, pick.inclusion_probability, now)
+            # Making private can make a frame larger. An audit sample stays all the same, or the audit would be biased.
+            if pick.why != "audit" and _content_bytes(entries) + _content_bytes(made) > room:
+                self._count_not_kept("larger_once_private")
+                continue
+            entries += made
+        self._remembered = remember(self._remembered, (period.items[pick.index].embedding for pick in picks))
+        return entries
+
+    def _record_telemetry(self, now: datetime) -> None:
+        started = self.windows.started_at
+        if started is None or now - started < timedelta(seconds=self._use_case.connectivity.contact_s):
+            return
+        windows, self.windows = self.windows, Windows()
+        if not self._may("telemetry"):
+            return
+        ids = [self._chance.id() for _ in windows.by_key]
+        shed = self.shed()
+        records = windows.telemetry(ids=ids, site=self._site, shed=shed)
+        if not self._store([self._plain("telemetry", record) for record in records], now):
+            self.windows = windows  # counts are additive: they go with the next window
+
+    def _record_notes(self) -> None:
+        while self._notes:
+            try:
+                self._outbox.add(self._notes[0])
+            except NotNow:
+                return
+            self.urgent_waits = self.urgent_waits or self._notes[0].record_class == "alarm"
+            self._notes.popleft()
+
+    # -- small parts -------------------------------------------------------------------------------------------------
+
+    def _store(self, entries: Sequence[Entry], now: datetime) -> bool:
+        """Entries and state in one transaction; when the disk is full, the state alone, and what is shed is counted."""
+        reserved = [entry for entry in entries if entry.record_class in RESERVED_CLASSES]
+        others = [entry for entry in entries if entry.record_class not in RESERVED_CLASSES]
+        for entry in reserved:  # they go by themselves, where they may use the reserve and are tried again
+            self._queue(entry)
+        before = self.credit
+        if entries:
+            self.credit = self.credit.spend(_content_bytes(entries), now)
+        try:
+            held = self._outbox.add_many(others, {STATE_KEY: self._state()})
+        except NotNow:
+            self.credit = before
+            for entry in others:
+                self._count_shed(entry)
+            return False
+        urgent = ("feedback", "disagreement")
+        stored = [entry for entry, is_held in zip(others, held, strict=True) if is_held]
+        self.urgent_waits = self.urgent_waits or any(entry.record_class in urgent for entry in stored)
+        return True
+
+    def _private(self, item: Item, why: str, probability: float, now: datetime) -> list[Entry]:
+        frame = self._ring.get(item.name)
+        if not self.policy_known:
+            self._count_not_kept("policy_unknown")
+            return []
+        if frame is None:
+            self._count_not_kept("ring_passed")
+            return []
+        chosen = Chosen(
+            frame=frame,
+            why=why,  # type: ignore[arg-type]
+            inclusion_probability=probability,
+            decision=item.decision,
+            shadow=item.shadow,
+            rollout=item.rollout,
+        )
+        try:
+            return [
+                private_entry(
+                    chosen,
+                    policy=self.policy,
+                    device=self._device,
+                    site=self._site,
+                    name_key=self._name_key,
+                    now=now,
+                )
+            ]
+        except NotValid as error:
+            self._count_not_kept(error.code)
+            return []
+
+    def _plain(self, record_class: RecordClass, record: Any) -> Entry:
+        return Entry(record=record, record_class=record_class, policy_version=self.policy.version)
+
+    def _may(self, kind: str) -> bool:
+        try:
+            may_leave(self.policy, kind)
+        except NotValid:
+            return False
+        return True
+
+    def _count_not_kept(self, why: str, count: int = 1) -> None:
+        self.not_kept[why] = self.not_kept.get(why, 0) + count
+
+    def shed(self) -> dict[str, int]:
+        """Records shed by class since the outbox was made, also those that never reached it."""
+        total = dict(self._outbox.backlog().shed)
+        for name, count in self.shed_here.items():
+            total[name] = total.get(name, 0) + count
+        return total
+
+    @property
+    def notes_waiting(self) -> int:
+        return len(self._notes)
+
+    def _state(self) -> bytes:
+        value = {
+            "cursor": self.cursor,
+            "decisions": self.decisions,
+            "undecided": self.undecided,
+            "not_kept": self.not_kept,
+            "shed_here": self.shed_here,
+            "credit": asdict(self.credit),
+            "windows": self.windows.plain(),
+        }
+        return json.dumps(value).encode()
+
+    def _load(self) -> None:
+        stored = self._outbox.state(STATE_KEY)
+        if stored is None:
+            return
+        value = json.loads(stored)
+        self.cursor = value["cursor"]
+        self.decisions, self.undecided = value["decisions"], value["undecided"]
+        self.not_kept, self.shed_here = value["not_kept"], value["shed_here"]
+        upload = self._use_case.upload
+        bounds = {"share_of_bytes": upload.share_of_bytes, "bytes_per_day": upload.bytes_per_day}
+        self.credit = Credit(**{**value["credit"], **bounds})
+        self.windows = Windows.from_plain(value["windows"])
+
+    def _load_name_key(self) -> bytes:
+        """The key under which names that may not travel are hashed; it never leaves the device."""
+        stored = self._outbox.state(NAME_KEY)
+        if stored is None:
+            stored = self._chance.bytes(32)
+            self._outbox.put_state(NAME_KEY, stored)
+        return stored
+
+
+def _seen(items: Sequence[Item]) -> list[Seen]:
+    # Rows before the first bundle may have different numbers of columns: then nothing can be compared.
+    alike = len({None if item.embedding is None else len(item.embedding) for item in items}) == 1
+    return [
+        Seen(
+            margin=item.decision.margin,
+            size_bytes=item.size_bytes,
+            embedding=item.embedding if alike else None,
+            kept=item.kept,
+        )
+        for item in items
+    ]
+
+
+def _content_bytes(entries: Iterable[Entry]) -> int:
+    return sum(len(entry.content or b"") for entry in entries)

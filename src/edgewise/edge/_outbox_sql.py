@@ -1,0 +1,85 @@
+"""The outbox's statements, each named after what it asks or does. SQL of the device stays in this one file."""
+
+from __future__ import annotations
+
+FORMAT = 1
+
+SCHEMA = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+-- Sums are kept up to date by every change, so that a start never has to count the backlog.
+CREATE TABLE totals (
+    class INTEGER PRIMARY KEY,
+    offered INTEGER NOT NULL DEFAULT 0,
+    waiting INTEGER NOT NULL DEFAULT 0, waiting_bytes INTEGER NOT NULL DEFAULT 0,
+    sealed INTEGER NOT NULL DEFAULT 0, sealed_bytes INTEGER NOT NULL DEFAULT 0,
+    shed INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0, stored INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE made (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, class INTEGER NOT NULL,
+    made_at TEXT NOT NULL, fate TEXT NOT NULL, number INTEGER
+);
+CREATE INDEX made_by_number ON made (number) WHERE fate = 'sealed';
+CREATE TABLE records (
+    seq INTEGER PRIMARY KEY, class INTEGER NOT NULL, spacing INTEGER NOT NULL, policy_version INTEGER NOT NULL,
+    transform TEXT NOT NULL, body BLOB NOT NULL, blob TEXT, size_bytes INTEGER NOT NULL
+);
+CREATE INDEX records_by_class ON records (class, seq);
+CREATE INDEX records_by_spacing ON records (class, spacing, seq);
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY, class INTEGER NOT NULL, header BLOB NOT NULL, payload BLOB NOT NULL,
+    size_bytes INTEGER NOT NULL, count INTEGER NOT NULL
+);
+CREATE TABLE blobs (digest TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+ABOUT = "SELECT key, value FROM about"
+SET_ABOUT = "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+STATE_OF = "SELECT value FROM state WHERE key = ?"
+SET_STATE = "INSERT INTO state (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+
+TOTALS = "SELECT class, waiting, waiting_bytes, sealed, sealed_bytes, shed, refused, stored FROM totals ORDER BY class"
+HELD_BYTES = "SELECT coalesce(sum(waiting_bytes + sealed_bytes), 0) FROM totals WHERE class >= ?"
+OFFER = "UPDATE totals SET offered = offered + 1 WHERE class = ? RETURNING offered"
+MORE_WAIT = "UPDATE totals SET waiting = waiting + ?, waiting_bytes = waiting_bytes + ? WHERE class = ?"
+MORE_SEALED = "UPDATE totals SET sealed = sealed + ?, sealed_bytes = sealed_bytes + ? WHERE class = ?"
+MORE_SHED = "UPDATE totals SET shed = shed + ? WHERE class = ?"
+MORE_DONE = "UPDATE totals SET stored = stored + ?, refused = refused + ? WHERE class = ?"
+FIRST_WAITING_CLASS = "SELECT min(class) FROM totals WHERE waiting > 0"
+LAST_WAITING_CLASS = "SELECT max(class) FROM totals WHERE waiting > 0"
+
+IS_KNOWN = "SELECT 1 FROM made WHERE id = ?"
+NOTE_MADE = "INSERT INTO made (id, class, made_at, fate) VALUES (?, ?, ?, ?)"
+SET_FATE = "UPDATE made SET fate = ? WHERE seq = ?"
+SET_FATE_BY_ID = "UPDATE made SET fate = ?, number = NULL WHERE id = ?"
+SET_SEALED = "UPDATE made SET fate = 'sealed', number = ? WHERE seq = ?"
+SET_DONE = "UPDATE made SET fate = ?, number = NULL WHERE number = ? AND fate = 'sealed'"
+RENUMBER_MADE = "UPDATE made SET number = ? WHERE number = ? AND fate = 'sealed'"
+FORGET_MADE = "DELETE FROM made WHERE seq <= (SELECT max(seq) FROM made) - ? AND fate NOT IN ('waiting', 'sealed')"
+MADE = "SELECT id, class, made_at, fate FROM made ORDER BY seq DESC LIMIT ?"
+
+ADD = (
+    "INSERT INTO records (seq, class, spacing, policy_version, transform, body, blob, size_bytes) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+THINNEST = "SELECT seq, spacing, size_bytes, blob FROM records WHERE class = ? ORDER BY spacing, seq LIMIT 1"
+OLDEST_OF_CLASS = (
+    "SELECT seq, policy_version, transform, body, blob, size_bytes FROM records WHERE class = ? ORDER BY seq LIMIT ?"
+)
+REMOVE = "DELETE FROM records WHERE seq = ?"
+OLDEST_MADE = "SELECT min(made_at) FROM made WHERE fate IN ('waiting', 'sealed')"
+
+SEAL = "INSERT INTO segments (number, class, header, payload, size_bytes, count) VALUES (?, ?, ?, ?, ?, ?)"
+OPEN_SEGMENTS = "SELECT header FROM segments ORDER BY number"
+OPEN_BYTES = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM segments"
+PAYLOAD = "SELECT payload FROM segments WHERE number = ?"
+SEGMENTS_UP_TO = "SELECT number, class, header, size_bytes, count FROM segments WHERE number <= ? ORDER BY number"
+ALL_SEGMENTS = "SELECT number, class, header, payload, size_bytes, count FROM segments ORDER BY number"
+RENUMBER = "UPDATE segments SET number = ?, header = ? WHERE number = ?"
+RESEAL = "UPDATE segments SET class = ?, header = ?, payload = ?, size_bytes = ?, count = ? WHERE number = ?"
+DROP_SEGMENT = "DELETE FROM segments WHERE number = ?"
+
+USE_BLOB = "INSERT INTO blobs (digest, uses) VALUES (?, 1) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
+FREE_BLOB = "UPDATE blobs SET uses = uses - 1 WHERE digest = ?"
+HAS_BLOB = "SELECT 1 FROM blobs WHERE digest = ?"
+DROP_UNUSED_BLOBS = "DELETE FROM blobs WHERE uses <= 0 RETURNING digest"

@@ -1,0 +1,125 @@
+"""The two slots on disk, and the pointer to the one that runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewise.edge._update_state import Slot
+from edgewise.ports import Pipeline, Runtime, disk_error, open_pipeline, read_bundle, replace_file, write_bundle
+from edgewise.trust import open_release
+from edgewise.wire import Manifest, NotNow, NotTrusted, NotValid, TrustRoot, digest
+
+POINTER_FILE = "current"
+NAMES = ("a", "b")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A bundle that decides."""
+
+    slot: str
+    release: str
+    bundle: str
+    pipeline: Pipeline
+
+
+def other_slot(name: str) -> str:
+    """The other slot.
+
+    >>> other_slot("a")
+    'b'
+    """
+    return "b" if name == "a" else "a"
+
+
+class Slots:
+    """Bundles in ``slots/a`` and ``slots/b``; the file ``current`` names the one that runs.
+
+    Args:
+        folder: of the device.
+        root: whom to trust, asked again whenever a bundle is opened.
+        runtime: runs the bundles.
+        checkpoint: called by name where a power cut would matter.
+    """
+
+    def __init__(self, folder: Path, *, root: TrustRoot, runtime: Runtime, checkpoint: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._root = root
+        self._runtime = runtime
+        self._checkpoint = checkpoint
+        try:
+            (folder / "slots").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, folder) from error
+
+    def path(self, name: str) -> Path:
+        return self._folder / "slots" / name
+
+    def pointer(self) -> str | None:
+        """The slot that should run, None for none."""
+        try:
+            name = (self._folder / POINTER_FILE).read_text().strip()
+        except FileNotFoundError:
+            return None
+        return name if name in NAMES else None
+
+    def point_at(self, name: str | None) -> None:
+        """Switch, in one step."""
+        if self.pointer() != name:
+            replace_file(self._folder / POINTER_FILE, f"{name or 'none'}\n".encode())
+
+    def write(self, name: str, manifest: bytes, blobs: Mapping[str, bytes]) -> None:
+        """Put a bundle into a slot in place of what was there. Between the two the slot is empty, never a mixture.
+
+        Raises:
+            NotNow: no space, or the disk did not keep what was written. NotTrusted: the blobs are not the manifest's.
+        """
+        shutil.rmtree(self.path(name), ignore_errors=True)
+        self._checkpoint("slot_cleared")
+        write_bundle(self.path(name), manifest, blobs)
+        self._checkpoint("slot_written")
+        if not self.holds(name, digest(manifest)):
+            raise NotNow(f"slot {name} does not hold what was written to it; the disk fails", code="disk_failed")
+
+    def holds(self, name: str, bundle: str) -> bool:
+        """Whether this very bundle lies in the slot, every byte of it checked."""
+        try:
+            return read_bundle(self.path(name)).digest == bundle
+        except (NotTrusted, NotValid):
+            return False
+
+    def open(self, name: str, slot: Slot) -> Running:
+        """The bundle in a slot, every byte checked again, under a release that is still validly signed.
+
+        Raises:
+            NotTrusted: damaged, or not what its release says. NotValid: it does not run here.
+        """
+        release = open_release(slot.envelope, self._root)
+        stored = read_bundle(self.path(name))
+        if stored.digest != slot.bundle or stored.digest not in release.bundles.values():
+            raise NotTrusted(
+                f"slot {name} holds bundle {stored.digest[:12]}…, release {release.id} does not name it; it is not run",
+                code="not_released",
+            )
+        pipeline = open_pipeline(stored.manifest, stored.digest, stored.read_blob, self._runtime)
+        return Running(slot=name, release=release.id, bundle=stored.digest, pipeline=pipeline)
+
+    def held(self, manifest: Manifest, names: Iterable[str]) -> dict[str, bytes]:
+        """Blobs of a bundle that lie in one of these slots already: unchanged bytes are never sent twice."""
+        held = {}
+        for name in names:
+            for blob in manifest.blobs.values():
+                file = self.path(name) / "blobs" / blob.sha256
+                data = file.read_bytes() if blob.sha256 not in held and file.is_file() else b""
+                if digest(data) == blob.sha256:
+                    held[blob.sha256] = data
+        return held
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove what power cuts left beside the slots to keep."""
+        for folder in (self._folder / "slots").iterdir():
+            if folder.name not in keep:
+                shutil.rmtree(folder, ignore_errors=True)

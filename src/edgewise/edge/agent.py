@@ -1,0 +1,390 @@
+"""The device as a process: enrol once, then run until told to stop; and its status from files when it is off."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from edgewise import __version__
+from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._decider import Act, LoopLimits
+from edgewise.edge._explain import explain
+from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._slots import POINTER_FILE
+from edgewise.edge._update_state import read_state
+from edgewise.edge.device import Device, DeviceLimits, Identity
+from edgewise.ports import (
+    Clock,
+    FolderKeys,
+    FolderSource,
+    HttpLink,
+    OnnxRuntime,
+    Source,
+    SystemChance,
+    SystemClock,
+    disk_error,
+    enrol_over_http,
+    replace_file,
+)
+from edgewise.wire import CLASSES, NotNow, NotValid, Strict, canonical, decode, encode
+from edgewise.wire import explain as wrong
+
+IDENTITY_FILE = "device.json"
+CONFIG_FILE = "edge.yaml"
+LOCK_FILE = "lock"
+KEY_NAME = "device"
+BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
+ERROR_PAUSE_S = 1.0
+
+
+class AgentConfig(Strict):
+    """``edge.yaml`` in the data folder; each field also as ``EDGEWISE_EDGE_<FIELD>``, which wins."""
+
+    collect: bool = Field(default=False, description="before the first bundle: look at frames and keep typical ones")
+    ring_bytes: int = Field(default=64_000_000, ge=1_000_000, description="recent frames held in memory")
+    idle_s_max: float = Field(default=0.1, gt=0, le=10, description="longest pause between two looks for a new frame")
+    pace_s: float = Field(
+        default=0.05, gt=0, le=10, description="pause between two looks at records, contacts and updates"
+    )
+
+
+# -- enrolment ---------------------------------------------------------------------------------------------------------
+
+
+def enrol(data_dir: Path, hub_url: str, token: str, *, device: str | None = None) -> str:
+    """Make the device's key, register it with the hub, pin whom it trusts; comes back with the device's name.
+
+    Asked again after a lost answer it sends the same key, and the hub gives the same answer.
+
+    Raises:
+        NotValid: enrolled already, or the hub refuses. NotTrusted: the token is not valid. NotNow: no hub answers.
+    """
+    data_dir = Path(data_dir)
+    file = data_dir / IDENTITY_FILE
+    if file.exists():
+        name = load_identity(data_dir).device
+        raise NotValid(f"{data_dir} is enrolled as {name} already; choose another --data-dir", code="already_enrolled")
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, data_dir) from error
+    keys = FolderKeys(data_dir / "keys")
+    try:
+        key = keys.load(KEY_NAME)
+    except NotValid:
+        key = keys.create(KEY_NAME)
+    asked: dict[str, Any] = {"token": token.strip(), "public": key.public.public, "facts": facts()}
+    if device is not None:
+        asked["device"] = device
+    answer = decode(Identity, enrol_over_http(hub_url, canonical(asked)))
+    # Last: a folder is enrolled when this file is there, and then it is whole.
+    replace_file(file, encode(answer.model_copy(update={"hub_url": hub_url})), mode=0o600)
+    return answer.device
+
+
+def facts() -> dict[str, str | float | int | bool]:
+    """The device's capability card, as far as it can be known without measuring."""
+    import psutil
+
+    return {
+        "ram_mb": round(psutil.virtual_memory().available / 1e6),
+        "cpus": os.cpu_count() or 1,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "runtime": f"onnxruntime {importlib.metadata.version('onnxruntime')}",
+    }
+
+
+def load_identity(data_dir: Path) -> Identity:
+    """Who the device in this folder is. NotValid: it is not enrolled, or the file is damaged."""
+    file = data_dir / IDENTITY_FILE
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        raise NotValid(
+            f"{data_dir} is not an enrolled device; run `edgewise edge enroll --data-dir {data_dir} …` first",
+            code="not_enrolled",
+        ) from error
+    except OSError as error:
+        raise disk_error(error, file) from error
+    return decode(Identity, data)
+
+
+def load_config(data_dir: Path) -> AgentConfig:
+    """The agent's settings: environment over file over default.
+
+    Raises:
+        NotValid: a setting that does not exist or cannot be; the message names it.
+    """
+    file = data_dir / CONFIG_FILE
+    values: dict[str, Any] = {}
+    if file.exists():
+        try:
+            values = yaml.safe_load(file.read_text()) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
+    for name in AgentConfig.model_fields:
+        if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
+            values[name] = given
+    try:
+        return AgentConfig.model_validate(values)
+    except ValidationError as error:
+        raise NotValid(f"{file} or the environment: {wrong(error)}", code="config_invalid") from error
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """One agent a folder. NotNow: another one runs on it."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / LOCK_FILE).open("a+")
+    except OSError as error:
+        raise disk_error(error, data_dir) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise NotNow(f"another agent runs on {data_dir}; stop it first", code="data_dir_busy") from error
+        yield  # the kernel lets go of the lock when the process ends, however it ends
+
+
+class Agent:
+    """A device with its threads: decisions in the caller's, records, contacts and updates in their own.
+
+    Args:
+        device: everything that is done.
+        config: paces.
+        clock: time.
+    """
+
+    def __init__(self, device: Device, *, config: AgentConfig | None = None, clock: Clock | None = None) -> None:
+        self.device = device
+        self._config = config or AgentConfig()
+        self._clock = clock or SystemClock()
+        self._stop = threading.Event()
+        self._beat = time.monotonic()
+        self._threads: list[threading.Thread] = []
+
+    def is_alive(self) -> bool:
+        """Whether the decision loop still turns."""
+        return time.monotonic() - self._beat < BEAT_S_MAX
+
+    def stop(self) -> None:
+        """Come to an end soon. Safe in a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Decide until told to stop, then record what is left."""
+        self._start("record", lambda: self.device.record_step(self._clock.now()))
+        self._start("contact", self._talk)
+        idle_s = 0.005
+        try:
+            while not self._stop.is_set():
+                self._beat = time.monotonic()
+                if self.device.decide_step(self._clock.now()) is not None:
+                    idle_s = 0.005
+                    continue
+                self._stop.wait(idle_s)
+                idle_s = min(idle_s * 2, self._config.idle_s_max)
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join(timeout=5)  # a thread that hangs in the network must not keep a stop waiting
+            self.device.close(self._clock.now())
+
+    def run_once(self) -> int:
+        """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
+        made = 0
+        now = self._clock.now
+        for _ in range(3):  # a first release needs a contact, an update and a contact
+            self.device.contact_step(now())
+            self.device.update_step(now())
+        while self.device.decide_step(now()) is not None:
+            made += 1
+        self.device.decider.close_period()
+        self.device.record_step(now())
+        self.device.contacts.hurry(now())
+        self.device.contact_step(now())
+        self.device.close(now())
+        return made
+
+    def _talk(self) -> None:
+        self.device.contact_step(self._clock.now())
+        self.device.update_step(self._clock.now())
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        def turn() -> None:
+            while not self._stop.wait(self._config.pace_s):
+                try:
+                    work()
+                except Exception as error:
+                    # Nothing of this may end the process that decides; it is said, and tried again.
+                    sys.stderr.write(f"edgewise {name}: {type(error).__name__}: {error}\n")
+                    self._stop.wait(ERROR_PAUSE_S)
+
+        thread = threading.Thread(target=turn, name=f"edgewise-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+
+def run(
+    data_dir: Path,
+    source: Path,
+    *,
+    http_port: int | None = 8081,
+    hub_url: str | None = None,
+    once: bool = False,
+    act: Act | None = None,
+) -> None:
+    """Run the agent on a folder of pictures until SIGTERM or SIGINT.
+
+    Args:
+        data_dir: the enrolled device's folder.
+        source: folder in which frames appear.
+        http_port: of the local API on loopback; 0 picks one and prints it, None has no API.
+        hub_url: instead of the one given at enrolment.
+        once: decide on what is there, make contact, and come back.
+        act: the app's pure function; a text it returns raises an alarm.
+    Raises:
+        NotValid: not enrolled, no such source, or a folder of another version. NotNow: port or folder in use.
+    """
+    data_dir = Path(data_dir)
+    identity, config = load_identity(data_dir), load_config(data_dir)
+    clock, chance = SystemClock(), SystemChance()
+
+    def open_source(after: str | None) -> Source:
+        return FolderSource(Path(source), after)
+
+    with locked(data_dir):
+        key = FolderKeys(data_dir / "keys").load(KEY_NAME)
+        link = HttpLink(hub_url or identity.hub_url, identity.device, key, clock=clock)
+        device = Device(
+            data_dir,
+            identity=identity,
+            open_source=open_source,
+            link=link,
+            runtime=OnnxRuntime(),
+            clock=clock,
+            chance=chance,
+            act=act,
+            facts=facts(),
+            limits=DeviceLimits(loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect)),
+        )
+        agent = Agent(device, config=config, clock=clock)
+        try:
+            if once:
+                agent.run_once()
+            else:
+                _run_with_api(agent, device, clock, http_port)
+        finally:
+            link.close()
+
+
+def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | None) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    with contextlib.ExitStack() as stack:
+        if http_port is not None:
+            stack.enter_context(_serving(agent, device, clock, http_port))
+        agent.run()
+
+
+@contextlib.contextmanager
+def _serving(agent: Agent, device: Device, clock: Clock, http_port: int) -> Iterator[None]:
+    """The local API in a thread of its own."""
+    from edgewise.edge.api import local_api
+    from edgewise.edge.serve import run_app
+    from edgewise.ports import address, listen
+
+    servers: list[Any] = []
+    ready = threading.Event()
+    with listen("127.0.0.1", http_port) as listener:
+        app = local_api(device, clock, agent.is_alive)
+        work = threading.Thread(
+            target=lambda: run_app(app, listener, on_ready=ready.set, on_server=servers.append),
+            name="edgewise-api",
+            daemon=True,
+        )
+        work.start()
+        ready.wait(10)
+        # The address as a line of its own: whoever started us with port 0 reads it.
+        sys.stdout.write(f"{device.identity.device} runs; status on {address(listener)}\n")
+        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            for server in servers:
+                server.should_exit = True
+            work.join(timeout=5)
+
+
+# -- status without the agent ------------------------------------------------------------------------------------------
+
+
+def status(data_dir: Path) -> dict[str, Any]:
+    """What the device's files say: what runs, why, what waits and what comes next. Works while the agent is off.
+
+    Raises:
+        NotValid: not an enrolled device, or of another version.
+    """
+    data_dir = Path(data_dir)
+    identity, state = load_identity(data_dir), read_state(data_dir)
+    pointer = data_dir / POINTER_FILE
+    slot = state.slots.get(pointer.read_text().strip()) if pointer.exists() else None
+    about = {
+        "device": identity.device,
+        "site": identity.site,
+        "use_case": identity.use_case,
+        "hub": identity.hub_url,
+        "version": __version__,
+        "agent": "runs" if _is_locked(data_dir) else "is off",
+        "phase": state.phase.value,
+        "release": slot.release if slot else None,
+        "bundle": slot.bundle if slot else None,
+        "last_failure": state.last_failure,
+    }
+    return about | _outbox_status(data_dir / "outbox") | {"why": explain(state, running=slot is not None)}
+
+
+def _is_locked(data_dir: Path) -> bool:
+    try:
+        with locked(data_dir):
+            return False
+    except NotNow:
+        return True
+
+
+def _outbox_status(folder: Path) -> dict[str, Any]:
+    file = folder / OUTBOX_FILE
+    empty: dict[str, Any] = {"decisions": 0, "backlog": 0, "outbox": {}}
+    if not file.exists():
+        return empty
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            rows = connection.execute(sql.TOTALS).fetchall()
+            stored = connection.execute(sql.STATE_OF, ("keeper",)).fetchone()
+    except sqlite3.Error as error:
+        return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
+    names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
+    counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
+    keeper = json.loads(stored[0]) if stored else {"decisions": 0}
+    waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())
+    return {"decisions": keeper["decisions"], "backlog": waiting, "outbox": counts}

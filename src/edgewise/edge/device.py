@@ -1,0 +1,286 @@
+"""The whole device: decide, record, update, make contact; four steps without sleeps, for agent and simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from edgewise import __version__
+from edgewise.edge._contacts import Contacts
+from edgewise.edge._decider import Act, Decider, LoopLimits
+from edgewise.edge._explain import explain
+from edgewise.edge._keeper import Keeper
+from edgewise.edge._outbox_records import nothing
+from edgewise.edge.outbox import Outbox, OutboxLimits
+from edgewise.edge.ring import KEY_BYTES, Ring
+from edgewise.edge.update import UpdateLimits, Updater
+from edgewise.edge.uplink import Uplink
+from edgewise.ports import Chance, Clock, Link, Runtime, Source
+from edgewise.wire import Decision, NotValid, Record, Report, TrustRoot, UseCase
+
+UPDATE_PAUSE_S_MAX = 60.0
+
+
+class Identity(Record):
+    """Who this device is, as the hub said when it enrolled."""
+
+    device: str
+    site: str
+    use_case: str
+    usecase: UseCase
+    root: TrustRoot
+    hub_epoch: str = ""
+    hub_url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceLimits:
+    """Every bound of a device, by part."""
+
+    loop: LoopLimits = field(default_factory=LoopLimits)
+    outbox: OutboxLimits | None = None  # from the use case where not given
+    update: UpdateLimits | None = None  # with the use case's deadline where not given
+
+
+class Device:
+    """One device of a fleet.
+
+    ``decide_step`` belongs to one thread and waits for nothing (invariant 1); ``record_step`` to a second;
+    ``update_step`` and ``contact_step`` to a third. ``step`` is all of them in one thread, for the simulator.
+
+    Args:
+        folder: everything the device remembers.
+        identity: from enrolment.
+        open_source: the frames after the one with this name, None for all.
+        link: the way to the hub.
+        runtime: runs bundles.
+        clock, chance: time and dice.
+        act: the app's pure function; a text it returns raises an alarm.
+        facts: the device's capability card.
+        checkpoint: called by name where a power cut would matter.
+    Raises:
+        NotValid: the folder is of another version, or cannot be written. NotNow: the disk is full or fails.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        identity: Identity,
+        open_source: Callable[[str | None], Source],
+        link: Link,
+        runtime: Runtime,
+        clock: Clock,
+        chance: Chance,
+        act: Act | None = None,
+        facts: Mapping[str, str | float | int | bool] | None = None,
+        limits: DeviceLimits | None = None,
+        checkpoint: Callable[[str], None] = nothing,
+    ) -> None:
+        self.identity = identity
+        self._link = link
+        self._facts = dict(facts or {})
+        limits = limits or DeviceLimits()
+        usecase = identity.usecase
+        self.outbox = Outbox(
+            folder / "outbox",
+            chance=chance,
+            limits=limits.outbox or OutboxLimits(bytes_max=usecase.upload.outbox_bytes),
+            checkpoint=checkpoint,
+        )
+        self.updater = Updater(
+            folder,
+            device=identity.device,
+            use_case=identity.use_case,
+            root=identity.root,
+            runtime=runtime,
+            clock=clock,
+            facts=self._facts,
+            limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
+            checkpoint=checkpoint,
+        )
+        ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
+        self.keeper = Keeper(
+            self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
+        )
+        self._decisions_before = self.keeper.decisions
+        self._tries, self._tried_number = 0, 0
+        self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
+        contact_s = usecase.connectivity.contact_s
+        self.decider = Decider(
+            open_source(self.keeper.cursor),
+            self.updater,
+            ring,
+            clock=clock,
+            upload=usecase.upload,
+            limits=limits.loop,
+            act=act,
+            telemetry_s=contact_s,
+        )
+        self.ring = ring
+        uplink = Uplink(self.outbox, identity.device, usecase.data)
+        self.contacts = Contacts(
+            uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
+        )
+        self._started(clock.now())
+
+    def _started(self, now: datetime) -> None:
+        running = self.updater.running
+        text = f"the agent started with {running.release if running else 'no bundle yet'}"
+        self.keeper.note("started", text, now, {"version": __version__, "phase": self.updater.phase.value})
+        if self.outbox.was_broken:
+            text = "the outbox could not be read and was set aside as outbox.db.broken; what it held was not sent"
+            self.keeper.note("outbox_broken", text, now, {"epoch": self.outbox.epoch}, alarm=True)
+
+    # -- the four steps ------------------------------------------------------------------------------------------------
+
+    def decide_step(self, now: datetime) -> Decision | None:
+        """Decide on the next frame; None when there is none now."""
+        return self.decider.step(now)
+
+    def record_step(self, now: datetime) -> None:
+        """Make durable what was decided and chosen, as far as the disk allows."""
+        self.keeper.record(self.decider, now)
+
+    def update_step(self, now: datetime) -> bool:
+        """Work towards the newest assignment; True when something happened that the hub should hear of soon."""
+        if self.updater.number == self._tried_number and self._try_again_at is not None and now < self._try_again_at:
+            return False
+        happened = self.updater.step(self._link, now)
+        self._tries = self._tries + 1 if self.updater.stuck else 0
+        self._tried_number = self.updater.number
+        pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2
+        self._try_again_at = now + timedelta(seconds=pause_s) if self.updater.stuck else None
+        for item in happened:
+            self.keeper.note(item.what, item.text, now, item.data)
+        assignment = self.updater.assignment
+        self.keeper.policy_known = assignment is None or assignment.policy_version <= self.identity.usecase.data.version
+        if happened:
+            self.contacts.hurry(now)
+        return bool(happened)
+
+    def contact_step(self, now: datetime) -> bool:
+        """Make contact if it is time; True when the hub answered."""
+        return self.contacts.step(self._link, now)
+
+    def step(self, now: datetime) -> Decision | None:
+        """All four, once; the decision made, if any."""
+        decision = self.decide_step(now)
+        self.record_step(now)
+        self.contact_step(now)
+        self.update_step(now)
+        return decision
+
+    # -- from outside ------------------------------------------------------------------------------------------------
+
+    def feedback(
+        self, now: datetime, *, verdict: str, frame: str | None = None, label: str | None = None, note: str = ""
+    ) -> dict[str, Any]:
+        """An operator's word on a frame, by default the newest one.
+
+        Returns:
+            the frame it was taken for, and whether the frame itself is kept for learning.
+        Raises:
+            NotValid: not a verdict, no frame was seen yet, or no feedback may leave. NotNow: the disk is full.
+        """
+        if verdict not in ("wrong", "missed", "unknown"):
+            raise NotValid(f"the verdict is {verdict!r}, needs wrong, missed or unknown", code="verdict_wrong")
+        name = frame or self.ring.newest()
+        if name is None:
+            raise NotValid("no frame was seen since the agent started; name one with `frame`", code="frame_unknown")
+        item = self.decider.recent.get(name)
+        kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
+        return {"frame": name, "kept": kept}
+
+    def close(self, now: datetime) -> None:
+        """A planned stop: what is decided is recorded, and the next start is no crash."""
+        self.decider.close_period()
+        self.keeper.record(self.decider, now)
+        self.updater.close()
+        self.outbox.close()
+
+    @property
+    def decisions(self) -> int:
+        """Decisions since the device was made; after a power cut, those of the last unfinished period count again."""
+        return self._decisions_before + self.decider.decided
+
+    @property
+    def backlog(self) -> int:
+        """Records that the hub does not have yet."""
+        return self.outbox.backlog().records + len(self.decider.urgent) + self.keeper.notes_waiting
+
+    def waits_for(self) -> tuple[str, ...]:
+        """What keeps the device from where it should be, as sentences."""
+        assignment = self.updater.assignment
+        reasons = [self.updater.waits_for] if self.updater.waits_for else []
+        if self.updater.running is None:
+            reasons.append("a first release")
+        if self.contacts.error:
+            reasons.append(f"the hub: {self.contacts.error}")
+        if self.decider.source_error:
+            reasons.append(f"the source: {self.decider.source_error}")
+        if not self.keeper.policy_known and assignment is not None:
+            reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
+        return tuple(reasons)
+
+    def report(self, now: datetime) -> Report:
+        """The device's actual state, for the hub."""
+        return Report(
+            at=now,
+            waits_for=self.waits_for(),
+            backlog=self.backlog,
+            decisions=self.decisions,
+            facts=self._facts,
+            version=__version__,
+            **self.updater.report_fields(),
+        )
+
+    def status(self, now: datetime) -> dict[str, Any]:
+        """What runs, why, what it waits for and what happens next, for people and programs on the device."""
+        backlog, latency = self.outbox.backlog(), self.decider.latency
+        about = {
+            "device": self.identity.device,
+            "site": self.identity.site,
+            "use_case": self.identity.use_case,
+            "version": __version__,
+            **self.updater.report_fields(),
+            "slot": self.updater.running.slot if self.updater.running else None,
+            "shadow": self.updater.shadow.release if self.updater.shadow else None,
+            "rollout": self.updater.rollout,
+            "decisions": self.decisions,
+            "undecided": self.keeper.undecided,
+            "period_frames": self.decider.period_frames,
+            "latency_ms": {name: latency.quantile(share) for name, share in (("p50", 0.5), ("p99", 0.99))},
+            "backlog": self.backlog,
+            "outbox": {
+                "waiting": backlog.waiting,
+                "sealed": backlog.sealed,
+                "stored": backlog.stored,
+                "refused": backlog.refused,
+                "shed": self.keeper.shed(),
+                "held_bytes": backlog.held_bytes,
+                "bytes_max": self.outbox.limits.bytes_max,
+                "epoch": self.outbox.epoch,
+                "acked": self.outbox.acked,
+            },
+            "keep": {"room_bytes": self.keeper.credit.room(now), "not_kept": dict(self.keeper.not_kept)},
+            "contact": {
+                "last_at": _text(self.contacts.last_at),
+                "next_at": _text(self.contacts.next_at),
+                "failures": self.contacts.failures,
+                "error": self.contacts.error,
+            },
+            "waits_for": list(self.waits_for()),
+        }
+        return about | {"why": explain(self.updater.state, running=self.updater.running is not None)}
+
+    def made_ids(self) -> list[str]:
+        """Records that were offered and neither shed nor lost, as far as the ledger goes back."""
+        return [item.id for item in self.outbox.made(100_000) if item.fate in ("waiting", "sealed", "stored")]
+
+
+def _text(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None

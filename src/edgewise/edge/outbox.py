@@ -1,0 +1,493 @@
+"""What waits to be sent: one SQLite file, blobs beside it, bounded in bytes, sealed in numbered segments.
+
+A record is durable when ``add`` comes back. A number is given when a segment is sealed for sending, never before; at
+most eight sealed segments are open, and they are never thinned or changed, so that the hub can accept them in one
+contiguous row and store each exactly once. Only what the hub has acknowledged is deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._outbox_file import OutboxFile
+from edgewise.edge._outbox_records import (
+    RESERVE_FILE,
+    RESERVED,
+    Backlog,
+    Entry,
+    Made,
+    OutboxLimits,
+    lost_record,
+    made_at_of,
+    nothing,
+    pack,
+    spacing,
+    unpack,
+)
+from edgewise.ports import Blobs, Chance, FolderBlobs, disk_error
+from edgewise.wire import (
+    CLASSES,
+    SEGMENTS_MAX,
+    NotNow,
+    NotTrusted,
+    NotValid,
+    Sample,
+    SegmentHeader,
+    canonical,
+    decode,
+    digest,
+    encode,
+    loads,
+)
+
+__all__ = ["Backlog", "Entry", "Made", "Outbox", "OutboxLimits", "unpack"]
+
+
+class Outbox:
+    """The device's queue. Threads may share it; no call waits for the network.
+
+    Args:
+        folder: made when missing; holds ``outbox.db``, ``blobs`` and ``reserve``.
+        chance: for the epoch of a new file.
+        limits: every bound.
+        blobs: where private bytes lie; a folder beside the file unless given.
+        checkpoint: called by name at each point where a power cut would matter.
+    Raises:
+        NotNow: the disk is full or fails. NotValid: the file is of another version, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        chance: Chance,
+        limits: OutboxLimits | None = None,
+        blobs: Blobs | None = None,
+        checkpoint: Callable[[str], None] = nothing,
+    ) -> None:
+        self.limits = limits or OutboxLimits()
+        self._chance = chance
+        self._checkpoint = checkpoint
+        self._file = OutboxFile(folder, chance)
+        self.was_broken = self._file.was_broken  # the former file could not be read and lies beside this one
+        self.blobs = blobs if blobs is not None else FolderBlobs(folder / "blobs")
+        self._reserve = folder / RESERVE_FILE
+        self.hold_reserve()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> str:
+        return str(self._file.about["epoch"])
+
+    @property
+    def acked(self) -> int:
+        """Highest number that the hub has acknowledged."""
+        return int(self._file.about["acked"])
+
+    @property
+    def next_number(self) -> int:
+        return int(self._file.about["next"])
+
+    def state(self, key: str) -> bytes | None:
+        """What was last stored under the key together with records."""
+        rows = self._file.rows(sql.STATE_OF, key)
+        return bytes(rows[0][0]) if rows else None
+
+    def backlog(self) -> Backlog:
+        """Sums by class; asking costs the same whatever the backlog is."""
+        rows = self._file.rows(sql.TOTALS)
+        columns = {name: at for at, name in enumerate(("waiting", "waiting_bytes", "sealed", "sealed_bytes"), start=1)}
+        columns |= {"shed": 5, "refused": 6, "stored": 7}
+        by = {name: {CLASSES[row[0]]: row[at] for row in rows if row[at]} for name, at in columns.items()}
+        return Backlog(
+            waiting=by["waiting"],
+            sealed=by["sealed"],
+            shed=by["shed"],
+            refused=by["refused"],
+            stored=by["stored"],
+            held_bytes=sum(by["waiting_bytes"].values()) + sum(by["sealed_bytes"].values()),
+        )
+
+    def urgent(self) -> bool:
+        """Whether something waits that should not wait for the next planned contact."""
+        waiting = self.backlog().waiting
+        return any(waiting.get(name) for name in ("alarm", "feedback", "disagreement"))
+
+    def made(self, limit: int = 1000) -> list[Made]:
+        """The newest records offered, and what became of each."""
+        rows = self._file.rows(sql.MADE, limit)
+        return [Made(id=row[0], record_class=CLASSES[row[1]], made_at=row[2], fate=row[3]) for row in rows]
+
+    def oldest_unsent(self) -> str | None:
+        """When the oldest record was made that the hub does not have yet."""
+        return self._file.rows(sql.OLDEST_MADE)[0][0]  # type: ignore[no-any-return]
+
+    def open_segments(self) -> list[SegmentHeader]:
+        """The sealed segments that the hub has not acknowledged, by number; at most eight."""
+        return [decode(SegmentHeader, row[0]) for row in self._file.rows(sql.OPEN_SEGMENTS)]
+
+    def payload(self, number: int) -> bytes:
+        """The exact bytes that were sealed."""
+        rows = self._file.rows(sql.PAYLOAD, number)
+        if not rows:
+            raise NotValid(f"segment {number} is not open; open are {self.acked + 1} to {self.next_number - 1}")
+        return bytes(rows[0][0])
+
+    # -- adding ----------------------------------------------------------------------------------------------------
+
+    def add(self, entry: Entry) -> bool:
+        """Make one record durable; False when it was shed at once. See ``add_many``."""
+        return self.add_many([entry])[0]
+
+    def add_many(self, entries: Sequence[Entry], state: Mapping[str, bytes] | None = None) -> list[bool]:
+        """Make records and state durable in one transaction.
+
+        A record whose id was offered before is not added again: a caller that cannot know whether a call was done may
+        repeat it.
+
+        Args:
+            state: values by key, stored in the same transaction (the source's cursor, counters).
+        Returns:
+            for each entry whether it is held; False means it was shed, and counted.
+        Raises:
+            NotNow: the disk is full or fails; nothing was changed. NotValid: a record over its bound.
+        """
+        bodies = [self._body(entry) for entry in entries]
+        try:
+            return self._store(entries, bodies, state or {})
+        except NotNow:
+            if not entries or any(CLASSES.index(entry.record_class) >= RESERVED for entry in entries):
+                raise
+            if not self._release_reserve():
+                raise
+            return self._store(entries, bodies, state or {})
+
+    def put_state(self, key: str, value: bytes) -> None:
+        """Store one value. Raises NotNow as ``add_many``."""
+        self.add_many([], {key: value})
+
+    def _body(self, entry: Entry) -> bytes:
+        body = encode(entry.record)
+        if len(body) > self.limits.record_bytes_max:
+            raise NotValid(
+                f"a {entry.record_class} record has {len(body)} bytes, at most {self.limits.record_bytes_max} are held",
+                code="record_too_large",
+            )
+        return body
+
+    def _store(self, entries: Sequence[Entry], bodies: Sequence[bytes], state: Mapping[str, bytes]) -> list[bool]:
+        written: list[str] = []
+        try:
+            with self._file.change() as db:
+                for key, value in state.items():
+                    db.execute(sql.SET_STATE, (key, value))
+                held = [self._add_one(db, entry, body, written) for entry, body in zip(entries, bodies, strict=True)]
+                unused = _drop_unused(db)
+                self._checkpoint("added")
+        except Exception:
+            self._forget_files(written)
+            raise
+        self._delete_files(unused)
+        return held
+
+    def _add_one(self, db: sqlite3.Connection, entry: Entry, body: bytes, written: list[str]) -> bool:
+        if db.execute(sql.IS_KNOWN, (entry.record.id,)).fetchone():
+            return True
+        rank = CLASSES.index(entry.record_class)
+        (offered,) = db.execute(sql.OFFER, (rank,)).fetchone()
+        rarity = spacing(offered)
+        size_bytes = len(body) + len(entry.content or b"")
+        fits = self._make_room(db, rank, rarity, size_bytes)
+        fate = "waiting" if fits else "shed"
+        seq = db.execute(sql.NOTE_MADE, (entry.record.id, rank, made_at_of(entry.record), fate)).lastrowid
+        if not fits:
+            db.execute(sql.MORE_SHED, (1, rank))
+            return False
+        blob = self._keep_content(db, entry, written)
+        row = (seq, rank, rarity, entry.policy_version, entry.transform, body, blob, size_bytes)
+        db.execute(sql.ADD, row)
+        db.execute(sql.MORE_WAIT, (1, size_bytes, rank))
+        return True
+
+    def _keep_content(self, db: sqlite3.Connection, entry: Entry, written: list[str]) -> str | None:
+        if entry.content is None:
+            return None
+        assert isinstance(entry.record, Sample), "only samples have content"
+        # On disk before the record that names it is committed: a record never points at nothing.
+        if not db.execute(sql.HAS_BLOB, (entry.record.blob,)).fetchone():
+            written.append(entry.record.blob)
+        self.blobs.put_as(entry.record.blob, entry.content)
+        self._checkpoint("blob_written")
+        db.execute(sql.USE_BLOB, (entry.record.blob,))
+        return entry.record.blob
+
+    def _make_room(self, db: sqlite3.Connection, rank: int, rarity: int, size_bytes: int) -> bool:
+        """Shed as little as needed, lowest class first, evenly in time; False when the new record itself is the one."""
+        low = rank >= RESERVED
+        room = self.limits.bytes_max - size_bytes
+        (held,) = db.execute(sql.HELD_BYTES, (0,)).fetchone()
+        if low:  # beside the whole, the lower classes together must leave the reserve free
+            held = max(held, self.limits.reserve_bytes + db.execute(sql.HELD_BYTES, (RESERVED,)).fetchone()[0])
+        while held > room:
+            (last,) = db.execute(sql.LAST_WAITING_CLASS).fetchone()
+            if room < 0 or last is None or last < rank:
+                return False
+            seq, thinnest, freed, blob = db.execute(sql.THINNEST, (last,)).fetchone()
+            if last == rank and thinnest > rarity:
+                return False
+            self._drop_waiting(db, seq, last, freed, blob, "shed")
+            held -= freed
+        return True
+
+    def _drop_waiting(
+        self, db: sqlite3.Connection, seq: int, rank: int, size_bytes: int, blob: str | None, fate: str
+    ) -> None:
+        db.execute(sql.REMOVE, (seq,))
+        db.execute(sql.SET_FATE, (fate, seq))
+        db.execute(sql.MORE_WAIT, (-1, -size_bytes, rank))
+        db.execute(sql.MORE_SHED, (1, rank))
+        if blob:
+            db.execute(sql.FREE_BLOB, (blob,))
+
+    # -- sealing and acknowledging -----------------------------------------------------------------------------------
+
+    def seal(self, now: datetime, check: Callable[[SegmentHeader], None] = lambda _: None) -> int:
+        """Seal waiting records into numbered segments, most urgent class first; the count of new ones.
+
+        Args:
+            check: raises NotValid for a segment that may not leave; its records are dropped and counted as shed.
+        Raises:
+            NotNow: the disk is full or fails; nothing was changed.
+        """
+        sealed = 0
+        while True:
+            with self._file.change() as db:
+                (count, size_bytes) = db.execute(sql.OPEN_BYTES).fetchone()
+                if count >= SEGMENTS_MAX or (count and size_bytes >= self.limits.sealed_bytes_max):
+                    return sealed
+                (rank,) = db.execute(sql.FIRST_WAITING_CLASS).fetchone()
+                if rank is None:
+                    return sealed
+                number = int(db.execute("SELECT value FROM about WHERE key = 'next'").fetchone()[0])
+                left = self._seal_one(db, rank, number, now, check)
+                self._checkpoint("sealed")
+            self._delete_files(left)
+            # Only after the commit: a number that was not committed was not given.
+            if self._reload_about()["next"] > number:
+                sealed += 1
+
+    def _seal_one(
+        self, db: sqlite3.Connection, rank: int, number: int, now: datetime, check: Callable[[SegmentHeader], None]
+    ) -> list[str]:
+        rows = self._head_run(db, rank)
+        blobs = tuple(dict.fromkeys(row[4] for row in rows if row[4]))
+        payload = pack(row[3] for row in rows)
+        size_bytes = sum(row[5] for row in rows)
+        header = SegmentHeader(
+            number=number,
+            sha256=digest(payload),
+            size_bytes=len(payload),
+            record_class=CLASSES[rank],
+            count=len(rows),
+            policy_version=rows[0][1],
+            transform=rows[0][2],
+            blobs=blobs,
+            sealed_at=now,
+        )
+        try:
+            check(header)
+        except NotValid:
+            for row in rows:
+                self._drop_waiting(db, row[0], rank, row[5], row[4], "shed")
+            return _drop_unused(db)
+        for row in rows:
+            db.execute(sql.REMOVE, (row[0],))
+            db.execute(sql.SET_SEALED, (number, row[0]))
+        for blob in blobs:
+            db.execute(sql.USE_BLOB, (blob,))  # once a segment, instead of once a record
+        for row in rows:
+            if row[4]:
+                db.execute(sql.FREE_BLOB, (row[4],))
+        db.execute(sql.SEAL, (number, rank, encode(header), payload, size_bytes, len(rows)))
+        db.execute(sql.MORE_WAIT, (-len(rows), -size_bytes, rank))
+        db.execute(sql.MORE_SEALED, (len(rows), size_bytes, rank))
+        db.execute(sql.SET_ABOUT, ("next", number + 1))
+        return []
+
+    def _head_run(self, db: sqlite3.Connection, rank: int) -> list[tuple[Any, ...]]:
+        """The oldest records of the class that share policy and transform, up to the bounds of a segment."""
+        rows = db.execute(sql.OLDEST_OF_CLASS, (rank, self.limits.segment_records_max)).fetchall()
+        run: list[tuple[Any, ...]] = []
+        body_bytes = blob_bytes = 0
+        for row in rows:
+            body_bytes += len(row[3])
+            blob_bytes += row[5] - len(row[3])
+            over = body_bytes > self.limits.segment_bytes_max or blob_bytes > self.limits.segment_blob_bytes_max
+            if run and (over or row[1:3] != run[0][1:3]):
+                break
+            run.append(row)
+        return run
+
+    def ack(self, watermark: int, refused: Collection[int] = ()) -> int:
+        """Delete what the hub has stored: all segments up to the watermark. Comes back with the count of records.
+
+        A watermark beyond what this file has sent means that the file is older than the hub's memory of it (a disk
+        restored from an image): the numbers in between are used up, so a new epoch starts.
+
+        Args:
+            refused: numbers that the hub took note of but did not store.
+        Raises:
+            NotNow: the disk is full or fails; nothing was changed.
+        """
+        if watermark <= self.acked:
+            return 0
+        count, unused = 0, []
+        with self._file.change() as db:
+            for number, rank, header, size_bytes, records in db.execute(sql.SEGMENTS_UP_TO, (watermark,)).fetchall():
+                gone = number in refused
+                db.execute(sql.DROP_SEGMENT, (number,))
+                db.execute(sql.SET_DONE, ("refused" if gone else "stored", number))
+                db.execute(sql.MORE_SEALED, (-records, -size_bytes, rank))
+                db.execute(sql.MORE_DONE, (0 if gone else records, records if gone else 0, rank))
+                for blob in decode(SegmentHeader, header).blobs:
+                    db.execute(sql.FREE_BLOB, (blob,))
+                count += records
+            db.execute(sql.SET_ABOUT, ("acked", watermark))
+            db.execute(sql.FORGET_MADE, (self.limits.ledger_max,))
+            unused = _drop_unused(db)
+            if watermark >= self.next_number:
+                self._renew(db)
+            self._checkpoint("acked")
+        self._reload_about()
+        self._delete_files(unused)
+        return count
+
+    def renew_epoch(self) -> None:
+        """Start a new epoch with the open segments numbered from 1.
+
+        Only for a hub that has lost what it acknowledged (restored from a backup): it then asks for numbers that are
+        gone here, and the open segments, which it cannot have, must not be stuck behind that gap.
+        """
+        with self._file.change() as db:
+            self._renew(db)
+        self._reload_about()
+
+    def _renew(self, db: sqlite3.Connection) -> None:
+        rows = db.execute(sql.ALL_SEGMENTS).fetchall()
+        for number, (old, _, header, *_rest) in enumerate(rows, start=1):
+            fresh = decode(SegmentHeader, header).model_copy(update={"number": number})
+            db.execute(sql.RENUMBER, (number, encode(fresh), old))
+            db.execute(sql.RENUMBER_MADE, (number, old))
+        for key, value in (("epoch", self._chance.id()), ("next", len(rows) + 1), ("acked", 0)):
+            db.execute(sql.SET_ABOUT, (key, value))
+
+    def give_up_blob(self, blob: str, now: datetime) -> int:
+        """Take a blob that can no longer be read out of the open segments, or they would never be accepted.
+
+        The hub cannot have stored a segment whose blob it lacks, so its number may be sealed again with other bytes.
+        Comes back with the count of samples lost; each keeps the fate ``lost``.
+        """
+        lost = 0
+        with self._file.change() as db:
+            for row in db.execute(sql.ALL_SEGMENTS).fetchall():
+                header = decode(SegmentHeader, row[2])
+                if blob in header.blobs:
+                    lost += self._reseal_without(db, blob, header, row, now)
+                    db.execute(sql.FREE_BLOB, (blob,))
+            unused = _drop_unused(db)
+        self._delete_files(unused)
+        return lost
+
+    def _reseal_without(
+        self, db: sqlite3.Connection, blob: str, header: SegmentHeader, row: tuple[Any, ...], now: datetime
+    ) -> int:
+        number, rank, _, payload, size_bytes, count = row
+        lines = [loads(line) for line in unpack(bytes(payload))]
+        gone = [line for line in lines if line.get("blob") == blob]
+        for line in gone:
+            db.execute(sql.SET_FATE_BY_ID, ("lost", line["id"]))
+        kept = [canonical(line) for line in lines if line not in gone]
+        update: dict[str, Any] = {"blobs": tuple(item for item in header.blobs if item != blob)}
+        db.execute(sql.MORE_SEALED, (-count, -size_bytes, rank))
+        if not kept:  # the number is given and cannot be skipped: it says what became of it
+            kept, rank = [lost_record(header, now)], CLASSES.index("audit")
+            update |= {"record_class": "audit", "transform": "none"}
+        fresh = pack(kept)
+        update |= {"sha256": digest(fresh), "size_bytes": len(fresh), "count": len(kept)}
+        db.execute(sql.RESEAL, (rank, encode(header.model_copy(update=update)), fresh, len(fresh), len(kept), number))
+        db.execute(sql.MORE_SEALED, (len(kept), len(fresh), rank))
+        return len(gone)
+
+    # -- the disk ----------------------------------------------------------------------------------------------------
+
+    def hold_reserve(self) -> None:
+        """Hold disk space ready for alarms and audit, if there is plenty; without it they compete with everybody."""
+        size = self.limits.reserve_bytes
+        if not size or (self._reserve.exists() and self._reserve.stat().st_size >= size):
+            return
+        try:
+            room = os.statvfs(self._reserve.parent)
+            if room.f_bavail * room.f_frsize < 4 * size:
+                return
+            handle = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(handle, 0, size)
+            finally:
+                os.close(handle)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+
+    def _release_reserve(self) -> bool:
+        try:
+            self._reserve.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise disk_error(error, self._reserve) from error
+        return True
+
+    def tidy(self, limit: int = 10_000) -> int:
+        """Delete blob files that no record names, left by power cuts; the count. Meant for a quiet moment."""
+        gone = 0
+        for number, blob in enumerate(self.blobs.digests()):
+            if number >= limit:
+                break
+            # Inside a transaction, so that no record of this blob can be on its way in meanwhile.
+            with self._file.change() as db:
+                if not db.execute(sql.HAS_BLOB, (blob,)).fetchone():
+                    self.blobs.delete(blob)
+                    gone += 1
+        self.hold_reserve()
+        return gone
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _reload_about(self) -> dict[str, Any]:
+        self._file.about = dict(self._file.rows(sql.ABOUT))
+        return self._file.about
+
+    def _delete_files(self, unused: Iterable[str]) -> None:
+        # After the commit: a file that outlives its record is swept by `tidy`, the other way round would lose bytes.
+        for blob in unused:
+            self._checkpoint("blob_deleted")
+            with contextlib.suppress(NotNow), self._file.change() as db:
+                if not db.execute(sql.HAS_BLOB, (blob,)).fetchone():
+                    self.blobs.delete(blob)
+
+    def _forget_files(self, written: Iterable[str]) -> None:
+        for blob in written:
+            with contextlib.suppress(NotNow, NotValid, NotTrusted):
+                self.blobs.delete(blob)
+
+
+def _drop_unused(db: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in db.execute(sql.DROP_UNUSED_BLOBS).fetchall()]

@@ -1,0 +1,81 @@
+"""From a frame to a sample that may leave: what cannot be made private cannot be kept (invariant 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from edgewise.edge.outbox import Entry
+from edgewise.frames import make_private
+from edgewise.policy import frame_name, may_leave, private_facts, required_transform
+from edgewise.ports import Frame
+from edgewise.wire import DataPolicy, Decision, RecordClass, Sample, digest
+
+Why = Literal["margin", "audit", "novelty", "feedback", "disagreement", "alarm"]
+CLASS_OF: dict[str, RecordClass] = {
+    "margin": "sample",
+    "novelty": "sample",
+    "audit": "audit_sample",
+    "feedback": "feedback",
+    "disagreement": "disagreement",
+    "alarm": "alarm",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """A frame to keep, and why."""
+
+    frame: Frame
+    why: Why
+    inclusion_probability: float
+    decision: Decision
+    shadow: Decision | None = None
+    rollout: str | None = None
+
+
+def sample_id(device: str, frame: str, why: str) -> str:
+    """The id of a frame's sample: the same whenever the same frame is kept for the same kind of reason.
+
+    After a crash the frames of an unfinished period are decided again; a random id would keep them twice. An audit
+    sample has an id of its own: the same frame may go up at once for a disagreement and later as part of the audit.
+    """
+    family = why if why in ("audit", "disagreement", "feedback", "alarm") else "chosen"
+    return digest(f"{device}\n{family}\n{frame}".encode())[:32]
+
+
+def private_entry(
+    chosen: Chosen, *, policy: DataPolicy, device: str, site: str, name_key: bytes, now: datetime
+) -> Entry:
+    """The outbox entry of a frame after the policy's transforms.
+
+    Raises:
+        NotValid: the policy does not let it leave, or the frame cannot be made private.
+    """
+    frame, record_class = chosen.frame, CLASS_OF[chosen.why]
+    may_leave(policy, record_class)
+    transform = required_transform(policy, frame.media_type)
+    data, media_type = frame.data, frame.media_type
+    if transform != "none":
+        data, media_type = make_private(data, media_type, transform.split("+"))
+    sample = Sample(
+        id=sample_id(device, frame.name, chosen.why),
+        frame=frame_name(policy, frame.name, name_key),
+        site=site,
+        taken_at=frame.taken_at if "taken_at" in policy.fields else now,
+        kept_at=now,
+        group=frame.group if "group" in policy.fields else "",
+        why=chosen.why,
+        inclusion_probability=chosen.inclusion_probability,
+        blob=digest(data),
+        size_bytes=len(data),
+        media_type=media_type,
+        decision=chosen.decision,
+        shadow=chosen.shadow,
+        rollout=chosen.rollout,
+        facts=private_facts(policy, frame.facts),
+    )
+    return Entry(
+        record=sample, record_class=record_class, policy_version=policy.version, transform=transform, content=data
+    )

@@ -1,0 +1,212 @@
+"""``edgewise edge serve``: any ONNX file or bundle behind the Open Inference Protocol v2, without a hub."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, failure, reply, v2_app
+from edgewise.ports import OnnxRuntime, Pipeline, address, listen, open_pipeline, read_bundle, replace_file
+from edgewise.wire import NotValid, canonical
+
+__all__ = ["ServedModel", "open_models", "run_app", "serve", "serve_app", "v2_app"]
+
+ONNX_BYTES_MAX = 2 << 30  # protobuf itself ends there
+SHUTDOWN_S_MAX = 5
+STATE_FILE = "serve.json"
+
+
+def serve(
+    models: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    http_port: int = 8081,
+    data_dir: Path | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        models: ONNX files, served under their file's name, and bundle folders, served under their manifest's name.
+        host: address to listen on.
+        http_port: 0 picks a free one.
+        data_dir: where ``serve.json`` names the address, the process and the models while this runs; None writes none.
+        on_ready: told the address once requests are answered; without it the address is printed.
+    Raises:
+        NotValid, NotTrusted: a model cannot be opened. NotNow: the port is taken.
+    """
+    served = open_models(models)
+    listener = listen(host, http_port)
+    url = address(listener)
+
+    def ready() -> None:
+        (on_ready or _print_address)(url)
+
+    with listener, _state_file(data_dir, url, served):
+        run_app(serve_app(served), listener, on_ready=ready)
+
+
+def _print_address(url: str) -> None:
+    sys.stdout.write(f"serving on {url} (Open Inference Protocol: {url}/v2); stop with Ctrl-C\n")
+    sys.stdout.flush()  # whoever started us with port 0 waits for this line
+
+
+def open_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
+    """The networks by the name under which they are served.
+
+    Raises:
+        NotValid: a path is neither, a network cannot be opened, or two share a name. NotTrusted: a damaged bundle.
+    """
+    served: dict[str, ServedModel] = {}
+    for path in map(Path, paths):
+        name, model = _open_bundle(path) if path.is_dir() else _open_onnx(path)
+        if name in served:
+            raise NotValid(f"two of the given models are named {name}; rename one of the files", code="name_taken")
+        served[name] = model
+    if not served:
+        raise NotValid("there is nothing to serve; name an ONNX file or a bundle's folder", code="nothing_to_serve")
+    return served
+
+
+def _open_bundle(path: Path) -> tuple[str, ServedModel]:
+    stored = read_bundle(path)
+    pipeline: Pipeline = open_pipeline(stored.manifest, stored.digest, stored.read_blob, OnnxRuntime())
+    pipeline.check_golden()
+    return stored.manifest.name, ServedModel.of_pipeline(pipeline)
+
+
+def _open_onnx(path: Path) -> tuple[str, ServedModel]:
+    try:
+        if path.stat().st_size > ONNX_BYTES_MAX:
+            raise NotValid(f"{path} has over {ONNX_BYTES_MAX} bytes, no ONNX file is so long", code="model_invalid")
+        data = path.read_bytes()
+    except OSError as error:
+        raise NotValid(
+            f"{path} cannot be read ({error.strerror}); name an ONNX file or a bundle", code="model_missing"
+        ) from error
+    try:
+        return path.stem, ServedModel(OnnxRuntime().open(data))
+    except NotValid as error:
+        raise NotValid(f"{path}: {error}", code=error.code) from error
+
+
+def serve_app(models: Mapping[str, ServedModel]) -> AsgiApp:
+    """The whole app of `edge serve`: the protocol, ``/livez``, ``/readyz`` and ``/metrics``."""
+    registry = CollectorRegistry()
+    requests = Counter(
+        "edgewise_edge_infer", "Inferences and decisions answered.", ["name", "status"], registry=registry
+    )
+    seconds = Histogram(
+        "edgewise_edge_infer_seconds",
+        "From the request's first byte to the answer.",
+        ["name"],
+        buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+        registry=registry,
+    )
+
+    def observe(name: str, status: int, took_s: float) -> None:
+        requests.labels(name, status).inc()
+        seconds.labels(name).observe(took_s)
+
+    protocol = v2_app(models, observe)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path == "/v2" or path.startswith("/v2/"):
+            await protocol(scope, receive, send)
+        elif path in ("/livez", "/readyz"):
+            await reply(send, 200, {"content-type": "text/plain"}, b"ok\n")
+        elif path == "/metrics":
+            await reply(send, 200, {"content-type": "text/plain; version=0.0.4"}, generate_latest(registry))
+        else:
+            error = NotValid(f"{path[:200]} is not here; there is /v2, /livez, /readyz, /metrics", code="not_found")
+            await reply(send, *failure(error))
+
+    return app
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def run_app(
+    app: AsgiApp,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    on_server: Callable[[uvicorn.Server], None] = lambda _: None,
+) -> None:
+    """Run an ASGI app on a socket until a signal, or until ``should_exit`` of the server is set.
+
+    Args:
+        app: answers requests.
+        listener: from `listen`.
+        on_ready: called once requests are answered.
+        on_server: handed the server, for a caller that stops it itself.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
+    )
+    server = _Server(config, on_ready)
+    on_server(server)
+    with _quiet_end():
+        server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _quiet_end() -> Iterator[None]:
+    """uvicorn raises the signal that stopped it once more; we are done by then, and still have a file to remove."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _state_file(data_dir: Path | None, url: str, models: Mapping[str, ServedModel]) -> Iterator[None]:
+    if data_dir is None:
+        yield
+        return
+    file = Path(data_dir) / STATE_FILE
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotValid(
+            f"{data_dir} cannot be made ({error.strerror}); name another --data-dir", code="not_writable"
+        ) from error
+    state: dict[str, Any] = {"url": url, "pid": os.getpid(), "models": {name: m.version for name, m in models.items()}}
+    replace_file(file, canonical(state))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)

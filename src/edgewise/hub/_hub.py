@@ -1,0 +1,202 @@
+"""The hub: its store, its keys and its clock in one place, and `tick`, which runs all controllers once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from edgewise.hub import audit, control, orders
+from edgewise.hub.folder import Folder
+from edgewise.hub.limits import Limits
+from edgewise.hub.store import Store, leases, meta
+from edgewise.hub.tokens import Tokens
+from edgewise.ports import (
+    Blobs,
+    Chance,
+    Clock,
+    FolderKeys,
+    Keys,
+    MemoryBlobs,
+    MemoryKeys,
+    ObjectBlobs,
+    OnnxRuntime,
+    Runtime,
+    SystemChance,
+    SystemClock,
+)
+from edgewise.trust import PrivateKey, verifies
+from edgewise.wire import NotNow, NotValid, PublicKey, TrustRoot, decode, encode
+
+ASSIGNMENT_KEY = "assignment"
+"""Name of the hub's online key. Release keys are never here (invariant 5)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubConfig:
+    """Where the hub keeps things and whom it trusts.
+
+    Attributes:
+        data_dir: its folder; None keeps everything in memory, for the simulator and tests.
+        database_url: an SQLAlchemy address such as ``postgresql+psycopg://user@host/name``; None: SQLite in `data_dir`.
+        objects_url: an object store such as ``s3://bucket/prefix``; None: files in `data_dir`.
+        release_keys: who may sign releases; added to the trust root at start.
+    """
+
+    data_dir: Path | None = None
+    database_url: str | None = None
+    objects_url: str | None = None
+    release_keys: tuple[PublicKey, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+class Hub:
+    """One hub process (or one simulated hub).
+
+    Args:
+        clock, chance, runtime, blobs, keys: the doors outside; real ones where none are given.
+    Raises:
+        NotNow: another hub uses the folder, or the database does not answer.
+        NotValid: the folder was made by another version.
+    """
+
+    def __init__(
+        self,
+        config: HubConfig,
+        *,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+        runtime: Runtime | None = None,
+        blobs: Blobs | None = None,
+        keys: Keys | None = None,
+    ) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.clock: Clock = clock or SystemClock()
+        self.chance: Chance = chance or SystemChance()
+        self.runtime: Runtime = runtime or OnnxRuntime()
+        self.folder = None if config.data_dir is None else Folder(config.data_dir)
+        try:
+            self.store = Store(self._database_url(), blobs or self._blobs())
+            self.key: PrivateKey = _load_or_create(keys or self._keys(), ASSIGNMENT_KEY)
+            self.tokens = Tokens(self.chance, None if self.folder is None else self.folder.path / "tokens")
+            self.hub_epoch = self._remember("hub_epoch", self.chance.id())
+        except BaseException:
+            self.close()
+            raise
+        self.holder = self.chance.id()  # of leases: this process
+        if config.release_keys:
+            self.trust_release_keys(config.release_keys, who="configuration")
+
+    def close(self) -> None:
+        """Give the folder back; what was acknowledged is durable without it."""
+        store = getattr(self, "store", None)
+        if store is not None:
+            store.close()
+        if self.folder is not None:
+            self.folder.close()
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def tick(self, now: datetime | None = None) -> bool:
+        """Run every controller once; False while another hub of the same database does.
+
+        Level-triggered: each reads the whole situation and acts on it, so a tick too many changes nothing.
+        """
+        moment = now or self.now()
+        with self.store.write() as connection:
+            until = moment + timedelta(seconds=self.limits.controller_lease_s)
+            fence = leases.take(connection, "controllers", holder=self.holder, until=until, now=moment)
+        if fence is None:
+            return False
+        orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
+        control.tick(self, moment)
+        return True
+
+    @property
+    def root(self) -> TrustRoot:
+        """Whom devices of this hub trust.
+
+        Raises:
+            NotNow: no release key is known yet.
+        """
+        with self.store.read() as connection:
+            text = meta.get(connection, "trust_root")
+        if text is None:
+            raise NotNow(
+                "the hub knows no release key yet, so no device could check a release; start a signer with "
+                "`edgewise up`, or name its public key to the hub",
+                code="no_release_key",
+            )
+        return decode(TrustRoot, text)
+
+    def trust_release_keys(self, keys: tuple[PublicKey, ...], *, who: str) -> TrustRoot:
+        """Add release keys to the trust root. Devices enrolled before keep the root that they pinned.
+
+        Raises:
+            NotTrusted: a keyid is not the SHA-256 of its key.
+        """
+        for key in keys:
+            verifies(key, b"", b"")  # raises where the id is not the key's
+        now = self.now()
+        with self.store.write() as connection:
+            text = meta.get(connection, "trust_root")
+            old = None if text is None else decode(TrustRoot, text)
+            known = old.release_keys if old is not None else ()
+            held = {key.keyid for key in known}
+            fresh = tuple(key for key in keys if key.keyid not in held)
+            if old is not None and not fresh:
+                return old
+            version = 1 if old is None else old.version + 1
+            root = TrustRoot(
+                version=version,
+                release_keys=(*known, *fresh),
+                release_threshold=1,
+                assignment_keys=(self.key.public,),
+            )
+            meta.put(connection, "trust_root", encode(root).decode())
+            data = {"version": version, "added": [key.keyid for key in fresh]}
+            audit.note(connection, actor=who, action="root.changed", subject="trust root", data=data, now=now)
+        return root
+
+    def _remember(self, key: str, value: str) -> str:
+        """The stored value, `value` where none is stored yet."""
+        with self.store.write() as connection:
+            held = meta.get(connection, key)
+            if held is None:
+                meta.put(connection, key, value)
+            return held or value
+
+    def _database_url(self) -> str:
+        if self.config.database_url is not None:
+            return self.config.database_url
+        return "sqlite://" if self.folder is None else f"sqlite:///{self.folder.path / 'hub.db'}"
+
+    def _blobs(self) -> Blobs:
+        if self.config.objects_url is None and self.folder is None:
+            return MemoryBlobs()
+        return _object_blobs(self.config.objects_url, self.folder)
+
+    def _keys(self) -> Keys:
+        return MemoryKeys() if self.folder is None else FolderKeys(self.folder.path / "keys")
+
+
+def _object_blobs(url: str | None, folder: Folder | None) -> Blobs:
+    import obstore.store
+
+    if url is not None:
+        return ObjectBlobs(obstore.store.from_url(url))
+    assert folder is not None
+    place = folder.path / "objects"
+    place.mkdir(exist_ok=True)
+    return ObjectBlobs(obstore.store.LocalStore(place))
+
+
+def _load_or_create(keys: Keys, name: str) -> PrivateKey:
+    try:
+        return keys.load(name)
+    except NotValid as error:
+        if error.code != "key_missing":
+            raise
+    return keys.create(name)

@@ -1,0 +1,71 @@
+"""The hub's one web application."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgewise.hub._hub import Hub
+from edgewise.hub.api import device, gate, openapi, orders, overview, problems, rollouts, samples, system, usecases
+from edgewise.hub.api.metrics import Metrics
+from edgewise.hub.console import router as console
+from edgewise.hub.folder import software_version
+
+PREFIX = "/api/v1"
+
+
+def create_app(hub: Hub) -> FastAPI:
+    """The application for this hub: device routes, people's routes, console, health. It starts nothing by itself."""
+    app = FastAPI(
+        title=openapi.TITLE,
+        version=software_version(),
+        docs_url=None,  # the framework's page loads its assets from a CDN; ours is at /docs
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.hub = hub
+    app.state.metrics = Metrics(hub)
+    problems.install(app)
+    # Raw device routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
+    app.router.routes.extend(device.routes(hub, prefix=PREFIX))
+    for module in (usecases, samples, orders, gate, rollouts, overview):
+        app.include_router(module.router, prefix=PREFIX)
+    app.include_router(system.router)
+    app.include_router(console)
+    app.add_middleware(Counted, metrics=app.state.metrics)
+
+    def document() -> dict[str, Any]:
+        return openapi.document(app, prefix=PREFIX)
+
+    app.openapi = document  # type: ignore[method-assign]
+    return app
+
+
+class Counted:
+    """Counts every answer by the pattern of its route."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.seen(route.removeprefix(PREFIX), status, time.perf_counter() - started)

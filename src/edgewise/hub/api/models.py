@@ -1,0 +1,254 @@
+"""What the people's routes take and give: small models, so that the OpenAPI document says everything."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgewise.hub.samples import ImportedSample
+from edgewise.wire import Assignment, Candidate, Envelope, Order, PublicKey, Release, Report, Strict, UseCase
+from edgewise.wire._record import Digest, Id, Name
+
+
+class Out(BaseModel):
+    """An answer; it may be made from a row."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class UseCaseOut(Out):
+    name: str
+    version: int
+    policy_version: int
+    made_at: datetime
+    who: str
+    usecase: UseCase
+
+
+class EnrolmentTokenIn(Strict):
+    site: Name
+    use_case: Name
+    device: Name | None = None
+    labels: dict[str, str] = Field(default={}, max_length=100)
+
+
+class EnrolmentTokenOut(Out):
+    token: str
+    expires_at: datetime
+
+
+class DeviceOut(Out):
+    id: str
+    site: str
+    use_case: str
+    labels: dict[str, str]
+    facts: dict[str, Any]
+    enrolled_at: datetime
+    revoked_at: datetime | None
+    seen_at: datetime | None
+    phase: str | None
+    release: str | None
+    bundle: str | None
+    clone_seen: str | None
+    assignment: Assignment | None = Field(validation_alias="wanted")
+    report: Report | None = Field(validation_alias="last_report")
+
+
+class Reason(Strict):
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class Done(Out):
+    ok: bool = True
+
+
+class ImportIn(Strict):
+    samples: tuple[ImportedSample, ...] = Field(min_length=1)
+
+
+class ImportOut(Out):
+    ids: list[str]
+
+
+class SampleOut(Out):
+    id: str
+    use_case: str
+    site: str
+    device: str | None
+    frame: str
+    group: str
+    taken_at: datetime
+    received_at: datetime
+    why: str
+    inclusion_probability: float
+    blob: str
+    size_bytes: int
+    media_type: str
+    decision: dict[str, Any] | None
+    shadow: dict[str, Any] | None
+    rollout: str | None
+    facts: dict[str, Any] | None
+    label: str | None
+    labelled_at: datetime | None
+    purpose: str | None
+
+
+class SamplePage(Out):
+    samples: list[SampleOut]
+    next: str | None = Field(description="cursor of the next page; none on the last")
+
+
+class LabelHistory(Out):
+    label: str
+    who: str
+    at: datetime
+
+
+class SampleWithHistory(SampleOut):
+    labels: list[LabelHistory]
+
+
+class ToLabel(Out):
+    sample: str
+    blob: str
+    media_type: str
+    site: str
+    device: str | None
+    frame: str
+    group: str
+    why: str
+    taken_at: datetime
+    decision: dict[str, Any] | None
+    shadow: dict[str, Any] | None
+    labels: list[str] = Field(description="labels known so far; a new one is fine too")
+
+
+class LabelIn(Strict):
+    sample: Id
+    label: str = Field(min_length=1, max_length=128)
+
+
+class LabelsIn(Strict):
+    labels: tuple[LabelIn, ...] = Field(min_length=1)
+    who: str = Field(min_length=1, max_length=128)
+
+
+class LabelsOut(Out):
+    accepted: int
+    duplicates: int
+
+
+class OrderOut(Out):
+    id: str
+    use_case: str
+    kind: str
+    state: str
+    order: Order
+    made_at: datetime
+    updated_at: datetime
+    worker: str | None
+    lease_until: datetime | None
+    attempts: int
+    attempts_max: int
+    error: str | None
+    candidate: dict[str, Any] | None
+    bundle: str | None
+
+
+class ClaimIn(Strict):
+    worker: Name
+    kinds: tuple[str, ...] = Field(default=("train",), min_length=1, max_length=10)
+
+
+class HeartbeatIn(Strict):
+    worker: Name
+
+
+class HeartbeatOut(Out):
+    lease_until: datetime
+
+
+class FailIn(Strict):
+    worker: Name
+    error: str = Field(min_length=1, max_length=100_000)
+
+
+class CandidateIn(Strict):
+    worker: Name
+    candidate: Candidate
+
+
+class BundleName(Out):
+    digest: str
+
+
+class BundleOut(Out):
+    digest: str
+    use_case: str | None
+    name: str
+    order: str | None
+    size_bytes: int
+    made_at: datetime
+    who: str
+
+
+class ReleaseIn(Strict):
+    envelope: Envelope
+    request: Id | None = Field(default=None, description="the signing request that this answers")
+
+
+class ReleaseOut(Out):
+    id: str
+    use_case: str
+    version: int
+    bundle: str
+    verdict: str | None
+    signed_as: str
+    release: Release = Field(validation_alias="body")
+    received_at: datetime
+    reverted_at: datetime | None
+    reverted_why: str | None
+
+
+class ReleaseWhere(ReleaseOut):
+    """A release traced both ways: back to what it was made of, forward to the devices that run it."""
+
+    runs_on: list[str]
+    gate: str | None = Field(description="the verdict's result")
+    revision: str | None = Field(description="dataset revision it was trained on")
+    parent: str | None = Field(description="bundle it was started from")
+    order: str | None
+    seed: int
+
+
+class AuditOut(Out):
+    index: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    data: dict[str, Any]
+    previous: Digest
+    hash: Digest
+
+
+class AuditChecked(Out):
+    entries: int
+    broken: int | None = Field(description="index of the first entry that does not hold; null when all do")
+    head: str | None
+
+
+class ReleaseKeysIn(Strict):
+    keys: tuple[PublicKey, ...] = Field(min_length=1, max_length=16)
+
+
+class Health(Out):
+    status: str
+    checks: dict[str, str] = {}
+
+
+class Version(Out):
+    version: str
+    api: str = "v1"

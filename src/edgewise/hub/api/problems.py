@@ -1,0 +1,137 @@
+"""Errors as RFC 9457 problem documents: the family decides the status, the code is stable, the text is for people."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from edgewise.hub.intake import Gap
+from edgewise.wire import EdgewiseError, NotNow, NotTrusted, canonical
+
+LOG = logging.getLogger("edgewise.hub")
+MEDIA_TYPE = "application/problem+json"
+RETRY_S = 5
+# Codes whose HTTP status is another than their family's.
+STATUS = {
+    "no_token": 401,
+    "signature_missing": 401,
+    "signature_malformed": 401,
+    "not_json": 400,
+    "upload_invalid": 400,
+    "upload_corrupt": 400,
+    "blob_missing": 404,
+    "usecase_unknown": 404,
+    "device_unknown": 404,
+    "sample_unknown": 404,
+    "order_unknown": 404,
+    "revision_unknown": 404,
+    "bundle_unknown": 404,
+    "release_unknown": 404,
+    "rollout_unknown": 404,
+    "verdict_unknown": 404,
+    "scorecard_unknown": 404,
+    "request_unknown": 404,
+    "gap": 409,
+    "order_open": 409,
+    "order_lost": 409,
+    "device_exists": 409,
+    "release_version": 409,
+    "blob_not_stored": 409,
+    "illegal_move": 409,
+    "nothing_to_train": 409,
+    "too_big": 413,
+    "range_invalid": 416,
+}
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def status_of(error: EdgewiseError) -> int:
+    """The HTTP status of an error."""
+    if error.code in STATUS:
+        return STATUS[error.code]
+    if isinstance(error, NotNow):
+        return 503
+    return 403 if isinstance(error, NotTrusted) else 422
+
+
+def document(status: int, detail: str, code: str, **more: Any) -> bytes:
+    """The bytes of a problem document."""
+    title = HTTPStatus(status).phrase
+    fields = {"type": f"urn:edgewise:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    return canonical({**more, **fields})
+
+
+def answer(status: int, detail: str, code: str, **more: Any) -> Response:
+    """A whole answer with a problem document."""
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_S)
+    if status == 413:
+        headers["Connection"] = "close"  # else the server would go on reading what nobody wants
+    return Response(document(status, detail, code, **more), status, headers, MEDIA_TYPE)
+
+
+def answer_to(error: Exception) -> Response:
+    """The answer to an error that a handler raised."""
+    if isinstance(error, Gap):
+        return answer(409, str(error), error.code, watermark=error.watermark, epoch=error.epoch)
+    if isinstance(error, EdgewiseError):
+        return answer(status_of(error), str(error), error.code)
+    if isinstance(error, HTTPException):
+        return answer(error.status_code, str(error.detail), f"http_{error.status_code}")
+    LOG.error("a request failed by a mistake of the hub's own", exc_info=error)
+    return answer(500, "the hub made a mistake; its log says more", "internal")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of this app a problem document."""
+
+    async def families(_request: Request, error: Exception) -> Response:
+        return answer_to(error)
+
+    async def validation(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer(422, _explain(error), "request_invalid")
+
+    app.add_exception_handler(EdgewiseError, families)
+    app.add_exception_handler(HTTPException, families)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(Exception, families)
+
+
+def _explain(error: RequestValidationError) -> str:
+    parts = []
+    for item in error.errors()[:5]:
+        where = ".".join(str(part) for part in item["loc"])
+        parts.append(f"{where}: {item['msg']} (seen {str(item.get('input'))[:80]!r})")
+    more = len(error.errors()) - len(parts)
+    return "; ".join(parts) + (f"; and {more} more" if more else "")
+
+
+_CONTENT = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for the problems that a route can answer with; those of every route included."""
+    texts = {status: HTTPStatus(status).phrase for status in sorted({400, 401, 403, 422, 503, *statuses})}
+    return {status: {"description": text, **_CONTENT} for status, text in texts.items()}

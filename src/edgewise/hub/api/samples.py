@@ -1,0 +1,126 @@
+"""Routes for samples and labels."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from edgewise.hub import labels, samples
+from edgewise.hub.api.auth import Admin, Signer, ThisHub
+from edgewise.hub.api.models import (
+    ImportIn,
+    ImportOut,
+    LabelHistory,
+    LabelsIn,
+    LabelsOut,
+    SampleOut,
+    SamplePage,
+    SampleWithHistory,
+    ToLabel,
+)
+from edgewise.hub.api.problems import responses
+from edgewise.hub.samples import ImportedSample
+from edgewise.hub.store import labels as label_rows
+from edgewise.hub.store import samples as rows
+from edgewise.hub.store.samples import SampleRow
+from edgewise.wire import LabelledSample, NotValid
+
+router = APIRouter()
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.post("/samples/import", tags=["samples"], responses=responses(404, 409, 413))
+def import_samples(wish: ImportIn | ImportedSample, hub: ThisHub, who: Admin) -> ImportOut:
+    """Bring samples in by hand, one or a list; PUT their blobs before. The same sample again keeps its id."""
+    wanted = wish.samples if isinstance(wish, ImportIn) else (wish,)
+    _bound(len(wanted), hub.limits.import_samples_max, "samples")
+    return ImportOut(ids=samples.import_samples(hub.store, wanted, who=who.role, now=hub.now()))
+
+
+@router.get("/samples", tags=["samples"], responses=responses())
+def list_samples(
+    hub: ThisHub,
+    _who: Admin,
+    use_case: str | None = None,
+    site: str | None = None,
+    device: str | None = None,
+    labelled: bool | None = None,
+    cursor: str | None = None,
+    limit: Limit = 100,
+) -> SamplePage:
+    """Samples in the order in which the hub received them, a page at a time."""
+    after = None if cursor is None else read_cursor(cursor)
+    with hub.store.read() as connection:
+        found = rows.page(
+            connection, use_case=use_case, site=site, device=device, labelled=labelled, after=after, limit=limit + 1
+        )
+    page = found[:limit]
+    return SamplePage(
+        samples=[SampleOut.model_validate(row) for row in page],
+        next=make_cursor(page[-1]) if len(found) > limit else None,
+    )
+
+
+@router.get("/samples/{sample}", tags=["samples"], responses=responses(404))
+def get_sample(sample: str, hub: ThisHub, _who: Admin) -> SampleWithHistory:
+    """One sample with every label that it ever had."""
+    with hub.store.read() as connection:
+        row = rows.get(connection, sample)
+        history = label_rows.history(connection, sample)
+    if row is None:
+        raise NotValid(f"there is no sample {sample[:80]!r}; see GET /api/v1/samples", code="sample_unknown")
+    found = SampleOut.model_validate(row).model_dump()
+    return SampleWithHistory(**found, labels=[LabelHistory.model_validate(dict(item)) for item in history])
+
+
+@router.get("/labels/next", tags=["labels"], responses=responses(404))
+def next_to_label(hub: ThisHub, _who: Admin, use_case: str, limit: Limit = 20) -> list[ToLabel]:
+    """What to label next: alarms, feedback, disagreements, audit samples, then the least certain decisions."""
+    return [ToLabel.model_validate(item) for item in labels.next_to_label(hub.store, use_case, limit=limit)]
+
+
+@router.post("/labels", tags=["labels"], responses=responses(404, 413))
+def set_labels(wish: LabelsIn, hub: ThisHub, _who: Admin) -> LabelsOut:
+    """Label samples, all of them or none. A label that is known already counts as a duplicate."""
+    _bound(len(wish.labels), hub.limits.labels_max, "labels")
+    pairs = [(item.sample, item.label) for item in wish.labels]
+    accepted, duplicates = labels.set_labels(hub.store, pairs, who=wish.who, now=hub.now())
+    return LabelsOut(accepted=accepted, duplicates=duplicates)
+
+
+@router.get("/evaluation", tags=["gate"], responses=responses())
+def evaluation_share(hub: ThisHub, _who: Signer, use_case: str) -> list[LabelledSample]:
+    """The evaluation share: what the gate judges on. No worker ever sees it."""
+    with hub.store.read() as connection:
+        return rows.labelled(connection, use_case, labels.EVALUATION)
+
+
+def make_cursor(row: SampleRow) -> str:
+    """The place in the list after this row."""
+    return base64.urlsafe_b64encode(f"{row.received_at.isoformat()} {row.id}".encode()).decode()
+
+
+def read_cursor(cursor: str) -> tuple[datetime, str]:
+    """The place that a cursor names.
+
+    Raises:
+        NotValid: it is none of ours.
+    """
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode()).decode()
+        at, _, sample = text.partition(" ")
+        when = datetime.fromisoformat(at)
+    except (binascii.Error, ValueError):
+        when, sample = None, ""
+    if when is None or when.tzinfo is None or "\0" in sample:
+        raise NotValid(f"{cursor[:60]!r} is not a cursor; take `next` of the page before", code="cursor_invalid")
+    return when, sample
+
+
+def _bound(count: int, count_max: int, what: str) -> None:
+    if count > count_max:
+        raise NotValid(f"{count} {what} in one call, at most {count_max} are taken; send them in parts", code="too_big")

@@ -1,0 +1,126 @@
+"""Routes for use cases, devices and the trust root."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from edgewise.hub import enrol, usecases
+from edgewise.hub.api.auth import Admin, Anyone, ThisHub
+from edgewise.hub.api.device import read_body
+from edgewise.hub.api.models import (
+    DeviceOut,
+    Done,
+    EnrolmentTokenIn,
+    EnrolmentTokenOut,
+    Reason,
+    ReleaseKeysIn,
+    UseCaseOut,
+)
+from edgewise.hub.api.problems import responses
+from edgewise.hub.store import devices, intake
+from edgewise.hub.store import usecases as rows
+from edgewise.hub.usecase_text import TEXT_BYTES_MAX, read_usecase
+from edgewise.wire import NotValid, TrustRoot
+
+router = APIRouter()
+TEXT = {"schema": {"type": "string", "description": "usecase.yaml as it is"}}
+BODY = {"requestBody": {"required": True, "content": {"application/yaml": TEXT, "application/json": {"schema": {}}}}}
+
+
+@router.get("/usecases", tags=["use cases"], responses=responses())
+def list_usecases(hub: ThisHub, _who: Anyone) -> list[UseCaseOut]:
+    """All use cases, each in the version in force."""
+    with hub.store.read() as connection:
+        held = [rows.newest(connection, name) for name in rows.names(connection)]
+    return [UseCaseOut.model_validate(row) for row in held]
+
+
+@router.post("/usecases", tags=["use cases"], responses=responses(413), openapi_extra=BODY)
+async def apply_usecase(request: Request, hub: ThisHub, who: Admin) -> UseCaseOut:
+    """Put a use case in force; the body is ``usecase.yaml`` or the same as JSON. The same one again changes nothing."""
+    body = await read_body(request.scope, request.receive, TEXT_BYTES_MAX)
+
+    def apply() -> UseCaseOut:
+        usecase = read_usecase(body)
+        source = body.decode(errors="replace")
+        return UseCaseOut.model_validate(usecases.apply(hub.store, usecase, source=source, who=who.role, now=hub.now()))
+
+    return await run_in_threadpool(apply)
+
+
+@router.get("/usecases/{name}", tags=["use cases"], responses=responses(404))
+def get_usecase(name: str, hub: ThisHub, _who: Anyone) -> UseCaseOut:
+    """A use case in the version in force."""
+    with hub.store.read() as connection:
+        usecases.need(connection, name)
+        return UseCaseOut.model_validate(rows.newest(connection, name))
+
+
+@router.post("/enrolment-tokens", tags=["devices"], status_code=201, responses=responses(404))
+def make_enrolment_token(wish: EnrolmentTokenIn, hub: ThisHub, who: Admin) -> EnrolmentTokenOut:
+    """A one-time token with which one device makes itself known. It is shown here and never again."""
+    token, expires_at = enrol.make_token(
+        hub.store,
+        site=wish.site,
+        use_case=wish.use_case,
+        device=wish.device,
+        labels=wish.labels,
+        who=who.role,
+        now=hub.now(),
+        chance=hub.chance,
+        limits=hub.limits,
+    )
+    return EnrolmentTokenOut(token=token, expires_at=expires_at)
+
+
+@router.get("/devices", tags=["devices"], responses=responses())
+def list_devices(hub: ThisHub, _who: Admin, use_case: str | None = None, site: str | None = None) -> list[DeviceOut]:
+    """All devices with their last report and what they should run."""
+    with hub.store.read() as connection:
+        found = devices.find(connection, use_case=use_case, site=site)
+    return [DeviceOut.model_validate(row) for row in found]
+
+
+@router.get("/devices/{device}", tags=["devices"], responses=responses(404))
+def get_device(device: str, hub: ThisHub, _who: Admin) -> DeviceOut:
+    """One device."""
+    with hub.store.read() as connection:
+        row = devices.get(connection, device)
+    if row is None:
+        raise NotValid(f"there is no device {device[:80]!r}; see GET /api/v1/devices", code="device_unknown")
+    return DeviceOut.model_validate(row)
+
+
+@router.get("/devices/{device}/records", tags=["devices"], responses=responses())
+def list_records(
+    device: str,
+    hub: ThisHub,
+    _who: Admin,
+    after: Annotated[str, Query(max_length=32)] = "",
+    limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
+) -> list[str]:
+    """Ids of everything that a device sent and the hub holds, in their order: to compare with what the device made."""
+    with hub.store.read() as connection:
+        return intake.record_ids(connection, device, after=after, limit=limit)
+
+
+@router.post("/devices/{device}/shut-out", tags=["devices"], responses=responses(404))
+def shut_out(device: str, why: Reason, hub: ThisHub, who: Admin) -> Done:
+    """Refuse everything that this device sends from now on."""
+    enrol.shut_out(hub.store, device, reason=why.reason, who=who.role, now=hub.now())
+    return Done()
+
+
+@router.get("/root", tags=["releases"], responses=responses())
+def get_root(hub: ThisHub, _who: Anyone) -> TrustRoot:
+    """Whom devices of this hub trust: the keys that sign releases, and the hub's own for assignments."""
+    return hub.root
+
+
+@router.post("/root/release-keys", tags=["releases"], responses=responses())
+def trust_release_keys(wish: ReleaseKeysIn, hub: ThisHub, who: Admin) -> TrustRoot:
+    """Trust more release keys. Devices enrolled before keep the root that they have."""
+    return hub.trust_release_keys(wish.keys, who=who.role)

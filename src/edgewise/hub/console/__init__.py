@@ -1,0 +1,8 @@
+"""The console: server-rendered pages that work offline, in light and dark, on a telephone, and with the keyboard."""
+
+from edgewise.hub.console._router import router
+
+# Last, because its imports lead through the application, which asks this module for the router.
+from edgewise.hub.console import pages  # isort: skip
+
+__all__ = ["pages", "router"]

@@ -1,0 +1,201 @@
+"""What the console's pages show, gathered from the store's questions at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from edgewise.hub import labels, usecases
+from edgewise.hub import rollouts as rollout_acts
+from edgewise.hub.console.todo import things_to_do
+from edgewise.hub.rollout_status import RolloutStatus, statuses
+from edgewise.hub.store import Store, bundles, champions, devices, intake, orders, pages, releases, samples, verdicts
+from edgewise.hub.store import labels as label_rows
+from edgewise.hub.store import rollouts as rollout_rows
+from edgewise.hub.store import usecases as usecase_rows
+from edgewise.hub.store.devices import DeviceRow
+from edgewise.wire import NotValid, UseCase
+
+ROUNDS_MAX = 12
+ROLLOUTS_MAX = 6
+QUEUE_LOOK = 60
+TEXT_BYTES_MAX = 20_000
+
+
+def overview(store: Store, use_case: str | None, now: datetime) -> dict[str, Any]:
+    """The loop of one use case: its steps in numbers, devices, rounds, rollouts, bytes, and what a person should do."""
+    with store.read() as connection:
+        names = usecase_rows.names(connection)
+        if not names:
+            return {"names": [], "usecase": None, "active": "overview"}
+        usecase = usecases.need(connection, use_case or names[0])
+        fleet = devices.find(connection, use_case=usecase.name)
+        found = rollout_rows.find(connection, use_case=usecase.name, limit=ROLLOUTS_MAX)
+        shown = statuses(connection, found, now=now)
+        counts = _counts(connection, usecase)
+        return {
+            "names": names,
+            "active": "overview",
+            "usecase": usecase,
+            "champion": champions.champion(connection, usecase.name),
+            "counts": counts,
+            "sites": _sites(usecase, fleet, now),
+            "rounds": _rounds(connection, usecase.name),
+            "rollouts": shown,
+            "chart": _chart(next((item for item in shown if len(item.history) > 1), None)),
+            "todo": things_to_do(connection, usecase, fleet, shown, now),
+        }
+
+
+def labelling(
+    store: Store, use_case: str | None, *, sample: str | None, last: str, skipped: Sequence[str], now: datetime
+) -> dict[str, Any]:
+    """One sample to label, and how the work goes."""
+    with store.read() as connection:
+        names = usecase_rows.names(connection)
+        if not names:
+            return {"names": [], "usecase": None, "active": "labelling"}
+        usecase = usecases.need(connection, use_case or names[0])
+        known = labels.known_labels(connection, usecase.name)
+        waiting = pages.waiting_by_why(connection, usecase.name)
+        today = pages.labelled_since(connection, usecase.name, now.replace(hour=0, minute=0, second=0, microsecond=0))
+        if sample is not None:
+            row = samples.get(connection, sample)
+        else:
+            queue = samples.unlabelled(connection, usecase.name, limit=QUEUE_LOOK)
+            row = next((item for item in queue if item.id not in skipped), None)
+    return {
+        "names": names,
+        "active": "labelling",
+        "usecase": usecase,
+        "labels": known,
+        "row": row,
+        "text": _text(store, row),
+        "last": last,
+        "skipped": skipped,
+        "waiting": waiting,
+        "waiting_total": sum(waiting.values()),
+        "labelled_today": today,
+        "budget": usecase.labelling.labels_per_day,
+    }
+
+
+def release(store: Store, name: str) -> dict[str, Any]:
+    """One release with its verdict, bundle and the devices that run it."""
+    with store.read() as connection:
+        row = releases.get(connection, name)
+        if row is None:
+            raise NotValid(f"there is no release {name[:80]!r} here", code="release_unknown")
+        verdict = None if row.verdict is None else verdicts.get(connection, row.verdict)
+        fleet = devices.find(connection, use_case=row.use_case)
+        return {
+            "active": "",
+            "names": usecase_rows.names(connection),
+            "release": row,
+            "manifest": bundles.manifest(connection, row.bundle),
+            "verdict": None if verdict is None else verdict.verdict,
+            "running": [device for device in fleet if device.release == name],
+            "commits": devices.commits_of(connection, release=name),
+            "rollouts": rollout_rows.find(connection, release=name),
+        }
+
+
+def rollout(store: Store, name: str, now: datetime) -> dict[str, Any]:
+    """One rollout, whole."""
+    with store.read() as connection:
+        row = rollout_acts.need(connection, name)
+        status = statuses(connection, [row], now=now)[0]
+        return {
+            "active": "",
+            "names": usecase_rows.names(connection),
+            "rollout": status,
+            "chart": _chart(status),
+        }
+
+
+def _counts(connection: sa.Connection, usecase: UseCase) -> dict[str, Any]:
+    sums = intake.telemetry_sums(connection, usecase.name)
+    by_label = samples.label_counts(connection, usecase.name)
+    newest_order = orders.newest(connection, usecase.name)
+    newest_verdict = next(iter(verdicts.find(connection, use_case=usecase.name, limit=1)), None)
+    decided = sum(row["bytes_decided"] for row in sums)
+    sent = samples.bytes_received(connection, usecase.name)
+    since = 0 if newest_order is None else newest_order.labels_position
+    return {
+        "decisions": sum(row["decisions"] for row in sums),
+        "alarms": sum(row["alarms"] for row in sums),
+        "bytes_decided": decided,
+        "bytes_sent": sent,
+        "share_sent": sent / decided if decided else None,
+        "samples": sum(count for _, _, count in by_label),
+        "labelled": sum(count for _, label, count in by_label if label is not None),
+        "waiting": sum(count for _, label, count in by_label if label is None),
+        "new_labels": len(label_rows.labelled_after(connection, usecase.name, since)),
+        "labels_min": usecase.retrain.labels_min,
+        "order": newest_order,
+        "verdict": newest_verdict,
+        "releases": len(releases.find(connection, use_case=usecase.name)),
+        "requests": len(verdicts.requests(connection, states=("waiting",), use_case=usecase.name)),
+    }
+
+
+def _sites(usecase: UseCase, fleet: Sequence[DeviceRow], now: datetime) -> list[dict[str, Any]]:
+    quiet = timedelta(seconds=max(60.0, 3 * usecase.connectivity.contact_s))
+    return [
+        {
+            "name": site.name,
+            "devices": [
+                {
+                    "row": row,
+                    "report": row.last_report,
+                    "wanted": row.wanted,
+                    "away": row.seen_at is None or now - row.seen_at > quiet,
+                }
+                for row in fleet
+                if row.site == site.name
+            ],
+        }
+        for site in usecase.sites
+    ]
+
+
+def _rounds(connection: sa.Connection, use_case: str) -> list[dict[str, Any]]:
+    result = []
+    for row in verdicts.find(connection, use_case=use_case, limit=ROUNDS_MAX):
+        made = releases.of_bundle(connection, row.candidate)
+        asked = verdicts.requests(connection, bundle=row.candidate, limit=1)
+        result.append(
+            {
+                "row": row,
+                "verdict": row.verdict,
+                "release": made[0] if made else None,
+                "request": next(iter(asked), None),
+            }
+        )
+    return result
+
+
+def _chart(status: RolloutStatus | None) -> dict[str, Any] | None:
+    """The e-process of a rollout as uPlot wants it: a list of x values, then one of y values."""
+    if status is None:
+        return None
+    return {
+        "rollout": status.id,
+        "release": status.release,
+        "bound": status.e_bound,
+        "labels": [point[2] for point in status.history],
+        "times": [point[0].timestamp() for point in status.history],
+        "e_values": [point[3] for point in status.history],
+    }
+
+
+def _text(store: Store, row: samples.SampleRow | None) -> str | None:
+    """The content of a sample that is no picture."""
+    if row is None or row.media_type.startswith("image/"):
+        return None
+    if not store.blobs.has(row.blob):
+        return "the content of this sample is not stored"
+    return store.blobs.get(row.blob)[:TEXT_BYTES_MAX].decode(errors="replace")

@@ -1,0 +1,122 @@
+"""What needs a person now: the first thing that the overview says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from edgewise.hub.rollout_status import RolloutStatus
+from edgewise.hub.store import orders, pages, releases, verdicts
+from edgewise.hub.store.devices import DeviceRow
+from edgewise.wire import UseCase
+
+RECENT_DAYS = 7
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Todo:
+    """One thing to do: `level` is stop, look or next."""
+
+    level: str
+    text: str
+    link: str = ""
+    link_text: str = ""
+    command: str = ""
+
+
+def things_to_do(
+    connection: sa.Connection,
+    usecase: UseCase,
+    fleet: Sequence[DeviceRow],
+    rollouts: Sequence[RolloutStatus],
+    now: datetime,
+) -> list[Todo]:
+    """Everything that waits for a person, the most urgent first."""
+    found = [
+        *_devices(usecase, fleet, now),
+        *_rollouts(rollouts, now),
+        *_gate(connection, usecase),
+        *_orders(connection, usecase),
+        *_labels(connection, usecase),
+        *_start(connection, usecase, fleet),
+    ]
+    return sorted(found, key=lambda item: ("stop", "look", "next").index(item.level))
+
+
+def _devices(usecase: UseCase, fleet: Sequence[DeviceRow], now: datetime) -> Iterator[Todo]:
+    quiet = timedelta(seconds=max(60.0, 3 * usecase.connectivity.contact_s))
+    for row in fleet:
+        if row.clone_seen and row.revoked_at is None:
+            yield Todo(level="stop", text=f"Two devices use the key of {row.id}: shut it out and enrol both again.")
+    away = [row.id for row in fleet if row.revoked_at is None and row.seen_at is not None and now - row.seen_at > quiet]
+    if away:
+        names = ", ".join(away[:4]) + (f" and {len(away) - 4} more" if len(away) > 4 else "")
+        yield Todo(level="look", text=f"Out of contact: {names}. They decide on; nothing is lost.")
+
+
+def _rollouts(rollouts: Sequence[RolloutStatus], now: datetime) -> Iterator[Todo]:
+    for item in rollouts:
+        link = f"/rollouts/{item.id}"
+        ended = item.finished_at
+        recent = ended is not None and now - ended < timedelta(days=RECENT_DAYS)
+        if item.stranded:
+            text = f"{', '.join(item.stranded)} cannot leave {item.release}: sign the earlier bundle as a new release."
+            yield Todo(level="stop", text=text, link=link, link_text="rollout")
+        if item.state == "paused":
+            yield Todo(level="look", text=f"{item.release}: {item.reason}.", link=link, link_text="approve or revert")
+        elif item.state == "aborted" and recent:
+            yield Todo(level="stop", text=f"{item.release} was aborted: {item.reason}.", link=link, link_text="why")
+        elif item.state in ("reverting", "reverted") and recent and item is rollouts[0]:
+            text = f"{item.release} was taken back to {item.returned_to}: {item.reason}."
+            yield Todo(level="look", text=text, link=link, link_text="evidence")
+
+
+def _gate(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
+    newest = next(iter(verdicts.find(connection, use_case=usecase.name, limit=1)), None)
+    if newest is None or releases.of_bundle(connection, newest.candidate):
+        return
+    request = next(iter(verdicts.requests(connection, bundle=newest.candidate, limit=1)), None)
+    if newest.result == "inconclusive":
+        reason = newest.verdict.reasons[0] if newest.verdict.reasons else "too few samples"
+        yield Todo(
+            level="look", text=f"The gate holds a candidate: {reason}.", link="/labelling", link_text="label more"
+        )
+    elif request is not None and request.state == "refused":
+        yield Todo(level="look", text=f"The signer refused a candidate: {request.answer}")
+    elif newest.result == "passed" and not usecase.signing.automatic:
+        yield Todo(
+            level="look",
+            text=f"A candidate passed the gate and waits for {usecase.people.approver}'s signature.",
+            command=f"edgewise release sign {newest.candidate} --key release.pem",
+        )
+
+
+def _orders(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
+    newest = orders.newest(connection, usecase.name)
+    if newest is not None and newest.state == "failed":
+        yield Todo(level="look", text=f"The last training order failed: {(newest.error or 'no reason given')[:200]}")
+    elif newest is not None and newest.state == "open":
+        yield Todo(level="next", text="A training order waits for a worker.", command="edgewise learn worker")
+
+
+def _labels(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
+    waiting = pages.waiting_by_why(connection, usecase.name)
+    total = sum(waiting.values())
+    if total:
+        words = ", ".join(f"{count} {why}" for why, count in waiting.items())
+        urgent = any(waiting.get(why) for why in ("alarm", "feedback", "disagreement"))
+        text = f"{total} sample{'s wait' if total > 1 else ' waits'} for a label ({words})."
+        link = f"/labelling?use_case={usecase.name}"
+        yield Todo(level="look" if urgent else "next", text=text, link=link, link_text="label")
+
+
+def _start(connection: sa.Connection, usecase: UseCase, fleet: Sequence[DeviceRow]) -> Iterator[Todo]:
+    if not fleet:
+        command = f"edgewise hub token --use-case {usecase.name} --site {usecase.sites[0].name}"
+        yield Todo(level="next", text="No device is enrolled yet: make a token for the first one.", command=command)
+    if orders.newest(connection, usecase.name) is None and not pages.any_sample(connection, usecase.name):
+        text = "Nothing to train on yet: import labelled samples (POST /api/v1/samples/import), or let devices send."
+        yield Todo(level="next", text=text, link="/docs", link_text="API")

@@ -1,0 +1,257 @@
+"""The gate: it scores each candidate and the champion on samples that no trainer ever saw, and judges.
+
+The hub only judges; it cannot sign (invariant 5). Evidence – both scorecards with every prediction, and the verdict –
+is stored by digest in one transaction with its audit entry, so that the signer, or anybody, can compute it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from edgewise.hub import audit, usecases
+from edgewise.hub.labels import EVALUATION
+from edgewise.hub.store import Store, bundles, champions, samples
+from edgewise.hub.store import orders as order_rows
+from edgewise.hub.store import verdicts as rows
+from edgewise.hub.store.verdicts import RequestRow, WaitingCandidate
+from edgewise.measure import judge, score_sites
+from edgewise.ports import Chance, Runtime
+from edgewise.ports.scoring import Answers, score_bundle
+from edgewise.wire import LabelledSample, NotTrusted, NotValid, Scorecard, UseCase, Verdict
+
+ACTOR = "gate"
+REASON_CHARACTERS_MAX = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Case:
+    """Everything that one judgement is about, read at one moment."""
+
+    usecase: UseCase
+    candidate: WaitingCandidate
+    manifest: bytes
+    champion: str | None
+    champion_manifest: bytes | None
+    evaluation: list[LabelledSample]
+
+
+def judge_next(
+    store: Store,
+    use_case: str,
+    now: datetime,
+    *,
+    runtime: Runtime,
+    chance: Chance,
+    answers: Answers,
+    check: Callable[[sa.Connection], None],
+) -> Verdict | None:
+    """Judge the candidate that waits longest; None when none waits. Again changes nothing.
+
+    Args:
+        answers: what bundles said before; bundles and blobs never change, so it saves work and alters nothing.
+        check: called first in the transaction; it raises where this hub no longer holds the controllers' lease.
+    """
+    with store.read() as connection:
+        case = _next_case(connection, use_case)
+    if case is None:
+        return None
+    # Scoring takes seconds and holds no connection: contacts of devices go on meanwhile.
+    ours, problem = _score_candidate(store, case, now, runtime, answers)
+    theirs = _score_champion(store, case, now, runtime, answers) if problem is None else None
+    verdict = judge(ours, theirs, use_case=case.usecase, now=now)
+    if problem is not None:
+        verdict = verdict.model_copy(update={"result": "failed", "reasons": (problem, *verdict.reasons)})
+    with store.write() as connection:
+        check(connection)
+        _keep(connection, case, verdict, ours, theirs, now, chance)
+    return verdict
+
+
+def evaluation_samples(store: Store, use_case: str) -> list[LabelledSample]:
+    """The evaluation share as labelled now. For the signer and people, never for a trainer.
+
+    Raises:
+        NotValid: no such use case.
+    """
+    with store.read() as connection:
+        usecases.need(connection, use_case)
+        return samples.labelled(connection, use_case, EVALUATION)
+
+
+def ask_to_sign(store: Store, bundle: str, *, by: str, why: str, now: datetime, chance: Chance) -> RequestRow:
+    """Ask the signer to sign a bundle, whatever the gate said; the signer looks at the evidence itself.
+
+    A request that waits already is given back instead of a second one.
+
+    Raises:
+        NotValid: no such bundle, or the gate has not judged it.
+    """
+    with store.write() as connection:
+        if bundles.get(connection, bundle) is None:
+            raise NotValid(f"there is no bundle {bundle[:80]!r} here; see GET /api/v1/bundles", code="bundle_unknown")
+        last = rows.newest_on(connection, bundle)
+        if last is None:
+            raise NotValid(
+                f"the gate has not judged bundle {bundle[:12]}… yet, so there is no evidence to sign on; wait for it",
+                code="not_judged",
+            )
+        return _ask(connection, last.verdict, last.digest, by=by, why=why, now=now, chance=chance)
+
+
+def refuse(store: Store, request: str, *, reason: str, by: str, now: datetime) -> RequestRow:
+    """The signer will not sign. The same refusal again changes nothing.
+
+    Raises:
+        NotValid: no such request, no reason, or it was answered otherwise.
+    """
+    if not reason.strip():
+        raise NotValid("a refusal needs its reason; say what was wrong with the evidence", code="reason_missing")
+    with store.write() as connection:
+        row = rows.request(connection, request)
+        if row is None:
+            raise NotValid(
+                f"there is no signing request {request[:80]!r}; see GET /api/v1/signing", code="request_unknown"
+            )
+        if row.state == rows.REFUSED:
+            return row
+        if row.state != rows.WAITING:
+            raise NotValid(
+                f"signing request {request} is {row.state} already; it cannot be refused", code="request_answered"
+            )
+        text = reason[:REASON_CHARACTERS_MAX]
+        rows.answer_request(connection, request, state=rows.REFUSED, by=by, answer=text, release=None, now=now)
+        data = {"request": request, "reason": text, "verdict": row.verdict}
+        audit.note(connection, actor=by, action="signing.refused", subject=row.bundle, data=data, now=now)
+        answered = rows.request(connection, request)
+        assert answered is not None
+        return answered
+
+
+def _next_case(connection: sa.Connection, use_case: str) -> _Case | None:
+    usecase = usecases.need(connection, use_case)
+    waiting = rows.unjudged(connection, use_case)
+    candidate = waiting[0] if waiting else _worth_another_look(connection, usecase)
+    if candidate is None:
+        return None
+    manifest = bundles.manifest_bytes(connection, candidate.bundle)
+    assert manifest is not None, (
+        f"order {candidate.order} was answered by bundle {candidate.bundle}, which is not stored"
+    )
+    release = champions.champion(connection, use_case)
+    # A champion is not its own rival: a candidate with the same bytes is judged by the floor, and changes nothing.
+    champion = None if release is None or release.bundle == candidate.bundle else release.bundle
+    return _Case(
+        usecase=usecase,
+        candidate=candidate,
+        manifest=manifest,
+        champion=champion,
+        champion_manifest=None if champion is None else bundles.manifest_bytes(connection, champion),
+        evaluation=samples.labelled(connection, use_case, EVALUATION),
+    )
+
+
+def _worth_another_look(connection: sa.Connection, usecase: UseCase) -> WaitingCandidate | None:
+    """The newest candidate, where it was held for too few samples and enough new ones are labelled now."""
+    last = next((row for row in order_rows.find(connection, use_case=usecase.name, limit=20) if row.bundle), None)
+    if last is None or last.bundle is None:
+        return None
+    held = rows.newest_on(connection, last.bundle)
+    if held is None or held.result != "inconclusive":
+        return None
+    seen = rows.scorecard_size(connection, held.verdict.scorecard)
+    if len(samples.labelled(connection, usecase.name, EVALUATION)) < seen + usecase.gate.samples_min:
+        return None
+    return WaitingCandidate(order=last.id, bundle=last.bundle, updated_at=last.updated_at)
+
+
+def _score_candidate(
+    store: Store, case: _Case, now: datetime, runtime: Runtime, answers: Answers
+) -> tuple[Scorecard, str | None]:
+    good = case.usecase.outcome.good_labels
+    try:
+        card = score_bundle(
+            case.manifest,
+            case.evaluation,
+            read_blob=store.blobs.get,
+            runtime=runtime,
+            good_labels=good,
+            now=now,
+            answers=answers,
+        )
+        return card, None
+    except (NotValid, NotTrusted) as error:
+        if error.code == "blob_missing":
+            raise  # the hub lost a sample's content: that is no fault of the candidate
+        # A bundle that does not run is judged, not retried: else it would wait for ever and block those after it.
+        sites, overall = score_sites((), good_labels=good)
+        empty = Scorecard(bundle=case.candidate.bundle, made_at=now, sites=sites, overall=overall)
+        return empty, f"the candidate does not run here: {error}"
+
+
+def _score_champion(store: Store, case: _Case, now: datetime, runtime: Runtime, answers: Answers) -> Scorecard | None:
+    if case.champion_manifest is None:
+        return None
+    return score_bundle(
+        case.champion_manifest,
+        case.evaluation,
+        read_blob=store.blobs.get,
+        runtime=runtime,
+        good_labels=case.usecase.outcome.good_labels,
+        now=now,
+        answers=answers,
+    )
+
+
+def _keep(
+    connection: sa.Connection,
+    case: _Case,
+    verdict: Verdict,
+    ours: Scorecard,
+    theirs: Scorecard | None,
+    now: datetime,
+    chance: Chance,
+) -> None:
+    name = case.usecase.name
+    rows.add_scorecard(connection, name, ours)
+    if theirs is not None:
+        rows.add_scorecard(connection, name, theirs)
+    digest = rows.add(connection, verdict, order=case.candidate.order)
+    data = {
+        "verdict": digest,
+        "result": verdict.result,
+        "order": case.candidate.order,
+        "champion": verdict.champion,
+        "scorecard": verdict.scorecard,
+        "samples": len(ours.predictions),
+    }
+    audit.note(connection, actor=ACTOR, action="candidate.judged", subject=verdict.candidate, data=data, now=now)
+    if verdict.result == "passed" and case.usecase.signing.automatic:
+        _ask(connection, verdict, digest, by=ACTOR, why="the gate passed it", now=now, chance=chance)
+
+
+def _ask(
+    connection: sa.Connection, verdict: Verdict, digest: str, *, by: str, why: str, now: datetime, chance: Chance
+) -> RequestRow:
+    waiting = rows.requests(connection, states=(rows.WAITING,), bundle=verdict.candidate, limit=1)
+    if waiting:
+        return waiting[0]
+    name = chance.id()
+    rows.add_request(
+        connection,
+        name,
+        use_case=verdict.use_case,
+        bundle=verdict.candidate,
+        verdict=digest,
+        asked_by=by,
+        why=why[:REASON_CHARACTERS_MAX],
+        now=now,
+    )
+    data = {"request": name, "verdict": digest, "result": verdict.result, "why": why[:REASON_CHARACTERS_MAX]}
+    audit.note(connection, actor=by, action="signing.asked", subject=verdict.candidate, data=data, now=now)
+    request = rows.request(connection, name)
+    assert request is not None
+    return request

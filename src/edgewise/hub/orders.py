@@ -1,0 +1,244 @@
+"""Orders: work for a worker, made by triggers or by hand, leased, tried a bounded number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import Field
+
+from edgewise.hub import audit, revisions, usecases
+from edgewise.hub.labels import TRAIN
+from edgewise.hub.limits import Limits
+from edgewise.hub.store import Store, bundles, champions, labels, samples
+from edgewise.hub.store import orders as rows
+from edgewise.hub.store import usecases as usecase_rows
+from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
+from edgewise.ports import Chance
+from edgewise.wire import Candidate, NotValid, Order, Strict, UseCase
+from edgewise.wire._record import Name
+
+ERROR_CHARACTERS_MAX = 2000
+
+
+class OrderWish(Strict):
+    """An order made by hand."""
+
+    use_case: Name
+    why: str = Field(default="by hand", max_length=500)
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    base: str = Field(
+        default="champion", description="champion, none, or the digest of a bundle to start from", max_length=64
+    )
+    trainer: Name | None = None
+    config: dict[str, str | float | int | bool] = Field(default={}, max_length=100)
+
+
+def tick(store: Store, now: datetime, *, chance: Chance, limits: Limits) -> None:
+    """Return orders whose worker went silent, and make the orders that are due."""
+    with store.write() as connection:
+        for row in rows.overdue(connection, now):
+            _give_up(connection, row, f"worker {row.worker} went silent", now)
+        for name in usecase_rows.names(connection):
+            usecase = usecases.need(connection, name)
+            why = due(connection, usecase, now)
+            if why is not None:
+                make(
+                    connection, OrderWish(use_case=name, why=why), who="trigger", now=now, chance=chance, limits=limits
+                )
+
+
+def due(connection: sa.Connection, usecase: UseCase, now: datetime) -> str | None:
+    """Why a training order is due now, None when it is not: enough new labels, or enough time with any new label."""
+    if rows.unfinished(connection, usecase.name) is not None:
+        return None
+    last = rows.newest(connection, usecase.name)
+    count = len(labels.labelled_after(connection, usecase.name, 0 if last is None else last.labels_position))
+    if count >= usecase.retrain.labels_min:
+        # The first labels may all belong to groups of the evaluation share; then there is nothing to train on yet.
+        if not samples.labelled(connection, usecase.name, TRAIN):
+            return None
+        return f"{count} new labels, an order is made at {usecase.retrain.labels_min}"
+    hours = usecase.retrain.every_hours
+    if hours is not None and last is not None and count > 0 and now - last.made_at >= timedelta(hours=hours):
+        return f"{hours:g} hours since the last order, {count} new labels"
+    return None
+
+
+def create(store: Store, wish: OrderWish, *, who: str, now: datetime, chance: Chance, limits: Limits) -> Order:
+    """A new training order on a frozen revision.
+
+    Raises:
+        NotValid: no such use case or base, nothing to train on, or an order is unfinished.
+    """
+    with store.write() as connection:
+        return make(connection, wish, who=who, now=now, chance=chance, limits=limits)
+
+
+def make(
+    connection: sa.Connection, wish: OrderWish, *, who: str, now: datetime, chance: Chance, limits: Limits
+) -> Order:
+    """`create` inside the caller's write."""
+    usecase = usecases.need(connection, wish.use_case)
+    waiting = rows.unfinished(connection, wish.use_case)
+    if waiting is not None:
+        raise NotValid(
+            f"order {waiting.id} of {wish.use_case} is {waiting.state} since {waiting.updated_at.isoformat()}; "
+            "one order at a time, wait for it",
+            code="order_open",
+        )
+    base = _base(connection, wish)
+    revision, frozen = revisions.freeze(connection, wish.use_case, now=now)
+    order = Order(
+        id=chance.id(),
+        use_case=wish.use_case,
+        revision=revision,
+        base=base,
+        seed=wish.seed if wish.seed is not None else 0,
+        trainer=wish.trainer or ("tabular" if usecase.data.data_class == "measurement" else "vision"),
+        config={**usecase.retrain.config, **wish.config},
+        good_labels=usecase.outcome.good_labels,
+        made_at=now,
+        why=wish.why,
+    )
+    position = labels.position(connection, wish.use_case)
+    rows.add(connection, order, labels_position=position, attempts_max=limits.order_attempts_max)
+    data = {
+        "order": order.id,
+        "revision": revision,
+        "samples": len(frozen.samples),
+        "new": len(frozen.new),
+        "why": wish.why,
+    }
+    audit.note(connection, actor=who, action="order.made", subject=wish.use_case, data=data, now=now)
+    return order
+
+
+def _base(connection: sa.Connection, wish: OrderWish) -> str | None:
+    if wish.base == "none":
+        return None
+    if wish.base == "champion":
+        champion = champions.champion(connection, wish.use_case)
+        return None if champion is None else champion.bundle
+    if bundles.get(connection, wish.base) is None:
+        raise NotValid(
+            f"there is no bundle {wish.base[:80]!r} to start from; see GET /api/v1/bundles", code="bundle_unknown"
+        )
+    return wish.base
+
+
+def claim(store: Store, worker: str, kinds: Sequence[str], *, now: datetime, limits: Limits) -> Order | None:
+    """The oldest open order of these kinds, leased to this worker; None when there is nothing to do."""
+    with store.write() as connection:
+        row = rows.oldest_open(connection, kinds)
+        if row is None:
+            return None
+        until = now + timedelta(seconds=limits.order_lease_s)
+        rows.change(
+            connection, row.id, now=now, state=CLAIMED, worker=worker, lease_until=until, attempts=row.attempts + 1
+        )
+        data = {"order": row.id, "attempt": row.attempts + 1}
+        audit.note(connection, actor=worker, action="order.claimed", subject=row.use_case, data=data, now=now)
+        return row.order
+
+
+def heartbeat(store: Store, order: str, worker: str, *, now: datetime, limits: Limits) -> datetime:
+    """Prolong a worker's lease; comes back with its new end.
+
+    Raises:
+        NotValid: there is no such order, or it is not this worker's any more: it must stop.
+    """
+    with store.write() as connection:
+        row = _mine(connection, order, worker)
+        until = now + timedelta(seconds=limits.order_lease_s)
+        rows.change(connection, row.id, now=now, lease_until=until)
+        return until
+
+
+def fail(store: Store, order: str, worker: str, error: str, *, now: datetime) -> OrderRow:
+    """The worker could not do it: open again, or failed for good after the last attempt.
+
+    Raises:
+        NotValid: there is no such order, or it is not this worker's.
+    """
+    with store.write() as connection:
+        _give_up(connection, _mine(connection, order, worker), error, now)
+        return need(connection, order)
+
+
+def take_candidate(store: Store, order: str, worker: str, candidate: Candidate, *, now: datetime) -> OrderRow:
+    """Take a worker's bundle for its order. The same one again changes nothing.
+
+    Raises:
+        NotValid: there is no such order, it is another worker's by now, the bundle is not stored, or it does not say
+            that it was made for this order on this revision.
+    """
+    with store.write() as connection:
+        row = need(connection, order)
+        if row.state == RETURNED and row.bundle == candidate.bundle:
+            return row
+        # A lease that ran out while nobody else took the order wastes no finished work.
+        if row.state != OPEN and not (row.state == CLAIMED and row.worker == worker):
+            raise _lost(row, worker)
+        _check_candidate(connection, row, candidate)
+        rows.take_candidate(connection, row.id, candidate, now)
+        bundles.answers(connection, candidate.bundle, order=row.id, use_case=row.use_case)
+        data = {"order": row.id, "bundle": candidate.bundle, "seconds": candidate.seconds}
+        audit.note(connection, actor=worker, action="order.returned", subject=row.use_case, data=data, now=now)
+        return need(connection, order)
+
+
+def need(connection: sa.Connection, order: str) -> OrderRow:
+    """The order.
+
+    Raises:
+        NotValid: there is none.
+    """
+    row = rows.get(connection, order)
+    if row is None:
+        raise NotValid(f"there is no order {order[:80]!r}; see GET /api/v1/orders", code="order_unknown")
+    return row
+
+
+def _check_candidate(connection: sa.Connection, row: OrderRow, candidate: Candidate) -> None:
+    if candidate.order != row.id:
+        raise NotValid(f"the candidate answers order {candidate.order}, this is order {row.id}", code="wrong_order")
+    manifest = bundles.manifest(connection, candidate.bundle)
+    if manifest is None:
+        raise NotValid(
+            f"bundle {candidate.bundle[:12]}… is not stored; put its blobs and POST /api/v1/bundles before",
+            code="bundle_unknown",
+        )
+    made = manifest.provenance
+    if made.order != row.id or made.revision != row.revision:
+        raise NotValid(
+            f"bundle {candidate.bundle[:12]}… says that it was made for order {made.order} on revision "
+            f"{str(made.revision)[:12]}…, this is order {row.id} on {row.revision[:12]}…: it could not be traced back",
+            code="provenance",
+        )
+
+
+def _mine(connection: sa.Connection, order: str, worker: str) -> OrderRow:
+    row = need(connection, order)
+    if row.state != CLAIMED or row.worker != worker:
+        raise _lost(row, worker)
+    return row
+
+
+def _lost(row: OrderRow, worker: str) -> NotValid:
+    held = f" by {row.worker}" if row.state == CLAIMED else ""
+    return NotValid(
+        f"order {row.id} is {row.state}{held}, not claimed by {worker}; stop and claim again", code="order_lost"
+    )
+
+
+def _give_up(connection: sa.Connection, row: OrderRow, error: str, now: datetime) -> None:
+    last = row.attempts >= row.attempts_max
+    text = error[:ERROR_CHARACTERS_MAX]
+    state: dict[str, Any] = {"state": FAILED if last else OPEN, "worker": None, "lease_until": None, "error": text}
+    rows.change(connection, row.id, now=now, **state)
+    action = "order.failed" if last else "order.reopened"
+    data = {"order": row.id, "attempt": row.attempts, "of": row.attempts_max, "error": text[:500]}
+    audit.note(connection, actor=row.worker or "hub", action=action, subject=row.use_case, data=data, now=now)

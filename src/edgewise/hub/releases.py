@@ -1,0 +1,105 @@
+"""Releases: signed elsewhere, checked and kept here. The hub has no release key (invariant 5)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from edgewise.hub import audit, usecases
+from edgewise.hub.store import Store, bundles, verdicts
+from edgewise.hub.store import releases as rows
+from edgewise.trust import open_release
+from edgewise.wire import Envelope, NotValid, Release, TrustRoot, encode
+
+
+def add_release(store: Store, envelope: Envelope, *, root: TrustRoot, who: str, now: datetime) -> Release:
+    """Check a signed release against the trust root and keep it. The same one again changes nothing.
+
+    Signing requests that wait for its bundle are answered by it.
+
+    Raises:
+        NotTrusted: not signed by enough release keys.
+        NotValid: an unknown use case or bundle, a version that does not grow, or evidence that does not fit.
+    """
+    release = open_release(envelope, root)
+    with store.write() as connection:
+        old = rows.get(connection, release.id)
+        if old is not None and rows.envelope_bytes(connection, release.id) == encode(envelope):
+            return release
+        usecases.need(connection, release.use_case)
+        bundle = _check(connection, release)
+        rows.add(connection, release, envelope, bundle=bundle, now=now)
+        rows.answer_requests(connection, bundle, release=release.id, by=release.approved_by, now=now)
+        data = {
+            "bundle": bundle,
+            "verdict": release.verdict,
+            "signed_as": release.signed_as,
+            "override_reason": release.override_reason,
+            "approved_by": release.approved_by,
+            "keys": [signature.keyid for signature in envelope.signatures],
+        }
+        action = "release.overridden" if release.signed_as == "override" else "release.signed"
+        audit.note(connection, actor=who, action=action, subject=release.id, data=data, now=now)
+    return release
+
+
+def need_envelope(store: Store, release: str) -> bytes:
+    """The signed bytes of a release.
+
+    Raises:
+        NotValid: there is no such release.
+    """
+    with store.read() as connection:
+        body = rows.envelope_bytes(connection, release)
+    if body is None:
+        raise NotValid(f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown")
+    return body
+
+
+def default_bundle(release: Release) -> str:
+    """The bundle of the default variant.
+
+    Raises:
+        NotValid: the release holds no bundle.
+    """
+    if not release.bundles:
+        raise NotValid(f"release {release.id} holds no bundle; sign one that does", code="release_invalid")
+    return release.bundles.get(rows.DEFAULT_VARIANT) or next(iter(release.bundles.values()))
+
+
+def _check(connection: sa.Connection, release: Release) -> str:
+    newest = rows.newest_version(connection, release.use_case)
+    if release.version <= newest:
+        raise NotValid(
+            f"release {release.id} has version {release.version}, {release.use_case} is at {newest} already; "
+            f"sign it as version {newest + 1}",
+            code="release_version",
+        )
+    for bundle in release.bundles.values():
+        if bundles.get(connection, bundle) is None:
+            raise NotValid(
+                f"release {release.id} names bundle {bundle[:12]}…, which is not stored here", code="bundle_unknown"
+            )
+    bundle = default_bundle(release)
+    if release.signed_as == "gate":
+        _check_evidence(connection, release, bundle)
+    return bundle
+
+
+def _check_evidence(connection: sa.Connection, release: Release, bundle: str) -> None:
+    """A release that claims the gate's word must name a verdict of this hub on this bundle that passed."""
+    row = None if release.verdict is None else verdicts.get(connection, release.verdict)
+    verdict = None if row is None else row.verdict
+    if verdict is None or verdict.candidate != bundle or verdict.use_case != release.use_case:
+        raise NotValid(
+            f"release {release.id} is signed on the gate's word, but verdict {str(release.verdict)[:12]}… is not about "
+            f"bundle {bundle[:12]}…; name the right one, or sign with --override REASON",
+            code="verdict_wrong",
+        )
+    if verdict.result != "passed":
+        raise NotValid(
+            f"release {release.id} is signed on the gate's word, but its verdict is {verdict.result}; "
+            "only a person can decide otherwise, with --override REASON",
+            code="verdict_wrong",
+        )

@@ -1,0 +1,236 @@
+"""Rollouts as the hub keeps them: made, stopped, shown. What happens to their devices is the controller's work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from edgewise.hub import audit, usecases
+from edgewise.hub.rollout import Event, Evidence, OpenWave, Rollout, State, Target, move
+from edgewise.hub.store import Store, champions, releases
+from edgewise.hub.store import rollouts as rows
+from edgewise.hub.store.releases import ReleaseRow
+from edgewise.hub.store.rollouts import RolloutRow
+from edgewise.ports import Chance
+from edgewise.wire import NotValid, RolloutPolicy, plain
+
+WHY_CHARACTERS_MAX = 1000
+
+
+def create(
+    store: Store,
+    release: str,
+    overrides: Mapping[str, Any],
+    *,
+    who: str,
+    why: str,
+    now: datetime,
+    chance: Chance,
+) -> RolloutRow:
+    """Start a rollout of a release. An unfinished one of the same release is given back instead of a second one.
+
+    Args:
+        overrides: fields of the use case's rollout policy that are different this time.
+    Raises:
+        NotValid: no such release, one that was taken back or is not newer than what runs, or a policy with mistakes.
+    """
+    with store.write() as connection:
+        return create_in(connection, release, overrides, who=who, why=why, now=now, chance=chance)
+
+
+def create_in(
+    connection: sa.Connection,
+    release: str,
+    overrides: Mapping[str, Any],
+    *,
+    who: str,
+    why: str,
+    now: datetime,
+    chance: Chance,
+) -> RolloutRow:
+    """`create` inside the caller's write."""
+    row = releases.get(connection, release)
+    if row is None:
+        raise NotValid(f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown")
+    for old in rows.find(connection, release=release):
+        if old.state in rows.UNFINISHED:
+            return old
+    previous = champions.champion(connection, row.use_case)
+    _check(row, previous)
+    policy = _policy(usecases.need(connection, row.use_case).rollout, overrides)
+    # A person's word is awaited before the first device: the rollout waits as paused, `resume` approves it.
+    state = State.PAUSED if policy.approval == "person" else State.RUNNING
+    text = why if state is State.RUNNING else f"{why}; waits for approval by a person"
+    name = chance.id()
+    rows.add(
+        connection,
+        name,
+        use_case=row.use_case,
+        release=release,
+        previous=None if previous is None or previous.id == release else previous.id,
+        state=state.value,
+        policy=plain(policy),
+        data={},
+        who=who,
+        why=text[:WHY_CHARACTERS_MAX],
+        now=now,
+    )
+    data = {"rollout": name, "release": release, "previous": previous.id if previous else None, "policy": plain(policy)}
+    audit.note(connection, actor=who, action="rollout.created", subject=release, data=data, now=now)
+    return need(connection, name)
+
+
+def need(connection: sa.Connection, rollout: str) -> RolloutRow:
+    """The rollout.
+
+    Raises:
+        NotValid: there is none.
+    """
+    row = rows.get(connection, rollout)
+    if row is None:
+        raise NotValid(f"there is no rollout {rollout[:80]!r}; see GET /api/v1/rollouts", code="rollout_unknown")
+    return row
+
+
+def operate(store: Store, rollout: str, event: Event, *, who: str, reason: str, now: datetime) -> RolloutRow:
+    """A person pauses, resumes or reverts a rollout.
+
+    Raises:
+        NotValid: no such rollout, the move is not possible now, or there is nothing to return to.
+    """
+    with store.write() as connection:
+        row = need(connection, rollout)
+        if row.state == _ALREADY.get(event):
+            return row
+        if event is Event.REVERT:
+            _check_revert(connection, row)
+        state = move(State(row.state), event)
+        set_state(connection, row, state, reason=reason or f"{event.value} by {who}", who=who, now=now)
+        return need(connection, rollout)
+
+
+_ALREADY = {Event.PAUSE: "paused", Event.RESUME: "running", Event.REVERT: "reverting"}
+
+
+def set_state(
+    connection: sa.Connection,
+    row: RolloutRow,
+    state: State,
+    *,
+    reason: str,
+    who: str,
+    now: datetime,
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Store a rollout's new state, with what follows from it for its release, and tell the audit log.
+
+    A release that is taken back is marked in the same transaction, so it is champion not for a moment longer.
+    """
+    text = reason[:WHY_CHARACTERS_MAX]
+    remembered = dict(row.data or {}) if data is None else dict(data)
+    if state in (State.REVERTING, State.FINISHED, State.SUPERSEDED, State.ABORTED):
+        remembered["ended_at"] = now.isoformat()
+    if state is State.REVERTING:
+        remembered["decided_on"] = {"at": now.isoformat(), **remembered.get("evidence", {})}
+        remembered["returned_to"] = row.previous
+    rows.change(connection, row.id, now=now, state=state.value, why=text, data=remembered)
+    if state in (State.REVERTING, State.ABORTED):
+        releases.mark_reverted(connection, row.release, why=text, now=now)
+    note = {"rollout": row.id, "from": row.state, "reason": text, "evidence": remembered.get("evidence", {})}
+    audit.note(connection, actor=who, action=f"rollout.{state.value}", subject=row.release, data=note, now=now)
+
+
+def as_rollout(connection: sa.Connection, row: RolloutRow) -> Rollout:
+    """The row as the pure core sees it."""
+    target = target_of(connection, row.release)
+    assert target is not None, f"rollout {row.id} names release {row.release}, which is not stored"
+    waves = (row.data or {}).get("waves", [])
+    return Rollout(
+        id=row.id,
+        target=target,
+        previous=None if row.previous is None else target_of(connection, row.previous),
+        policy=policy_of(row),
+        state=State(row.state),
+        waves=tuple(
+            OpenWave(
+                devices=tuple(wave["devices"]),
+                opened_at=datetime.fromisoformat(wave["opened_at"]),
+                passed_at=None if wave["passed_at"] is None else datetime.fromisoformat(wave["passed_at"]),
+            )
+            for wave in waves
+        ),
+        reason=row.why or "",
+    )
+
+
+def waves_as_data(rollout: Rollout) -> list[dict[str, Any]]:
+    """The waves as they are stored."""
+    return [
+        {
+            "devices": list(wave.devices),
+            "opened_at": wave.opened_at.isoformat(),
+            "passed_at": None if wave.passed_at is None else wave.passed_at.isoformat(),
+        }
+        for wave in rollout.waves
+    ]
+
+
+def evidence_of(data: Mapping[str, Any]) -> Evidence:
+    """The counts that the controller stored last."""
+    stored = data.get("evidence", {})
+    return Evidence(labels=stored.get("labels", 0), wins=stored.get("wins", 0), losses=stored.get("losses", 0))
+
+
+def policy_of(row: RolloutRow) -> RolloutPolicy:
+    return RolloutPolicy.model_validate_json(json.dumps(row.policy))
+
+
+def target_of(connection: sa.Connection, release: str) -> Target | None:
+    row = releases.get(connection, release)
+    return None if row is None else Target(release=row.id, bundle=row.bundle, version=row.version)
+
+
+def _check(row: ReleaseRow, previous: ReleaseRow | None) -> None:
+    if row.reverted_at is not None:
+        raise NotValid(
+            f"release {row.id} was taken back ({row.reverted_why}); sign its bundle as a new release to try again",
+            code="release_reverted",
+        )
+    if previous is not None and row.version < previous.version:
+        raise NotValid(
+            f"release {row.id} is older than {previous.id}, which runs now, and devices refuse to go back to it; "
+            "revert the newer one's rollout, or sign the older bundle as a new release",
+            code="release_old",
+        )
+
+
+def _policy(base: RolloutPolicy, overrides: Mapping[str, Any]) -> RolloutPolicy:
+    from pydantic import ValidationError
+
+    from edgewise.wire import explain
+
+    try:
+        return RolloutPolicy.model_validate_json(json.dumps({**plain(base), **overrides}))
+    except ValidationError as error:
+        raise NotValid(f"the rollout's policy has mistakes: {explain(error)}", code="policy_invalid") from error
+
+
+def _check_revert(connection: sa.Connection, row: RolloutRow) -> None:
+    if row.previous is None:
+        raise NotValid(
+            f"{row.release} was the first release, so there is nothing to return to; pause its rollout, "
+            "or roll out another release",
+            code="nothing_to_return_to",
+        )
+    newer = [other for other in rows.find(connection, use_case=row.use_case) if other.made_at > row.made_at]
+    active = [other for other in newer if other.state in (*rows.UNFINISHED, "finished")]
+    if row.state == State.FINISHED.value and active:
+        raise NotValid(
+            f"{row.release} is no longer what runs: rollout {active[0].id} of {active[0].release} came after it; "
+            "revert that one",
+            code="not_newest",
+        )

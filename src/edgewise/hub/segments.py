@@ -1,0 +1,104 @@
+"""What is inside one segment, and whether the hub may take it. Pure: policy and bytes go in, records come out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import zstandard
+from pydantic import Field, TypeAdapter, ValidationError
+
+from edgewise.hub.limits import Limits
+from edgewise.policy import check_contents, check_segment
+from edgewise.wire import (
+    AnyRecord,
+    DataPolicy,
+    Event,
+    Feedback,
+    NotValid,
+    Sample,
+    SegmentHeader,
+    Telemetry,
+    encode,
+    explain,
+)
+
+RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
+WINDOW_BYTES_MAX = 8 << 20  # memory that a payload may ask the decompressor for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Records:
+    """The records of one segment, by kind."""
+
+    samples: tuple[Sample, ...] = ()
+    telemetry: tuple[Telemetry, ...] = ()
+    events: tuple[Event, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
+
+
+def open_segment(
+    header: SegmentHeader, payload: bytes, *, site: str, policies: Sequence[DataPolicy], limits: Limits
+) -> Records:
+    """The records of a segment that the policy allows.
+
+    Args:
+        site: where the device was enrolled; a record of another site would be judged by the wrong site's gate.
+        policies: the data policy in force, then the use case's older ones: a device may have sealed under one of them.
+    Raises:
+        NotValid: forbidden by the policy, or not what the header says; the segment as a whole is refused.
+    """
+    check_segment(policies[0], header, earlier=policies[1:])
+    lines = _inflate(payload, header.number, limits.inflated_bytes_max).splitlines()
+    if len(lines) != header.count:
+        raise _wrong(header, f"it holds {len(lines)} records, its header says {header.count}")
+    records = [_record(header, line) for line in lines]
+    for record in records:
+        check_storable(encode(record), f"segment {header.number}: {record.kind} {record.id}")
+    check_contents(next(item for item in policies if item.version == header.policy_version), header, records)
+    for record in records:
+        if not isinstance(record, Event) and record.site != site:
+            raise _wrong(
+                header, f"{record.kind} {record.id} is of site {record.site}, the device was enrolled at {site}"
+            )
+    return Records(
+        samples=tuple(item for item in records if isinstance(item, Sample)),
+        telemetry=tuple(item for item in records if isinstance(item, Telemetry)),
+        events=tuple(item for item in records if isinstance(item, Event)),
+        feedback=tuple(item for item in records if isinstance(item, Feedback)),
+    )
+
+
+def check_storable(data: bytes, what: str) -> None:
+    """Refuse text that a database may not take. Numbers beyond canonical JSON are refused by making the bytes.
+
+    Raises:
+        NotValid: there is a NUL in a text.
+    """
+    if b"\\u0000" in data:
+        raise NotValid(f"{what} has a NUL character in a text; send it without", code="segment_invalid")
+
+
+def _inflate(payload: bytes, number: int, bytes_max: int) -> bytes:
+    # Read up to one byte past the bound and no further: the size that a frame claims for itself is not trusted.
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).stream_reader(io.BytesIO(payload))
+    try:
+        data = reader.read(bytes_max + 1)
+    except zstandard.ZstdError as error:
+        raise NotValid(f"segment {number} is not zstd: {error}", code="segment_invalid") from error
+    if len(data) > bytes_max:
+        raise NotValid(f"segment {number} unpacks to more than {bytes_max} bytes", code="segment_too_big")
+    return data
+
+
+def _record(header: SegmentHeader, line: bytes) -> AnyRecord:
+    try:
+        return RECORDS.validate_json(line)
+    except ValidationError as error:
+        raise _wrong(header, f"a record is not valid: {explain(error)}") from error
+
+
+def _wrong(header: SegmentHeader, what: str) -> NotValid:
+    return NotValid(f"segment {header.number}: {what}", code="segment_invalid")

@@ -1,0 +1,153 @@
+"""The one door to the database: many readers, one writer, and every error in a family of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from edgewise.hub.store.migrations import migrate
+from edgewise.ports import Blobs
+from edgewise.wire import EdgewiseError, NotNow, NotValid
+
+BUSY_MS = 30_000
+# One number for all hubs on one PostgreSQL database: whoever holds it is the writer.
+WRITER_LOCK = 0x65_64_67_65
+
+
+class Store:
+    """The hub's rows and blobs.
+
+    Questions are plain functions of the modules beside this one; each takes the connection of `read` or `write`.
+    All writes pass one writer: a lock in this process, and an advisory lock between hubs on one PostgreSQL database.
+    So a transaction reads what it is about to change without any race, and the audit chain has one end.
+
+    Args:
+        url: an SQLAlchemy address; ``sqlite://`` keeps everything in memory (for the simulator and tests).
+        blobs: where contents live.
+
+    Raises:
+        NotNow: the database does not answer.
+        NotValid: it was made by another version of edgewise.
+    """
+
+    def __init__(self, url: str, blobs: Blobs) -> None:
+        self.blobs = blobs
+        self._memory = url in ("sqlite://", "sqlite:///:memory:")
+        self.engine = _engine(url, memory=self._memory)
+        self._writer = threading.RLock()
+        self._local = threading.local()
+        try:
+            with self.write() as connection:
+                migrate(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection that sees one moment of the store. Inside `write`, the writer's own view.
+
+        Raises:
+            NotNow: the database is busy or does not answer.
+        """
+        inner = getattr(self._local, "connection", None)
+        if inner is not None:
+            yield inner
+            return
+        # A database in memory has one connection, so its readers wait for the writer too.
+        with self._writer if self._memory else contextlib.nullcontext(), _families():
+            options = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+            with self.engine.connect().execution_options(**options) as connection:
+                yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """The only connection that may change anything: all of it is durable at the end, or none of it.
+
+        Inside another `write` of the same thread it joins that transaction.
+
+        Raises:
+            NotNow: no space, busy, or the database does not answer; nothing was changed.
+        """
+        inner = getattr(self._local, "connection", None)
+        if inner is not None:
+            yield inner
+            return
+        with self._writer, _families(), self.engine.connect() as bare:
+            connection = bare.execution_options(edgewise_writes=True)
+            with connection.begin():
+                if self.engine.dialect.name == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+                self._local.connection = connection
+                try:
+                    yield connection
+                finally:
+                    self._local.connection = None
+
+
+def _engine(url: str, *, memory: bool) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=10)
+    options: dict[str, Any] = {"poolclass": StaticPool} if memory else {}
+    engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000}, **options)
+    sa.event.listen(engine, "connect", _configure)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure(connection: Any, _record: object) -> None:
+    # None leaves BEGIN to us: the driver's own habit begins late, and never before a schema change.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    # FULL is the promise of invariant 2: a commit that returned is on the disk, also after a power cut.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MS}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("edgewise_writes", False)
+    # A writer takes its lock at once: one that reads first and locks later can fail halfway as "locked".
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def _families() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        wrapped = _family(error)
+        if wrapped is None:
+            raise  # a mistake of ours in a statement: it must be seen, not dressed up
+        raise wrapped from error
+
+
+# SQLite's primary result codes (sqlite.org/rescode.html) and PostgreSQL's classes of SQLSTATE (its manual, appendix A).
+FULL, BUSY, UNUSABLE = {13}, {5, 6}, {8, 10, 14}
+FULL_STATES, BUSY_STATES, DOWN_STATES = ("53",), ("40", "55P03"), ("08", "57P")
+
+
+def _family(error: DBAPIError) -> EdgewiseError | None:
+    text = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
+    if isinstance(error, DataError):
+        return NotValid(f"a value cannot be stored ({text}); a text with NUL, or too big a number", code="not_storable")
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if code in FULL or state.startswith(FULL_STATES):
+        return NotNow(f"the hub's database has no space left ({text}); free some and try again", code="disk_full")
+    if code in BUSY or state.startswith(BUSY_STATES):
+        return NotNow(f"the hub's database is busy ({text}); try again", code="busy")
+    # psycopg has no SQLSTATE where it could not connect at all.
+    unreachable = isinstance(error, OperationalError) and not code and not state
+    if code in UNUSABLE or unreachable or state.startswith(DOWN_STATES) or error.connection_invalidated:
+        return NotNow(f"the hub's database does not answer ({text}); check its address and disk", code="database_down")
+    return None

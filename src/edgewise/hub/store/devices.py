@@ -1,0 +1,163 @@
+"""Questions about devices: who they are, what they should run, what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from edgewise.hub.store._rows import columns, many, one
+from edgewise.hub.store.tables import commits, devices, enrolment_tokens
+from edgewise.wire import Assignment, PublicKey, Report, plain
+
+COMMITTED = "committed"  # the phase in which a device's bundle has passed its trial
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceRow:
+    id: str
+    site: str
+    use_case: str
+    labels: dict[str, str]
+    public: str
+    keyid: str
+    facts: dict[str, Any]
+    enrolled_at: datetime
+    revoked_at: datetime | None
+    seen_at: datetime | None
+    sent_at: datetime | None
+    report: dict[str, Any] | None
+    phase: str | None
+    release: str | None
+    bundle: str | None
+    assignment_number: int
+    assignment: dict[str, Any] | None
+    clone_seen: str | None
+
+    @property
+    def public_key(self) -> PublicKey:
+        return PublicKey(keyid=self.keyid, public=self.public)
+
+    @property
+    def last_report(self) -> Report | None:
+        return None if self.report is None else Report.model_validate_json(json.dumps(self.report))
+
+    @property
+    def wanted(self) -> Assignment | None:
+        """The assignment in force."""
+        return None if self.assignment is None else Assignment.model_validate_json(json.dumps(self.assignment))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommitRow:
+    """A release was seen committed on a device, from `since` to at least `last_at` (hub time)."""
+
+    device: str
+    use_case: str
+    release: str
+    bundle: str
+    since: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnrolmentRow:
+    digest: str
+    site: str
+    use_case: str
+    device: str | None
+    labels: dict[str, str]
+    expires_at: datetime
+    used_at: datetime | None
+
+
+def get(connection: sa.Connection, device: str) -> DeviceRow | None:
+    return one(connection, DeviceRow, columns(devices, DeviceRow).where(devices.c.id == device))
+
+
+def find(connection: sa.Connection, *, use_case: str | None = None, site: str | None = None) -> list[DeviceRow]:
+    """Devices by name, of one use case or site where one is named."""
+    statement = columns(devices, DeviceRow).order_by(devices.c.id)
+    if use_case is not None:
+        statement = statement.where(devices.c.use_case == use_case)
+    if site is not None:
+        statement = statement.where(devices.c.site == site)
+    return many(connection, DeviceRow, statement)
+
+
+def by_key(connection: sa.Connection, keyid: str) -> DeviceRow | None:
+    return one(connection, DeviceRow, columns(devices, DeviceRow).where(devices.c.keyid == keyid))
+
+
+def add(connection: sa.Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(sa.insert(devices).values(**row))
+
+
+def change(connection: sa.Connection, device: str, **values: Any) -> None:
+    connection.execute(sa.update(devices).where(devices.c.id == device).values(**values))
+
+
+def assign(connection: sa.Connection, assignment: Assignment) -> None:
+    """Make this the device's desired state. Its number must be one above the last."""
+    connection.execute(
+        sa.update(devices)
+        .where(devices.c.id == assignment.device)
+        .values(assignment=plain(assignment), assignment_number=assignment.number)
+    )
+
+
+def heard(connection: sa.Connection, device: DeviceRow, report: Report, *, sent_at: datetime, now: datetime) -> None:
+    """Keep what the device says about itself, and how long its release has been committed there."""
+    values: dict[str, Any] = {"seen_at": now, "sent_at": sent_at, "report": plain(report), "phase": report.phase}
+    values |= {"release": report.release, "bundle": report.bundle}
+    if report.facts:
+        values["facts"] = {**device.facts, **report.facts}
+    change(connection, device.id, **values)
+    if report.phase.lower() == COMMITTED and report.release and report.bundle:
+        _committed(connection, device, report.release, report.bundle, now)
+
+
+def _committed(connection: sa.Connection, device: DeviceRow, release: str, bundle: str, now: datetime) -> None:
+    last = sa.select(commits.c.position, commits.c.release).where(commits.c.device == device.id)
+    row = connection.execute(last.order_by(commits.c.position.desc()).limit(1)).first()
+    if row is not None and row.release == release:
+        connection.execute(sa.update(commits).where(commits.c.position == row.position).values(last_at=now))
+        return
+    values = {"device": device.id, "use_case": device.use_case, "release": release, "bundle": bundle}
+    connection.execute(sa.insert(commits).values(**values, since=now, last_at=now))
+
+
+def commits_of(
+    connection: sa.Connection, *, use_case: str | None = None, device: str | None = None, release: str | None = None
+) -> list[CommitRow]:
+    """Where and when releases were committed, oldest first."""
+    statement = columns(commits, CommitRow).order_by(commits.c.position)
+    for column, value in ((commits.c.use_case, use_case), (commits.c.device, device), (commits.c.release, release)):
+        if value is not None:
+            statement = statement.where(column == value)
+    return many(connection, CommitRow, statement)
+
+
+def add_token(connection: sa.Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(sa.insert(enrolment_tokens).values(**row))
+
+
+def token(connection: sa.Connection, digest: str) -> EnrolmentRow | None:
+    statement = columns(enrolment_tokens, EnrolmentRow).where(enrolment_tokens.c.digest == digest)
+    return one(connection, EnrolmentRow, statement)
+
+
+def use_token(connection: sa.Connection, digest: str, device: str, now: datetime) -> None:
+    connection.execute(
+        sa.update(enrolment_tokens).where(enrolment_tokens.c.digest == digest).values(used_at=now, used_by=device)
+    )
+
+
+def token_user(connection: sa.Connection, digest: str) -> str | None:
+    """The device that a token made known, None while it is unused."""
+    column = enrolment_tokens.c.used_by
+    return connection.execute(sa.select(column).where(enrolment_tokens.c.digest == digest)).scalar_one_or_none()

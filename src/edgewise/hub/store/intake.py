@@ -1,0 +1,177 @@
+"""Questions of the intake: what of a device's numbered segments is stored, and the records inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from edgewise.hub.store._rows import columns, insert_new, one
+from edgewise.hub.store.tables import events, feedback, samples, segments, telemetry, watermarks
+from edgewise.wire import Event, Feedback, SegmentHeader, Telemetry, plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentRow:
+    device: str
+    epoch: str
+    number: int
+    sha256: str
+    refused_code: str | None
+    refused_text: str | None
+
+
+def watermark(connection: sa.Connection, device: str, epoch: str) -> int:
+    """The highest number up to which everything of this epoch is stored; 0 for an epoch not seen yet."""
+    where = (watermarks.c.device == device, watermarks.c.epoch == epoch)
+    return connection.execute(sa.select(watermarks.c.number).where(*where)).scalar_one_or_none() or 0
+
+
+def move_watermark(connection: sa.Connection, device: str, epoch: str, *, number: int, now: datetime) -> None:
+    """Set the watermark; the caller stores everything below it in the same transaction."""
+    where = (watermarks.c.device == device, watermarks.c.epoch == epoch)
+    changed = connection.execute(sa.update(watermarks).where(*where).values(number=number, updated_at=now))
+    if changed.rowcount == 0:
+        row = {"device": device, "epoch": epoch, "number": number, "made_at": now, "updated_at": now}
+        connection.execute(sa.insert(watermarks).values(**row))
+
+
+def segment(connection: sa.Connection, device: str, epoch: str, number: int) -> SegmentRow | None:
+    where = (segments.c.device == device, segments.c.epoch == epoch, segments.c.number == number)
+    return one(connection, SegmentRow, columns(segments, SegmentRow).where(*where))
+
+
+def add_segment(
+    connection: sa.Connection,
+    device: str,
+    epoch: str,
+    header: SegmentHeader,
+    *,
+    body: bytes | None,
+    now: datetime,
+    duplicates: int = 0,
+    refused: tuple[str, str] | None = None,
+) -> None:
+    """Store one segment's header, and its bytes as received unless it was refused."""
+    values: dict[str, Any] = {name: getattr(header, name) for name in _HEADER_COLUMNS}
+    code, text = refused or (None, None)
+    connection.execute(
+        sa.insert(segments).values(
+            **values,
+            device=device,
+            epoch=epoch,
+            received_at=now,
+            body=body,
+            duplicates=duplicates,
+            refused_code=code,
+            refused_text=text,
+        )
+    )
+
+
+_HEADER_COLUMNS = (
+    "number",
+    "sha256",
+    "size_bytes",
+    "record_class",
+    "count",
+    "policy_version",
+    "transform",
+    "sealed_at",
+)
+
+
+def add_telemetry(
+    connection: sa.Connection, use_case: str, device: str, records: Sequence[Telemetry], now: datetime
+) -> int:
+    """Store telemetry windows; comes back with how many were new."""
+    rows = [_row(telemetry, plain(record), use_case, device, now) for record in records]
+    times = [{"start": record.start, "end": record.end} for record in records]
+    return len(insert_new(connection, telemetry, [row | moment for row, moment in zip(rows, times, strict=True)]))
+
+
+def add_events(connection: sa.Connection, use_case: str, device: str, records: Sequence[Event], now: datetime) -> int:
+    """Store events of a device; comes back with how many were new."""
+    rows = [_row(events, plain(record), use_case, device, now) | {"at": record.at} for record in records]
+    return len(insert_new(connection, events, rows))
+
+
+def add_feedback(
+    connection: sa.Connection, use_case: str, device: str, records: Sequence[Feedback], now: datetime
+) -> int:
+    """Store operators' words; comes back with how many were new."""
+    rows = [_row(feedback, plain(record), use_case, device, now) | {"given_at": record.given_at} for record in records]
+    return len(insert_new(connection, feedback, rows))
+
+
+def telemetry_of(connection: sa.Connection, use_case: str, *, since: datetime | None = None) -> list[Mapping[str, Any]]:
+    """Telemetry windows of a use case, oldest first."""
+    statement = sa.select(telemetry).where(telemetry.c.use_case == use_case).order_by(telemetry.c.start, telemetry.c.id)
+    if since is not None:
+        statement = statement.where(telemetry.c.start >= since)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def paired_of(connection: sa.Connection, rollout: str) -> dict[str, tuple[int, int]]:
+    """For each device, the paired and the disagreeing decisions that it counted in this rollout."""
+    counted = (sa.func.sum(telemetry.c.paired), sa.func.sum(telemetry.c.disagreed))
+    statement = sa.select(telemetry.c.device, *counted).where(telemetry.c.rollout == rollout)
+    return {
+        device: (int(paired), int(disagreed))
+        for device, paired, disagreed in connection.execute(statement.group_by(telemetry.c.device))
+    }
+
+
+def telemetry_sums(connection: sa.Connection, use_case: str) -> list[Mapping[str, Any]]:
+    """Decisions, bytes, pairs and alarms for each site and release: additive, so sums are true."""
+    names = ("decisions", "bytes_decided", "alarms", "paired", "disagreed")
+    sums = [sa.func.sum(telemetry.c[name]).label(name) for name in names]
+    key = (telemetry.c.site, telemetry.c.release)
+    statement = sa.select(*key, *sums).where(telemetry.c.use_case == use_case).group_by(*key).order_by(*key)
+    return [
+        {"site": row["site"], "release": row["release"], **{name: int(row[name]) for name in names}}
+        for row in connection.execute(statement).mappings()
+    ]
+
+
+def events_of(
+    connection: sa.Connection, *, use_case: str | None = None, device: str | None = None, limit: int = 50
+) -> list[Mapping[str, Any]]:
+    """The newest events, newest first."""
+    statement = sa.select(events).order_by(events.c.received_at.desc(), events.c.id).limit(limit)
+    if use_case is not None:
+        statement = statement.where(events.c.use_case == use_case)
+    if device is not None:
+        statement = statement.where(events.c.device == device)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def received(connection: sa.Connection) -> dict[str, int]:
+    """Segments, records, bytes, duplicates and refusals over all devices: the intake's health."""
+    refused = sa.func.sum(sa.case((segments.c.refused_code.is_not(None), 1), else_=0))
+    statement = sa.select(
+        sa.func.count().label("segments"),
+        sa.func.sum(segments.c["count"]).label("records"),
+        sa.func.sum(segments.c.size_bytes).label("bytes"),
+        sa.func.sum(segments.c.duplicates).label("duplicates"),
+        refused.label("refused"),
+    )
+    return {name: int(value or 0) for name, value in connection.execute(statement).mappings().one().items()}
+
+
+def record_ids(connection: sa.Connection, device: str, *, after: str, limit: int) -> list[str]:
+    """Ids of all records that this device sent – samples, telemetry, events, feedback – in the order of the ids."""
+    kinds = (samples, telemetry, events, feedback)
+    parts = [sa.select(kind.c.id).where(kind.c.device == device, kind.c.id > after) for kind in kinds]
+    found = sa.union_all(*parts).subquery()
+    statement = sa.select(found.c.id).order_by(found.c.id).limit(limit)
+    return list(connection.execute(statement).scalars())
+
+
+def _row(table: sa.Table, fields: dict[str, Any], use_case: str, device: str, now: datetime) -> dict[str, Any]:
+    """The record's fields that are columns; None for those it leaves out, so that all rows have one shape."""
+    row = {column.name: fields.get(column.name) for column in table.columns}
+    return row | {"use_case": use_case, "device": device, "received_at": now}

@@ -1,0 +1,42 @@
+"""Questions about labels: a history to which rows are added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from edgewise.hub.store.tables import labels, samples
+
+
+def add(connection: sa.Connection, use_case: str, sample: str, *, label: str, who: str, now: datetime) -> None:
+    connection.execute(sa.insert(labels).values(use_case=use_case, sample=sample, label=label, who=who, at=now))
+
+
+def history(connection: sa.Connection, sample: str) -> list[Mapping[str, Any]]:
+    """All labels that a sample ever had, oldest first."""
+    statement = sa.select(labels).where(labels.c.sample == sample).order_by(labels.c.position)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def position(connection: sa.Connection, use_case: str) -> int:
+    """Position of the newest label of a use case, 0 without any."""
+    statement = sa.select(sa.func.max(labels.c.position)).where(labels.c.use_case == use_case)
+    return connection.execute(statement).scalar_one() or 0
+
+
+def labelled_after(connection: sa.Connection, use_case: str, position: int) -> list[str]:
+    """Ids of samples labelled (or labelled anew) after this position."""
+    where = (labels.c.use_case == use_case, labels.c.position > position)
+    statement = sa.select(labels.c.sample).where(*where).group_by(labels.c.sample).order_by(labels.c.sample)
+    return list(connection.execute(statement).scalars())
+
+
+def known(connection: sa.Connection, use_case: str) -> list[str]:
+    """Labels in use, by name."""
+    where = (samples.c.use_case == use_case, samples.c.label.is_not(None))
+    return list(
+        connection.execute(sa.select(samples.c.label).where(*where).distinct().order_by(samples.c.label)).scalars()
+    )

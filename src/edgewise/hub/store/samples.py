@@ -1,0 +1,176 @@
+"""Questions about samples: what was kept, what to label next, what may be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from edgewise.hub.store._rows import chunks, columns, insert_new, many, one
+from edgewise.hub.store.tables import feedback, groups, samples
+from edgewise.wire import LabelledSample
+
+# The labelling queue, most urgent first; `why` alone decides unless an operator spoke about the frame.
+PRIORITY = {"alarm": 0, "feedback": 1, "disagreement": 2, "audit": 3, "margin": 4, "novelty": 4, "import": 5}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleRow:
+    id: str
+    use_case: str
+    site: str
+    device: str | None
+    frame: str
+    group: str
+    taken_at: datetime
+    kept_at: datetime
+    received_at: datetime
+    why: str
+    inclusion_probability: float
+    blob: str
+    size_bytes: int
+    media_type: str
+    decision: dict[str, Any] | None
+    shadow: dict[str, Any] | None
+    rollout: str | None
+    facts: dict[str, Any] | None
+    priority: int
+    label: str | None
+    labelled_at: datetime | None
+    purpose: str | None
+
+
+def add(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Store samples that are not there yet; comes back with the ids that were new."""
+    return insert_new(connection, samples, rows)
+
+
+def get(connection: sa.Connection, sample: str) -> SampleRow | None:
+    return one(connection, SampleRow, columns(samples, SampleRow).where(samples.c.id == sample))
+
+
+def these(connection: sa.Connection, ids: Iterable[str]) -> dict[str, SampleRow]:
+    """The samples with these ids, by id; unknown ids are left out."""
+    found: dict[str, SampleRow] = {}
+    for some in chunks(ids):
+        rows = many(connection, SampleRow, columns(samples, SampleRow).where(samples.c.id.in_(some)))
+        found.update({row.id: row for row in rows})
+    return found
+
+
+def page(
+    connection: sa.Connection,
+    *,
+    use_case: str | None = None,
+    site: str | None = None,
+    device: str | None = None,
+    labelled: bool | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int = 100,
+) -> list[SampleRow]:
+    """Samples in the order in which the hub received them.
+
+    Args:
+        after: the (received_at, id) of the last one seen.
+    """
+    statement = columns(samples, SampleRow).order_by(samples.c.received_at, samples.c.id).limit(limit)
+    for column, value in ((samples.c.use_case, use_case), (samples.c.site, site), (samples.c.device, device)):
+        if value is not None:
+            statement = statement.where(column == value)
+    if labelled is not None:
+        statement = statement.where(samples.c.label.is_not(None) if labelled else samples.c.label.is_(None))
+    if after is not None:
+        later = sa.and_(samples.c.received_at == after[0], samples.c.id > after[1])
+        statement = statement.where(sa.or_(samples.c.received_at > after[0], later))
+    return many(connection, SampleRow, statement)
+
+
+def unlabelled(connection: sa.Connection, use_case: str, *, limit: int) -> list[SampleRow]:
+    """The labelling queue: alarms, feedback, disagreements, audit, then the least certain decisions."""
+    order = (samples.c.priority, samples.c.rank, samples.c.received_at, samples.c.id)
+    where = (samples.c.use_case == use_case, samples.c.label.is_(None))
+    return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(*order).limit(limit))
+
+
+def make_urgent(connection: sa.Connection, device: str, frames: Sequence[str]) -> None:
+    """An operator spoke about these frames: their samples go up the queue, in arrival order."""
+    for some in chunks(frames):
+        where = (samples.c.device == device, samples.c.frame.in_(some), samples.c.priority > PRIORITY["feedback"])
+        connection.execute(sa.update(samples).where(*where).values(priority=PRIORITY["feedback"], rank=0))
+
+
+def frames_spoken_of(connection: sa.Connection, device: str, frames: Sequence[str]) -> set[str]:
+    """Those of the frames about which an operator has given feedback."""
+    found: set[str] = set()
+    for some in chunks(frames):
+        where = (feedback.c.device == device, feedback.c.frame.in_(some))
+        found.update(connection.execute(sa.select(feedback.c.frame).where(*where)).scalars())
+    return found
+
+
+def labelled(connection: sa.Connection, use_case: str, purpose: str) -> list[LabelledSample]:
+    """All labelled samples of this purpose, ``train`` or ``evaluation``, in a stable order."""
+    where = (samples.c.use_case == use_case, samples.c.purpose == purpose, samples.c.label.is_not(None))
+    rows = many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(samples.c.id))
+    return [
+        LabelledSample(
+            sample=row.id,
+            blob=row.blob,
+            label=row.label or "",
+            site=row.site,
+            group=row.group,
+            weight=1.0,
+            media_type=row.media_type,
+        )
+        for row in rows
+    ]
+
+
+def pairs(connection: sa.Connection, rollout: str) -> list[SampleRow]:
+    """Labelled samples of this rollout on which both bundles spoke, in the order of their labels."""
+    where = (samples.c.rollout == rollout, samples.c.label.is_not(None), samples.c.shadow.is_not(None))
+    order = (samples.c.labelled_at, samples.c.id)
+    return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(*order))
+
+
+def set_label(connection: sa.Connection, sample: str, *, label: str, purpose: str, now: datetime) -> None:
+    connection.execute(
+        sa.update(samples).where(samples.c.id == sample).values(label=label, purpose=purpose, labelled_at=now)
+    )
+
+
+def purpose(connection: sa.Connection, use_case: str, site: str, group: str) -> str | None:
+    """What this group is for; None before its first label."""
+    where = (groups.c.use_case == use_case, groups.c.site == site, groups.c.group == group)
+    return connection.execute(sa.select(groups.c.purpose).where(*where)).scalar_one_or_none()
+
+
+def set_purpose(
+    connection: sa.Connection, use_case: str, site: str, group: str, *, purpose: str, label: str, now: datetime
+) -> None:
+    """Say once what a group is for; a second time is refused by the table's key."""
+    row = {"use_case": use_case, "site": site, "group": group, "purpose": purpose, "label": label, "made_at": now}
+    connection.execute(sa.insert(groups).values(**row))
+
+
+def purpose_counts(connection: sa.Connection, use_case: str, site: str, label: str) -> dict[str, int]:
+    """Labelled samples of this site and label by purpose."""
+    where = (samples.c.use_case == use_case, samples.c.site == site, samples.c.label == label)
+    statement = sa.select(samples.c.purpose, sa.func.count()).where(*where).group_by(samples.c.purpose)
+    return {purpose: count for purpose, count in connection.execute(statement) if purpose is not None}
+
+
+def label_counts(connection: sa.Connection, use_case: str) -> list[tuple[str, str | None, int]]:
+    """(site, label, count) over all samples; label None counts those that wait for one."""
+    key = (samples.c.site, samples.c.label)
+    statement = sa.select(*key, sa.func.count()).where(samples.c.use_case == use_case).group_by(*key).order_by(*key)
+    return [(site, label, count) for site, label, count in connection.execute(statement)]
+
+
+def bytes_received(connection: sa.Connection, use_case: str) -> int:
+    """Bytes of all samples' contents that devices uploaded, imports apart."""
+    where = (samples.c.use_case == use_case, samples.c.device.is_not(None))
+    return int(connection.execute(sa.select(sa.func.sum(samples.c.size_bytes)).where(*where)).scalar_one() or 0)

@@ -1,0 +1,54 @@
+"""Labelled samples in, a checked candidate bundle out. A client of the hub, exactly as a device is.
+
+The names load on first use: reading a folder needs no PyTorch, and `edgewise --help` needs nothing at all.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of, read_dataset
+    from edgewise.learn._folder import train_folder
+    from edgewise.learn._score import score, score_samples
+    from edgewise.learn._train import TrainedBundle, train
+    from edgewise.learn._trainer import TRAINERS, Cancelled, Fitted, Job, Trainer
+    from edgewise.learn._worker import Worker, run_worker
+
+__all__ = [
+    "TRAINERS",
+    "Cancelled",
+    "Dataset",
+    "Fitted",
+    "Job",
+    "TrainedBundle",
+    "Trainer",
+    "TrainingSample",
+    "Worker",
+    "good_labels_of",
+    "read_dataset",
+    "run_worker",
+    "score",
+    "score_samples",
+    "train",
+    "train_folder",
+]
+
+_HOMES = {
+    "_dataset": ("Dataset", "TrainingSample", "good_labels_of", "read_dataset"),
+    "_folder": ("train_folder",),
+    "_score": ("score", "score_samples"),
+    "_train": ("TrainedBundle", "train"),
+    "_trainer": ("TRAINERS", "Cancelled", "Fitted", "Job", "Trainer"),
+    "_worker": ("Worker", "run_worker"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value  # asked once only
+    return value

@@ -1,0 +1,63 @@
+"""Training on a folder, without any hub: what ``edgewise learn train`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgewise.learn._dataset import read_dataset
+from edgewise.learn._train import TrainedBundle, train
+from edgewise.ports import write_bundle
+from edgewise.wire import NotValid
+
+
+def train_folder(
+    data_dir: Path | str,
+    output: Path | str,
+    *,
+    good: Sequence[str] = (),
+    group: str | None = None,
+    trainer: str | None = None,
+    seed: int = 0,
+    seconds: float | None = None,
+    progress: Callable[[str, float], None] = lambda _what, _share: None,
+) -> TrainedBundle:
+    """Train on the labelled data of a folder (see `read_dataset`) and write the bundle.
+
+    Args:
+        output: folder of the bundle; it must not exist, or be empty. Nothing is written unless the training succeeds.
+        trainer: by default `vision` for pictures and `tabular` for rows of numbers.
+        seconds: about how long the training may take; None leaves it to the trainer.
+    Raises:
+        NotValid: as `read_dataset`, `train` and `write_bundle` say.
+    """
+    folder = Path(output)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise NotValid(f"{folder} exists already; name a new folder for the bundle", code="folder_taken")
+    if not folder.absolute().parent.is_dir():
+        raise NotValid(f"{folder.absolute().parent} is not a folder; make it first", code="folder_missing")
+    dataset = read_dataset(data_dir, good=good, group=group)
+    made = train(
+        dataset.samples,
+        now=datetime.now(UTC),
+        trainer=trainer or ("tabular" if dataset.is_table else "vision"),
+        name=_bundle_name(dataset.source),
+        good_labels=dataset.good_labels,
+        seed=seed,
+        config={} if seconds is None else {"seconds": seconds},
+        group_column=dataset.group_column,
+        progress=progress,
+    )
+    write_bundle(folder, made.manifest, made.blobs)
+    return made
+
+
+def _bundle_name(text: str) -> str:
+    """A folder's name as the name of a bundle.
+
+    >>> _bundle_name("plant a (new)")
+    'plant-a--new'
+    """
+    name = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in text)
+    return name.strip("-._")[:100] or "model"

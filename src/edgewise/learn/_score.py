@@ -1,0 +1,187 @@
+"""How good a bundle is on labelled samples: every metric with its interval, overall and by column."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewise.frames import good_labels as good_labels_in
+from edgewise.learn._dataset import Dataset, TrainingSample, read_dataset
+from edgewise.learn._train import check_unreadable
+from edgewise.measure import score_sites
+from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline, read_bundle
+from edgewise.wire import ImageSpec, Metric, NotValid, Prediction, SiteScore, digest
+
+METRICS = ("balanced_accuracy", "macro_recall", "auc", "accuracy")
+LEVEL = 0.9
+VALUES_MAX = 20  # a column of more different values is no category; the group column is shown in any case
+GROUPS_SHOWN_MAX = 500
+NOT_CATEGORIES = frozenset({"file", "label", "uncertain"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    sample: TrainingSample
+    prediction: Prediction
+
+
+def score(
+    bundle: Path | str | StoredBundle,
+    data_dir: Path | str,
+    *,
+    good: Sequence[str] = (),
+    group: str | None = None,
+    progress: Callable[[str, float], None] = lambda _what, _share: None,
+) -> dict[str, Any]:
+    """The quality of a bundle on a folder of labelled data (see `read_dataset`).
+
+    Args:
+        bundle: its folder, or the bundle itself.
+        good: labels of good parts; by default those the bundle was trained with and those with a usual name.
+        group: column of near-copies, whole groups are resampled for the intervals; by default the one the bundle was
+            trained with, where the data has it.
+    Returns:
+        Plain values under stable keys, described in docs/learn.md.
+    Raises:
+        NotValid: the folder, a column or too many pictures cannot be read, or the bundle takes another kind of data.
+        NotTrusted: the bundle is damaged.
+    """
+    stored = bundle if isinstance(bundle, StoredBundle) else read_bundle(Path(bundle))
+    dataset = read_dataset(data_dir, good=good, group=group)
+    remembered = stored.manifest.provenance.data.get("group_column")
+    if group is None and isinstance(remembered, str) and remembered in dataset.samples[0].columns:
+        dataset = read_dataset(data_dir, good=good, group=remembered)
+    return score_samples(stored, dataset, good=good, progress=progress)
+
+
+def score_samples(
+    bundle: StoredBundle,
+    dataset: Dataset,
+    *,
+    good: Sequence[str] = (),
+    progress: Callable[[str, float], None] = lambda _what, _share: None,
+) -> dict[str, Any]:
+    """`score` for samples that are read already."""
+    pipeline = open_pipeline(bundle.manifest, bundle.digest, bundle.read_blob, OnnxRuntime())
+    takes_pictures = isinstance(pipeline.graph.pre, ImageSpec)
+    if takes_pictures == dataset.is_table:
+        raise NotValid(
+            f"the bundle {bundle.manifest.name} takes {'pictures' if takes_pictures else 'rows of numbers'}, "
+            f"{dataset.source} holds {'rows of numbers' if dataset.is_table else 'pictures'}; give data of its kind",
+            code="data_of_other_kind",
+        )
+    good_labels = tuple(good) or _good_labels(bundle, dataset)
+    scored, laps_ms, unreadable = _answers(pipeline, dataset, good_labels, progress)
+    certain = [item for item in scored if not item.sample.uncertain]
+    uncertain = [item for item in scored if item.sample.uncertain]
+    return {
+        "bundle": bundle.digest,
+        "data": dataset.source,
+        "n": len(certain),
+        "good_labels": list(good_labels),
+        "good_label": good_labels[0] if good_labels else None,
+        "group_column": dataset.group_column,
+        "level": LEVEL,
+        **_plain(_overall(certain, good_labels)),
+        "groups": _by_column(certain, dataset, good_labels),
+        "uncertain": {"n": len(uncertain), **_plain(_overall(uncertain, good_labels))},
+        "latency_ms": round(statistics.median(laps_ms), 4),
+        "unreadable": unreadable,
+    }
+
+
+def _good_labels(bundle: StoredBundle, dataset: Dataset) -> tuple[str, ...]:
+    """What the bundle remembers, and what has a usual name: a bundle is also asked about another plant's parts."""
+    return tuple(dict.fromkeys([*good_labels_in(bundle.manifest), *dataset.good_labels]))
+
+
+def _answers(
+    pipeline: Pipeline, dataset: Dataset, good_labels: Sequence[str], progress: Callable[[str, float], None]
+) -> tuple[list[_Scored], list[float], list[str]]:
+    """One prediction for each readable sample, the time each took, and the names of the unreadable ones."""
+    scored: list[_Scored] = []
+    laps_ms: list[float] = []
+    unreadable: list[str] = []
+    for number, sample in enumerate(dataset.samples):
+        progress("score", number / len(dataset.samples))
+        try:
+            data = sample.read()
+            before = time.perf_counter()
+            answer = pipeline.answer(data, sample.media_type)
+            laps_ms.append((time.perf_counter() - before) * 1000)
+        except (NotValid, OSError):
+            unreadable.append(sample.name)
+            check_unreadable(unreadable, len(dataset.samples))
+            continue
+        places = [pipeline.manifest.labels.index(label) for label in good_labels if label in pipeline.manifest.labels]
+        defect = min(1.0, max(0.0, 1.0 - float(answer.scores[places].sum()))) if places else None
+        prediction = Prediction(
+            sample=digest(f"{number}/{sample.name}".encode())[:32],
+            site=_site(sample.site),
+            group=sample.group,
+            truth=sample.label,
+            label=pipeline.decide(answer, None).label,
+            defect=defect,
+        )
+        scored.append(_Scored(sample=sample, prediction=prediction))
+    if not scored:
+        raise NotValid(f"none of the samples of {dataset.source} can be read", code="pictures_unreadable")
+    return scored, laps_ms, unreadable
+
+
+def _site(text: str) -> str:
+    """A column's value as a site's name: any character that a name cannot have becomes a dot.
+
+    >>> _site("line 2/b")
+    'line.2.b'
+    """
+    name = "".join(char if char.isascii() and (char.isalnum() or char in "._@:-") else "." for char in text)[:120]
+    return name if name and name[0].isalnum() else f"x{name}"
+
+
+def _overall(items: Sequence[_Scored], good_labels: Sequence[str]) -> SiteScore:
+    return score_sites([item.prediction for item in items], good_labels=good_labels, level=LEVEL)[1]
+
+
+def _plain(score_of: SiteScore) -> dict[str, Any]:
+    """Metrics as plain values. Without a good label nothing is known of good against defective: both are null."""
+    values: dict[str, Any] = {name: _metric(getattr(score_of, name)) for name in METRICS}
+    values["recall"] = {label: {**_metric(metric), "n": metric.n} for label, metric in score_of.recall.items()}
+    return values
+
+
+def _metric(metric: Metric) -> dict[str, float | None]:
+    return {"value": metric.value, "low": metric.low, "high": metric.high}
+
+
+def _by_column(items: Sequence[_Scored], dataset: Dataset, good_labels: Sequence[str]) -> dict[str, Any]:
+    """Metrics for each value of each column with few values, and of the group column."""
+    found: dict[str, Any] = {}
+    if not items:
+        return found
+    for column in items[0].sample.columns:
+        if column in NOT_CATEGORIES:
+            continue
+        counts = Counter(item.sample.columns[column] for item in items)
+        is_group = column == dataset.group_column
+        if not (is_group and len(counts) <= GROUPS_SHOWN_MAX) and not _is_category(counts, len(items)):
+            continue
+        found[column] = {
+            value: {"n": counts[value], **_plain(_overall(_with(items, column, value), good_labels))}
+            for value in sorted(counts)
+        }
+    return found
+
+
+def _with(items: Sequence[_Scored], column: str, value: str) -> list[_Scored]:
+    return [item for item in items if item.sample.columns[column] == value]
+
+
+def _is_category(counts: Mapping[str, int], n: int) -> bool:
+    """Few values, each more than once on average: what a person would filter by."""
+    return 2 <= len(counts) <= VALUES_MAX and len(counts) * 2 <= n

@@ -1,0 +1,134 @@
+"""What a trainer promises: labelled samples in, one checked ONNX graph out. Each kind of data has one trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.learn._dataset import TrainingSample
+from edgewise.ports import StoredBundle
+from edgewise.wire import ImageSpec, NotValid, TableSpec
+
+Floats = NDArray[np.float32]
+Progress = Callable[[str, float], None]
+"""Told what is being done and how far it is, from 0 to 1. It may raise Cancelled to stop the training."""
+
+ConfigValue = str | float | int | bool
+
+
+class Cancelled(Exception):
+    """The caller wants the training to stop; nothing is made."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """Everything a trainer may look at.
+
+    Attributes:
+        labels: classes in the order of the graph's outputs; those of the base come first and keep their places.
+        base: bundle to start from, already known to fit; None starts from random weights.
+    """
+
+    samples: tuple[TrainingSample, ...]
+    labels: tuple[str, ...]
+    good_labels: tuple[str, ...] = ()
+    base: StoredBundle | None = None
+    seed: int = 0
+    config: Mapping[str, ConfigValue] = field(default_factory=dict)
+    progress: Progress = lambda _what, _share: None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """What a trainer returns: the graph, and the trained network itself to check the graph against.
+
+    Attributes:
+        graph: bytes of the ONNX file, with a free first axis.
+        reference: prepared inputs float32 (N, …) -> (scores float32 (N, C), embedding float32 (N, D) or None), as the
+            trained network itself computes them, without ONNX.
+        probe: prepared training inputs float32 (N, …) to compare on, beside the golden ones.
+        unreadable: names of samples that could not be decoded and were left out.
+    """
+
+    graph: bytes
+    opset: int
+    input: str
+    scores: str
+    embedding: str | None
+    pre: ImageSpec | TableSpec
+    reference: Callable[[Floats], tuple[Floats, Floats | None]]
+    probe: Floats
+    metrics: Mapping[str, float]
+    log: tuple[str, ...]
+    libraries: Mapping[str, str]
+    facts: Mapping[str, str | int | float | bool | None]
+    unreadable: tuple[str, ...] = ()
+
+
+class Trainer(Protocol):
+    """Makes one graph from labelled samples. The same job gives the same graph on the same machine."""
+
+    @property
+    def task(self) -> Literal["image-classification", "tabular-classification"]: ...
+
+    def fit(self, job: Job) -> Fitted:
+        """The trained graph.
+
+        Raises:
+            NotValid: the samples cannot be learned from; the message says why and what to do.
+            Cancelled: the progress callback asked for it.
+        """
+        ...
+
+
+TRAINERS: dict[str, str] = {
+    "vision": "edgewise.learn._vision:VisionTrainer",
+    "tabular": "edgewise.learn._tabular:TabularTrainer",
+}
+"""Where each trainer lives. A name is imported when it is first asked for: PyTorch alone takes over a second."""
+
+
+def trainer_named(name: str) -> Trainer:
+    """The trainer of this name.
+
+    Raises:
+        NotValid: there is none, or what it needs is not installed.
+    """
+    if name not in TRAINERS:
+        raise NotValid(f"there is no trainer {name!r}; there are {', '.join(sorted(TRAINERS))}", code="trainer_unknown")
+    module, _, attribute = TRAINERS[name].partition(":")
+    try:
+        made: Trainer = getattr(import_module(module), attribute)()
+    except ModuleNotFoundError as error:
+        raise NotValid(
+            f"the trainer {name!r} needs the package {error.name}, which is not installed; install edgewise[vision]",
+            code="trainer_not_installed",
+        ) from error
+    return made
+
+
+def whole(config: Mapping[str, ConfigValue], key: str, default: int, *, low: int, high: int) -> int:
+    """A whole number of an order's config, within its bounds. Raises NotValid."""
+    return int(number(config, key, default, low=low, high=high))
+
+
+def number(config: Mapping[str, ConfigValue], key: str, default: float, *, low: float, high: float) -> float:
+    """A number of an order's config, within its bounds.
+
+    Raises:
+        NotValid: not a number, or out of bounds.
+
+    >>> number({"seconds": 4}, "seconds", 12, low=1, high=3600)
+    4.0
+    """
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise NotValid(
+            f"config {key} is {value!r}, needs to be a number from {low:g} to {high:g}", code="config_invalid"
+        )
+    return float(value)

@@ -1,0 +1,288 @@
+"""The worker: claims a training order from the hub, trains, returns a candidate. A client, like any device."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from edgewise.learn._dataset import TrainingSample
+from edgewise.learn._train import TrainedBundle, train
+from edgewise.learn._trainer import Cancelled
+from edgewise.ports import Clock, FolderBlobs, StoredBundle, SystemClock
+from edgewise.ports.api import HubApi
+from edgewise.wire import (
+    Candidate,
+    DatasetRevision,
+    EdgewiseError,
+    Manifest,
+    NotNow,
+    NotTrusted,
+    Order,
+    decode,
+    digest,
+    encode,
+    plain,
+)
+
+LOG_LINES_MAX = 400  # as wire.Candidate allows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerLimits:
+    """Every bound of a worker."""
+
+    poll_s: float = 1.0  # between looks at the hub while there is nothing to do
+    wait_s_max: float = 30.0  # longest wait before the next try while the hub does not answer
+    heartbeat_s: float = 10.0  # the hub takes an order back after 120 s of silence
+    give_back_tries_max: int = 40  # of a finished candidate: about 20 minutes without a hub
+    cache_bytes_max: int = 2_000_000_000  # samples kept on disk between orders
+
+
+class Worker:
+    """One worker: a loop that trains one order at a time in its own process.
+
+    Args:
+        api: the hub, with a worker's token.
+        work_dir: cache of samples by their digest; may be deleted at any time.
+        name: the name the hub knows the worker by; made of host and process id without it.
+        stop: set it to end the loop, also in the middle of a training.
+    """
+
+    def __init__(
+        self,
+        api: HubApi,
+        work_dir: Path,
+        *,
+        name: str | None = None,
+        limits: WorkerLimits | None = None,
+        clock: Clock | None = None,
+        stop: threading.Event | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.name = name or _own_name()
+        self.limits = limits or WorkerLimits()
+        self.stop = stop or threading.Event()
+        self._api = api
+        self._blobs = FolderBlobs(Path(work_dir) / "blobs")
+        self._clock = clock or SystemClock()
+        self._say = say
+
+    def run(self) -> None:
+        """Work until stopped. A hub that is away is waited for, without an end but with bounded steps.
+
+        Raises:
+            NotTrusted: the hub does not know the token or the token's role may not train.
+        """
+        wait_s = self.limits.poll_s
+        while not self.stop.is_set():
+            try:
+                worked = self.step()
+                wait_s = self.limits.poll_s
+            except NotNow as error:
+                self._say(f"waiting for the hub: {error}")
+                worked, wait_s = False, min(2 * wait_s, self.limits.wait_s_max)
+            if not worked:
+                self.stop.wait(wait_s)
+
+    def step(self) -> bool:
+        """Claim and finish one order; False when there was none.
+
+        Raises:
+            NotNow: the hub does not answer. NotTrusted: the token is refused.
+        """
+        body = self._api.post("/orders/claim", {"worker": self.name, "kinds": ["train"]})
+        if body is None:
+            return False
+        order = Order.model_validate(body)
+        self._say(f"order {order.id}: {order.why}")
+        with self._heartbeat(order) as lost:
+            self._work(order, lost)
+        return True
+
+    def _work(self, order: Order, lost: threading.Event) -> None:
+        def go_on(_what: str, _share: float) -> None:
+            if lost.is_set() or self.stop.is_set():
+                raise Cancelled
+
+        started_s = time.perf_counter()
+        try:
+            made = self._train(order, go_on)
+        except Cancelled:
+            self._say(f"order {order.id}: stopped before its end" + (", the hub took it back" if lost.is_set() else ""))
+            if not lost.is_set():
+                self._fail(order, "the worker was stopped before the training ended")
+            return
+        except NotNow:
+            raise  # the hub went away: it gives the order to the next one who asks, perhaps to us again
+        except EdgewiseError as error:
+            self._fail(order, str(error))
+            return
+        except Exception as error:
+            # A trainer is a plug-in: whatever it raises must end the order, not the worker.
+            self._fail(order, f"the trainer {order.trainer} stopped with {type(error).__name__}: {_one_line(error)}")
+            return
+        self._give_back(order, made, time.perf_counter() - started_s)
+
+    def _train(self, order: Order, go_on: Callable[[str, float], None]) -> TrainedBundle:
+        revision = decode(DatasetRevision, self._api.get_bytes(f"/revisions/{order.revision}"))
+        self._make_room({sample.blob for sample in revision.samples})
+        new = set(revision.new)
+        samples: list[TrainingSample] = []
+        for number, sample in enumerate(revision.samples):
+            go_on("fetch", number / max(1, len(revision.samples)))
+            self._fetch(sample.blob)
+            samples.append(
+                TrainingSample(
+                    name=sample.sample,
+                    label=sample.label,
+                    group=sample.group or sample.sample,
+                    site=sample.site,
+                    read=_reader(self._blobs, sample.blob),
+                    media_type=sample.media_type,
+                    new=sample.sample in new,
+                    weight=sample.weight,
+                )
+            )
+        return train(
+            samples,
+            now=self._clock.now(),
+            trainer=order.trainer,
+            name=order.use_case,
+            good_labels=order.good_labels,
+            base=None if order.base is None else self._bundle(order.base),
+            seed=order.seed,
+            config=order.config,
+            order=order.id,
+            revision=order.revision,
+            progress=go_on,
+        )
+
+    def _bundle(self, sha256: str) -> StoredBundle:
+        data = self._api.get_bytes(f"/bundles/{sha256}/manifest")
+        if digest(data) != sha256:
+            raise NotTrusted(f"the hub sent another manifest than {sha256[:12]}…; ask again, or check the store")
+        manifest = decode(Manifest, data)
+        blobs = {blob.sha256: self._fetch(blob.sha256) for blob in manifest.blobs.values()}
+        return StoredBundle(manifest=manifest, digest=sha256, blobs=blobs, manifest_bytes=data)
+
+    def _fetch(self, sha256: str) -> bytes:
+        """A blob from the cache, else from the hub. Bytes spoiled on disk are fetched again."""
+        if self._blobs.has(sha256):
+            try:
+                return self._blobs.get(sha256)
+            except NotTrusted:
+                self._blobs.delete(sha256)
+        data = self._api.get_blob(sha256)
+        self._blobs.put_as(sha256, data)
+        return data
+
+    def _make_room(self, wanted: set[str]) -> None:
+        """Keep the cache under its bound: what this order does not need goes, until the rest is small enough."""
+        held = {sha256: self._blobs.size(sha256) for sha256 in self._blobs.digests()}
+        total = sum(held.values())
+        for sha256 in held:
+            if total <= self.limits.cache_bytes_max:
+                return
+            if sha256 not in wanted:
+                self._blobs.delete(sha256)
+                total -= held[sha256]
+
+    def _give_back(self, order: Order, made: TrainedBundle, seconds: float) -> None:
+        """Store the bundle at the hub and answer the order. All steps may be repeated: they are by content address."""
+        candidate = Candidate(
+            order=order.id,
+            bundle=made.digest,
+            metrics=dict(made.metrics),
+            seconds=seconds,
+            log=tuple(line[:400] for line in made.log[-LOG_LINES_MAX:]),
+        )
+        wait_s = self.limits.poll_s
+        for attempt in range(self.limits.give_back_tries_max):
+            try:
+                for data in made.blobs.values():
+                    self._api.put_blob(data)
+                self._api.post("/bundles", content=encode(made.manifest), media_type="application/json")
+                self._api.post(f"/orders/{order.id}/candidate", {"worker": self.name, "candidate": plain(candidate)})
+            except NotNow as error:
+                self._say(f"candidate {made.digest[:12]} waits for the hub (try {attempt + 1}): {error}")
+                if self.stop.wait(wait_s):
+                    return
+                wait_s = min(2 * wait_s, self.limits.wait_s_max)
+            except EdgewiseError as error:
+                self._say(f"order {order.id}: the hub refused the candidate: {error}")
+                self._fail(order, f"the hub refused the candidate: {error}")
+                return
+            else:
+                self._say(f"order {order.id}: candidate {made.digest[:12]} after {seconds:.1f} s")
+                return
+
+    def _fail(self, order: Order, error: str) -> None:
+        self._say(f"order {order.id} failed: {error}")
+        try:
+            self._api.post(f"/orders/{order.id}/fail", {"worker": self.name, "error": error[:2000]})
+        except EdgewiseError as refused:
+            # The hub is away or gave the order to someone else: its lease ends by itself.
+            self._say(f"order {order.id}: could not report the failure: {refused}")
+
+    @contextmanager
+    def _heartbeat(self, order: Order) -> Iterator[threading.Event]:
+        """Tell the hub that we are alive, from a thread of its own; the event is set when the order is lost."""
+        lost, done = threading.Event(), threading.Event()
+
+        def beat() -> None:
+            while not done.wait(self.limits.heartbeat_s):
+                try:
+                    self._api.post(f"/orders/{order.id}/heartbeat", {"worker": self.name})
+                except NotNow:
+                    continue  # the hub is away: the lease may still hold when it is back
+                except EdgewiseError:
+                    lost.set()
+                    return
+
+        thread = threading.Thread(target=beat, name=f"heartbeat-{order.id[:8]}", daemon=True)
+        thread.start()
+        try:
+            yield lost
+        finally:
+            done.set()
+            thread.join(timeout=60)
+
+
+def run_worker(api: HubApi, work_dir: Path | str, *, name: str | None = None, poll_s: float = 1.0) -> None:
+    """A worker until SIGTERM or Ctrl-C; what ``edgewise learn worker`` runs. Must be called from the main thread."""
+    stop = threading.Event()
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        Worker(api, Path(work_dir), name=name, limits=WorkerLimits(poll_s=poll_s), stop=stop, say=_print).run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the worker's log; whoever starts the process decides where it goes
+
+
+def _reader(blobs: FolderBlobs, sha256: str) -> Callable[[], bytes]:
+    return lambda: blobs.get(sha256)
+
+
+def _own_name() -> str:
+    host = "".join(char if char.isascii() and char.isalnum() else "-" for char in socket.gethostname()).strip("-")
+    return f"worker-{host[:60] or 'host'}-{os.getpid()}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or "no message"

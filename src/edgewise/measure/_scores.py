@@ -1,0 +1,123 @@
+"""Scorecards: the quality of a bundle a site, each number with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from edgewise.measure._intervals import REPEATS, Floats, Statistic, interval, resample, weighted_auc, wilson
+from edgewise.measure._rows import Rows, by_site, rows_of
+from edgewise.wire import Metric, Prediction, SiteScore
+
+OVERALL = "overall"
+NOTHING = Metric(value=None)
+
+
+def score_sites(
+    predictions: Sequence[Prediction], *, good_labels: Collection[str], level: float = 0.9, seed: int = 0
+) -> tuple[tuple[SiteScore, ...], SiteScore]:
+    """The score of each site in the order of names, and the score over all of them under the name ``overall``.
+
+    - balanced_accuracy: mean of the recall of good and of defective parts, any defect label counting as defective; None
+      where a site has only one of the two kinds.
+    - macro_recall: mean recall of the classes that occur; the labels that mean good are one class.
+    - accuracy: share of right classes.
+    - auc: of `defect`; None unless both kinds have one.
+    - recall: by label.
+
+    Args:
+        predictions: one a sample.
+        good_labels: labels that mean a good part; empty where there is none.
+        level: of the intervals, which resample whole groups. An interval is None where fewer than two groups carry it.
+    Raises:
+        NotValid: two predictions for one sample.
+
+    >>> truth = [("none", "none"), ("free", "none"), ("pitting", "scratch"), ("scratch", "scratch")]
+    >>> cases = [Prediction(sample=f"{i:032x}", site="a", group="", truth=t, label=s) for i, (t, s) in enumerate(truth)]
+    >>> sites, overall = score_sites(cases, good_labels=["none", "free"])
+    >>> overall.balanced_accuracy.value, round(overall.macro_recall.value, 3), overall.accuracy.value, overall.auc.value
+    (1.0, 0.667, 0.75, None)
+    """
+    sites = tuple(_score(site, items, good_labels, level, seed) for site, items in by_site(predictions).items())
+    return sites, _score(OVERALL, predictions, good_labels, level, seed)
+
+
+def _score(
+    site: str, predictions: Sequence[Prediction], good_labels: Collection[str], level: float, seed: int
+) -> SiteScore:
+    if not predictions:
+        return SiteScore(site=site, n=0, balanced_accuracy=NOTHING, macro_recall=NOTHING, accuracy=NOTHING, auc=NOTHING)
+    rows = rows_of(predictions, good_labels)
+    labels = sorted({item.truth for item in predictions})
+    parts, groups, counts = _measures(rows, labels)
+
+    def statistic(weights: Floats) -> Floats:
+        return np.concatenate([part(weights) for part in parts], axis=1)
+
+    values = statistic(np.ones((1, len(predictions))))[0]
+    # All measures share the same redraws: one pass instead of one a measure.
+    drawn = resample(statistic, rows.numbers, rows.groups, seed=seed, repeats=REPEATS)
+    metrics = [
+        _metric(values[column], drawn[:, column], groups[column], counts[column], level)
+        for column in range(len(values))
+    ]
+    balanced, macro, accuracy, auc, *recalls = metrics
+    return SiteScore(
+        site=site,
+        n=len(predictions),
+        balanced_accuracy=balanced,
+        macro_recall=macro,
+        accuracy=accuracy,
+        auc=auc,
+        recall=dict(zip(labels, recalls, strict=True)),
+    )
+
+
+def _measures(rows: Rows, labels: Sequence[str]) -> tuple[list[Statistic], list[int], list[int]]:
+    """Functions of weights to (R, K) side by side, and for each column the groups that carry it and its cases."""
+    balanced, recalls = rows.balanced(), rows.by_label(labels)
+    right = rows.right.astype(np.float64)
+    area, area_groups, area_cases = _area(rows)
+    parts: list[Statistic] = [
+        _column(balanced.mean()),
+        _column(rows.macro().mean()),
+        _column(lambda weights: weights @ right / weights.sum(axis=1)),
+        _column(area),
+        recalls.each(),
+    ]
+    n, kinds = len(right), min(balanced.groups(rows.numbers))
+    return (
+        parts,
+        [kinds, rows.groups, rows.groups, area_groups, *recalls.groups(rows.numbers)],
+        [n, n, n, area_cases, *(int(count) for count in recalls.members.sum(axis=0))],
+    )
+
+
+def _area(rows: Rows) -> tuple[Statistic, int, int]:
+    """AUC over the cases that have a defect score, in how many groups its rarer kind occurs, and how many cases."""
+    scored = np.array([item.defect is not None for item in rows.predictions], dtype=bool)
+    defective = ~rows.truth_good
+    groups = min(len(np.unique(rows.numbers[scored & kind])) for kind in (defective, ~defective))
+    if not groups:
+        return (lambda weights: np.full(len(weights), np.nan)), 0, 0
+    scores = np.array([item.defect for item in rows.predictions if item.defect is not None], dtype=np.float64)
+    inner = weighted_auc(scores, defective[scored])
+    return (lambda weights: inner(weights[:, scored])), groups, int(scored.sum())
+
+
+def _column(statistic: Statistic) -> Statistic:
+    return lambda weights: statistic(weights)[:, None]
+
+
+def _metric(value: float, drawn: Floats, groups: int, n: int, level: float) -> Metric:
+    if math.isnan(value):
+        return NOTHING
+    value = float(value)
+    low, high = interval(drawn, groups, level)
+    if low is not None and low == high and value in (0.0, 1.0):
+        # Where every group agrees, resampling cannot show a doubt that is there; the share of groups can.
+        ends = wilson(round(value * groups), groups, level)
+        low, high = ends.low, ends.high
+    return Metric(value=value, low=low, high=high, n=n)

@@ -1,0 +1,23 @@
+"""What may be kept, leave and be seen, and after which transform; pure, asked on the device and again at the hub."""
+
+from edgewise.policy._leave import (
+    CONTENT_CLASSES,
+    Forbidden,
+    check_contents,
+    check_segment,
+    frame_name,
+    may_leave,
+    private_facts,
+    required_transform,
+)
+
+__all__ = [
+    "CONTENT_CLASSES",
+    "Forbidden",
+    "check_contents",
+    "check_segment",
+    "frame_name",
+    "may_leave",
+    "private_facts",
+    "required_transform",
+]

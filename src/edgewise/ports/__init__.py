@@ -1,0 +1,110 @@
+"""The doors outside: clock, chance, blobs, link, sources, runtime, keys, bundles; each with an in-memory twin.
+
+The names load on first use: a command that only talks to a hub must start fast, and without numpy or Pillow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
+    from edgewise.ports._bundle import StoredBundle, open_manifest, read_bundle, write_bundle
+    from edgewise.ports._chance import Chance, SeededChance, SystemChance
+    from edgewise.ports._clock import Clock, MemoryClock, SystemClock
+    from edgewise.ports._files import disk_error, replace_file, sync_folder
+    from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
+    from edgewise.ports._link import HttpLink, HubDoor, Link, LinkDown, MemoryLink, Refused, enrol_over_http
+    from edgewise.ports._listen import address, listen
+    from edgewise.ports._objects import ObjectBlobs
+    from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, start_trust
+    from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed, TooSlow
+    from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports.api import HubApi
+
+__all__ = [
+    "Answer",
+    "Blobs",
+    "Chance",
+    "Clock",
+    "Fetcher",
+    "FolderBlobs",
+    "FolderKeys",
+    "FolderSource",
+    "Frame",
+    "HttpFetcher",
+    "HttpLink",
+    "HubApi",
+    "HubDoor",
+    "Keys",
+    "Link",
+    "LinkDown",
+    "ListSource",
+    "MemoryBlobs",
+    "MemoryClock",
+    "MemoryFetcher",
+    "MemoryKeys",
+    "MemoryLink",
+    "MemoryRuntime",
+    "NotServed",
+    "ObjectBlobs",
+    "OnnxRuntime",
+    "Pipeline",
+    "Refused",
+    "RoleState",
+    "Runtime",
+    "SeededChance",
+    "Session",
+    "Source",
+    "StoredBundle",
+    "SystemChance",
+    "SystemClock",
+    "Tensor",
+    "TooSlow",
+    "TufBounds",
+    "TufClient",
+    "VouchedTarget",
+    "address",
+    "disk_error",
+    "enrol_over_http",
+    "listen",
+    "open_manifest",
+    "open_pipeline",
+    "read_bundle",
+    "replace_file",
+    "start_trust",
+    "sync_folder",
+    "write_bundle",
+]
+
+_HOMES = {
+    "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
+    "_bundle": ("StoredBundle", "open_manifest", "read_bundle", "write_bundle"),
+    "_chance": ("Chance", "SeededChance", "SystemChance"),
+    "_clock": ("Clock", "MemoryClock", "SystemClock"),
+    "_files": ("disk_error", "replace_file", "sync_folder"),
+    "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
+    "_link": ("HttpLink", "HubDoor", "Link", "LinkDown", "MemoryLink", "Refused", "enrol_over_http"),
+    "_listen": ("address", "listen"),
+    "_objects": ("ObjectBlobs",),
+    "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
+    "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "start_trust"),
+    "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed", "TooSlow"),
+    "_tuf_trusted": ("RoleState",),
+    "api": ("HubApi",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value  # asked once only
+    return value

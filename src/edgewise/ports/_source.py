@@ -1,0 +1,147 @@
+"""Where frames come from: cameras and sensors, here a folder that they write to."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from edgewise.ports._files import disk_error
+from edgewise.wire import NotValid
+
+Fact: TypeAlias = str | float | int | bool
+MEDIA_TYPES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".bmp": "image/bmp",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".row": "application/json",  # one JSON object of numbers by column name
+}
+FRAME_BYTES_MAX = 64_000_000
+SIDECAR_BYTES_MAX = 64_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """One picture or row, with what its source knows about it."""
+
+    name: str  # unique at its source, and in order of arrival
+    data: bytes
+    media_type: str
+    taken_at: datetime
+    group: str = ""  # part, spindle, patient: what must never be split between training and evaluation
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A stream of frames."""
+
+    def next(self) -> Frame | None:
+        """The next frame, None when there is none now. NotValid or NotNow: the source itself cannot be read."""
+
+
+class ListSource:
+    """Frames from a list; more may be added while it runs."""
+
+    def __init__(self, frames: Iterable[Frame] = ()) -> None:
+        self._frames = deque(frames)
+
+    def add(self, frame: Frame) -> None:
+        self._frames.append(frame)
+
+    def next(self) -> Frame | None:
+        return self._frames.popleft() if self._frames else None
+
+
+class FolderSource:
+    """Frames from a folder in the order of their names: a camera writes ``x.jpg.part``, then renames it to ``x.jpg``.
+
+    A file ``x.jpg.json`` written before the picture may name its ``group``, its ``taken_at`` and other facts.
+    Files that start with a dot, end in ``.part`` or are no frames are not looked at; what cannot be read is skipped
+    and counted, because a decision loop must go on.
+
+    Args:
+        path: the folder.
+        after: only names greater than this one; None starts with the first.
+    """
+
+    def __init__(self, path: Path, after: str | None = None) -> None:
+        self.path = Path(path)
+        self.after = after
+        self.skipped = 0
+        self.last_skip = ""  # why the last one was skipped
+        self._waiting: deque[str] = deque()
+        if not self.path.is_dir():
+            raise NotValid(
+                f"{self.path} is not a folder; name the folder in which frames appear", code="source_missing"
+            )
+
+    def next(self) -> Frame | None:
+        # The folder is read again only when all that was seen is used up: listing 100,000 names outlasts a frame.
+        if not self._waiting:
+            self._waiting.extend(self._newer())
+        while self._waiting:
+            self.after = name = self._waiting.popleft()
+            try:
+                return self._read(name)
+            except (OSError, NotValid) as error:
+                self.skipped += 1
+                self.last_skip = f"{name}: {error}"
+        return None
+
+    def _newer(self) -> list[str]:
+        try:
+            names = [entry.name for entry in self.path.iterdir()]
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        return sorted(name for name in names if _is_frame(name) and (self.after is None or name > self.after))
+
+    def _read(self, name: str) -> Frame:
+        file = self.path / name
+        about = file.stat()
+        if about.st_size > FRAME_BYTES_MAX:
+            raise NotValid(f"{about.st_size} bytes, at most {FRAME_BYTES_MAX} are read", code="frame_too_large")
+        facts = self._sidecar(name)
+        taken_at = _time(facts.pop("taken_at", None), datetime.fromtimestamp(about.st_mtime, UTC))
+        return Frame(
+            name=name,
+            data=file.read_bytes(),
+            media_type=MEDIA_TYPES[file.suffix.lower()],
+            taken_at=taken_at,
+            group=str(facts.pop("group", "")),
+            facts={key: value for key, value in facts.items() if isinstance(value, str | int | float)},
+        )
+
+    def _sidecar(self, name: str) -> dict[str, Any]:
+        file = self.path / f"{name}.json"
+        if not file.is_file():
+            return {}
+        try:
+            with file.open("rb") as handle:
+                value = json.loads(handle.read(SIDECAR_BYTES_MAX))
+        except (ValueError, RecursionError) as error:
+            raise NotValid(f"its sidecar {file.name} is not JSON of at most {SIDECAR_BYTES_MAX} bytes") from error
+        if not isinstance(value, dict):
+            raise NotValid(f"its sidecar {file.name} must hold a JSON object")
+        return value
+
+
+def _is_frame(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in MEDIA_TYPES
+
+
+def _time(text: object, otherwise: datetime) -> datetime:
+    if text is None:
+        return otherwise
+    try:
+        when = datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise NotValid(f"its sidecar's taken_at is {text!r}, needs RFC 3339 such as 2026-01-31T12:00:00Z") from error
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)

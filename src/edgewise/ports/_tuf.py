@@ -1,0 +1,383 @@
+"""A TUF client: which target files the repository's keys vouch for now, and their bytes.
+
+python-tuf's client workflow does the work. Around it: every file and number is bounded, downloads go on where they
+broke off, what is on disk is whole, and each refusal is one of our errors with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from tuf.api import exceptions
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # its public names come from a private module
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+from tuf.ngclient.config import UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient.updater import Updater
+
+from edgewise.ports._clock import Clock, SystemClock
+from edgewise.ports._files import disk_error, replace_file, sync_folder
+from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, NotServed, continue_file, read_bounded
+from edgewise.ports._tuf_trusted import Refusal, RoleState, TrustedRoles, not_in_snapshot
+from edgewise.wire import NotNow, NotTrusted, NotValid
+
+NAME_BYTES_MAX = 200  # of a file name; most file systems end at 255
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TufBounds:
+    """The most that one refresh or download may take.
+
+    The sizes are python-tuf's defaults. A repository that publishes each minute needs 19 years for the jump.
+    """
+
+    root_bytes_max: int = 512_000
+    timestamp_bytes_max: int = 16_384
+    snapshot_bytes_max: int = 2_000_000
+    targets_bytes_max: int = 5_000_000
+    target_bytes_max: int = 8 << 30
+    root_rotations_max: int = 256
+    delegations_max: int = 32  # roles asked for one target
+    version_jump_max: int = 10_000_000
+
+    def metadata_bytes_max(self, role: str) -> int:
+        """Longest metadata file of a role; delegated roles are as long as targets."""
+        named = {
+            Root.type: self.root_bytes_max,
+            Timestamp.type: self.timestamp_bytes_max,
+            Snapshot.type: self.snapshot_bytes_max,
+        }
+        return named.get(role, self.targets_bytes_max)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VouchedTarget:
+    """What the repository's keys say about a target file."""
+
+    name: str
+    size_bytes: int
+    hashes: Mapping[str, str]
+    custom: Mapping[str, Any] = field(default_factory=dict)
+
+
+def start_trust(folder: Path, root: bytes) -> None:
+    """Make a metadata folder that trusts this root. No request is made.
+
+    Args:
+        folder: made if missing; one client at a time uses it.
+        root: root metadata from the enrolment or another safe way.
+    Raises:
+        NotTrusted: it is no root, or not signed by its own keys.
+        NotValid: the folder trusts another root already.
+    """
+    with refusals():
+        TrustedRoles(
+            root, datetime.max.replace(tzinfo=UTC), 0
+        )  # an expired root may start: newer ones follow at the first refresh
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "root.json"
+        if path.exists() and path.read_bytes() != root:
+            raise NotValid(
+                f"{path} holds another trusted root; remove {folder} first if this device shall change its repository",
+                code="root_exists",
+            )
+        replace_file(path, root)
+
+
+class TufClient:
+    """A client with its own metadata folder: ``root.json``, ``timestamp.json``, ... as last verified.
+
+    Args:
+        folder: as ``start_trust`` made it.
+        metadata_url: where the repository's metadata lie.
+        fetcher: reads from servers; over HTTP if None.
+        clock: the time that expiry is judged by.
+        bounds: the most that is taken.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        metadata_url: str,
+        *,
+        fetcher: Fetcher | None = None,
+        clock: Clock | None = None,
+        bounds: TufBounds | None = None,
+    ) -> None:
+        self._folder = folder
+        self._url = metadata_url
+        self._clock = clock or SystemClock()
+        self._own = HttpFetcher(clock=self._clock)
+        self._fetcher = fetcher or self._own
+        self._bounds = bounds or TufBounds()
+        self._updater: _Updater | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; a fetcher that was given stays as it is."""
+        self._own.close()
+
+    def refresh(self) -> tuple[RoleState, ...]:
+        """Bring the four top-level roles up to date, verify them and keep them on disk.
+
+        Returns:
+            Root, timestamp, snapshot and targets, with version and expiry.
+        Raises:
+            NotTrusted: a role was refused; what was trusted before stays. With code ``metadata_expired`` nothing was
+                forged: a device reports it, installs nothing new, and keeps deciding.
+            NotNow: the server is down, too slow, or lacks a file. NotValid: the folder trusts no root yet.
+        """
+        self._updater = None  # after a failure nothing older may answer for the repository as it is now
+        with refusals():
+            updater = _Updater(self._folder, self._url, self._fetcher, self._clock.now(), self._bounds)
+            updater.refresh()
+        self._updater = updater
+        return updater.states()
+
+    def find(self, name: str) -> VouchedTarget:
+        """What the most trusted role that knows this target says about it; refreshes first if that was not done yet.
+
+        Raises:
+            NotTrusted: no role vouches for it (``target_unknown``), or a role on the way was refused.
+            NotNow, NotValid: as ``refresh``.
+        """
+        target = self._target(name)
+        return VouchedTarget(
+            name=name, size_bytes=target.length, hashes=dict(target.hashes), custom=dict(target.custom or {})
+        )
+
+    def download(self, name: str, base_url: str, folder: Path) -> Path:
+        """The verified target file; one that is there already with the right bytes is not fetched again.
+
+        After ``NotNow`` a part file stays, and the next call goes on from its end.
+
+        Args:
+            name: the target's path in the repository.
+            base_url: where the repository's target files lie.
+            folder: made if missing. The file's name in it is always the same, and never leaves the folder.
+        Raises:
+            NotTrusted: other bytes than vouched for (``target_corrupt``); nothing is kept. Else as ``find``.
+        """
+        target = self._target(name)
+        with refusals():
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / local_name(name)
+            if not _holds(path, target):
+                self._fetch(target, base_url, path)
+        return path
+
+    def _target(self, name: str) -> TargetFile:
+        if self._updater is None:
+            self.refresh()
+        assert self._updater is not None
+        with refusals():
+            target = self._updater.get_targetinfo(name)
+        if target is None:
+            raise NotTrusted(
+                f"no role of {self._url} vouches for target {name!r}; needs one that lists it", code="target_unknown"
+            )
+        return target
+
+    def _fetch(self, target: TargetFile, base_url: str, path: Path) -> None:
+        if target.length > self._bounds.target_bytes_max:
+            raise NotTrusted(
+                f"target {target.path} has {target.length} bytes, {self._bounds.target_bytes_max} are the most taken",
+                code="target_too_long",
+            )
+        assert self._updater is not None
+        url = _with_slash(base_url) + self._updater.remote_name(target)
+        part = _part_file(path, target)
+        had = continue_file(self._fetcher, url, part, target.length, f"target {target.path}")
+        if had and not _holds(part, target):
+            part.unlink()  # the earlier bytes may be the wrong ones: once more, from the beginning
+            continue_file(self._fetcher, url, part, target.length, f"target {target.path}")
+        if not _holds(part, target):
+            refusal = _corrupt(part, target)
+            part.unlink()
+            raise refusal
+        part.replace(path)
+        sync_folder(path.parent)
+
+
+def local_name(name: str) -> str:
+    """The file name under which a target or role is kept: always the same one, always inside its folder.
+
+    >>> local_name("a/../b c"), local_name("..")
+    ('a%2F..%2Fb%20c', '%2E.')
+    """
+    quoted = quote(name, safe="")
+    if len(quoted) > NAME_BYTES_MAX:
+        return hashlib.sha256(name.encode()).hexdigest()
+    return "%2E" + quoted[1:] if quoted.startswith(".") else quoted
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turns python-tuf's errors and the disk's into ours."""
+    try:
+        yield
+    except Refusal as error:
+        raise error.as_error() from error
+    except _Missing as error:
+        raise error.reason from None
+    except exceptions.RepositoryError as error:
+        raise NotTrusted(f"the repository's metadata were refused: {error}", code="metadata_malformed") from error
+    except OSError as error:
+        raise disk_error(error, Path(error.filename or ".")) from error
+
+
+class _Missing(exceptions.DownloadHTTPError):
+    """What the server does not have, as python-tuf expects to hear it: it ends the search for newer roots."""
+
+    def __init__(self, reason: NotServed) -> None:
+        super().__init__(str(reason), 404)
+        self.reason = reason
+
+
+class _Updater(Updater):
+    """python-tuf's workflow with our disk, our bounds and our reasons."""
+
+    def __init__(self, folder: Path, url: str, fetcher: Fetcher, now: datetime, bounds: TufBounds) -> None:
+        try:
+            root = (folder / "root.json").read_bytes()
+        except FileNotFoundError as error:
+            raise NotValid(f"{folder} trusts no root yet; initialise it with one first", code="root_missing") from error
+        trusted = TrustedRoles(root, now, bounds.version_jump_max)
+        self._source = fetcher
+        self._bounds = bounds
+        self._asked = 0
+        super().__init__(
+            str(folder),
+            url,
+            fetcher=_NoFetcher(),
+            config=UpdaterConfig(
+                max_root_rotations=bounds.root_rotations_max,
+                max_delegations=bounds.delegations_max,
+                root_max_length=bounds.root_bytes_max,
+                timestamp_max_length=bounds.timestamp_bytes_max,
+                snapshot_max_length=bounds.snapshot_bytes_max,
+                targets_max_length=bounds.targets_bytes_max,
+            ),
+            bootstrap=root,
+        )
+        self._trusted_set: TrustedRoles = trusted
+
+    def states(self) -> tuple[RoleState, ...]:
+        return self._trusted_set.states()
+
+    def remote_name(self, target: TargetFile) -> str:
+        """Where a target lies under the repository's target address."""
+        if not self._trusted_set.root.consistent_snapshot:
+            return target.path
+        folder, slash, name = target.path.rpartition("/")
+        return f"{folder}{slash}{next(iter(target.hashes.values()))}.{name}"
+
+    def _load_root(self) -> None:
+        first = self._trusted_set.root.version
+        super()._load_root()
+        if self._trusted_set.root.version - first >= self._bounds.root_rotations_max:
+            raise NotNow(
+                f"{self._bounds.root_rotations_max} new root versions were accepted, the most in one refresh; there "
+                "may be more, so refresh again",
+                code="root_rotations",
+            )
+
+    def _load_targets(self, role: str, parent_role: str) -> Targets:
+        self._asked += 1
+        if role != Targets.type and f"{role}.json" not in self._trusted_set.snapshot.meta:
+            raise not_in_snapshot(role, self._trusted_set.snapshot.version)
+        return super()._load_targets(role, parent_role)
+
+    def _preorder_depth_first_walk(self, target_filepath: str) -> TargetFile | None:
+        self._asked = 0
+        target = super()._preorder_depth_first_walk(target_filepath)
+        if target is None and self._asked > self._bounds.delegations_max:
+            raise Refusal(
+                f"{self._asked} roles were asked for target {target_filepath} and none lists it; "
+                f"{self._bounds.delegations_max} delegations are the most followed",
+                "delegations_too_many",
+            )
+        return target
+
+    def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
+        bytes_max = self._bounds.metadata_bytes_max(rolename)
+        if length > bytes_max:
+            raise Refusal(
+                f"{rolename} is said to have {length} bytes, {bytes_max} are the most taken here", "metadata_too_long"
+            )
+        name = quote(rolename, safe="") + ".json"
+        url = self._metadata_base_url + (name if version is None else f"{version}.{name}")
+        try:
+            return read_bounded(self._source, url, length, f"the {rolename} metadata")
+        except NotServed as error:
+            raise _Missing(error) from error
+
+    def _persist_file(self, filename: str, data: bytes) -> None:
+        path = Path(filename)
+        if not path.exists() or path.read_bytes() != data:  # flash wears out
+            replace_file(path, data)
+
+    def _update_root_symlink(self) -> None:
+        # A copy: between removing an old link and making a new one a power cut would leave no root at all, and not
+        # every file system has links.
+        newest = Path(self._dir, "root_history", f"{self._trusted_set.root.version}.root.json")
+        self._persist_file(str(Path(self._dir, "root.json")), newest.read_bytes())
+
+
+class _NoFetcher(FetcherInterface):
+    """Stands where python-tuf would make its own HTTP client, which nothing here uses."""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        raise AssertionError(f"{url} must be read by our fetcher")
+
+
+def _with_slash(url: str) -> str:
+    return url if url.endswith("/") else url + "/"
+
+
+def _part_file(path: Path, target: TargetFile) -> Path:
+    """The part file of these very bytes; parts of older bytes under the same name go away."""
+    prefix = "." + hashlib.sha256(path.name.encode()).hexdigest()[:24]
+    content = hashlib.sha256(repr(sorted(target.hashes.items())).encode()).hexdigest()[:16]
+    part = path.with_name(f"{prefix}.{content}.part")
+    for other in path.parent.glob(f"{prefix}.*.part"):
+        if other != part:
+            other.unlink(missing_ok=True)
+    return part
+
+
+def _holds(path: Path, target: TargetFile) -> bool:
+    try:
+        with path.open("rb") as file:
+            target.verify_length_and_hashes(file)
+    except (FileNotFoundError, exceptions.LengthOrHashMismatchError):
+        return False
+    return True
+
+
+def _corrupt(part: Path, target: TargetFile) -> NotTrusted:
+    with part.open("rb") as file:
+        seen = hashlib.file_digest(file, "sha256").hexdigest()
+    needed = " and ".join(f"{name} {value}" for name, value in target.hashes.items())
+    return NotTrusted(
+        f"target {target.path} came as {part.stat().st_size} bytes with SHA-256 {seen}, needs {target.length} bytes "
+        f"with {needed}; it was thrown away",
+        code="target_corrupt",
+    )

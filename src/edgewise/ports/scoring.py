@@ -1,0 +1,98 @@
+"""A bundle's scorecard over labelled samples, from bytes: what the gate, the signer and `score` compute alike."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+
+from edgewise.measure import score_sites
+from edgewise.ports._bundle import open_manifest
+from edgewise.ports._pipeline import Pipeline, open_pipeline
+from edgewise.ports._runtime import Runtime
+from edgewise.wire import LabelledSample, NotValid, Prediction, Scorecard
+
+UNREADABLE = "unreadable"  # the answer to a frame that no bundle can decode: wrong for candidate and champion alike
+# What `frames` says of a frame that cannot be read, as against a bundle that does not work.
+UNREADABLE_CODES = frozenset({"bad_picture", "bad_row", "bad_frame"})
+REMEMBERED_MAX = 100_000
+
+
+class Answers:
+    """Labels and defect scores already computed, by (bundle, blob). Both are immutable, so an answer never changes."""
+
+    def __init__(self, entries_max: int = REMEMBERED_MAX) -> None:
+        self._entries_max = entries_max
+        self._known: OrderedDict[tuple[str, str], tuple[str, float | None]] = OrderedDict()
+
+    def get(self, bundle: str, blob: str) -> tuple[str, float | None] | None:
+        return self._known.get((bundle, blob))
+
+    def put(self, bundle: str, blob: str, label: str, defect: float | None) -> None:
+        self._known[bundle, blob] = (label, defect)
+        if len(self._known) > self._entries_max:
+            self._known.popitem(last=False)
+
+
+def score_bundle(
+    manifest: bytes,
+    samples: Sequence[LabelledSample],
+    *,
+    read_blob: Callable[[str], bytes],
+    runtime: Runtime,
+    good_labels: Collection[str],
+    now: datetime,
+    answers: Answers | None = None,
+) -> Scorecard:
+    """The scorecard of a bundle, after its golden outputs held on this machine.
+
+    Args:
+        manifest: the manifest's exact bytes.
+        samples: what to score on; their blobs come from `read_blob`, checked against their digests.
+        answers: what is known already, so that a champion is not run over the same samples in every round.
+    Raises:
+        NotTrusted: bytes that do not have their digest. NotValid: the bundle does not run, or a blob is missing.
+    """
+    record, digest = open_manifest(manifest)
+    pipeline = open_pipeline(record, digest, read_blob, runtime)
+    pipeline.check_golden()
+    known = answers or Answers()
+    predictions = tuple(_predict(pipeline, sample, read_blob, known) for sample in samples)
+    sites, overall = score_sites(predictions, good_labels=good_labels)
+    return Scorecard(
+        bundle=digest,
+        made_at=now,
+        sites=sites,
+        overall=overall,
+        predictions=predictions,
+        latency_ms=record.needs.latency_ms,
+        size_bytes=sum(blob.size_bytes for blob in record.blobs.values()),
+    )
+
+
+def _predict(
+    pipeline: Pipeline, sample: LabelledSample, read_blob: Callable[[str], bytes], known: Answers
+) -> Prediction:
+    answer = known.get(pipeline.bundle, sample.blob)
+    if answer is None:
+        answer = _answer(pipeline, read_blob(sample.blob), sample.media_type)
+        known.put(pipeline.bundle, sample.blob, *answer)
+    label, defect = answer
+    return Prediction(
+        sample=sample.sample,
+        site=sample.site,
+        group=sample.group,
+        truth=sample.label,
+        label=label,
+        defect=defect,
+    )
+
+
+def _answer(pipeline: Pipeline, data: bytes, media_type: str) -> tuple[str, float | None]:
+    try:
+        decision = pipeline.decide(pipeline.answer(data, media_type), None)
+    except NotValid as error:
+        if error.code not in UNREADABLE_CODES:
+            raise
+        return UNREADABLE, None
+    return decision.label, decision.defect

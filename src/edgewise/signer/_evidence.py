@@ -1,0 +1,272 @@
+"""The evidence for a release, computed again: the hub's word is compared with the bytes, never taken for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from edgewise.measure import judge
+from edgewise.ports import Runtime
+from edgewise.ports.scoring import Answers, score_bundle
+from edgewise.wire import (
+    LabelledSample,
+    Manifest,
+    NotTrusted,
+    Prediction,
+    Scorecard,
+    UseCase,
+    Verdict,
+    decode,
+    digest,
+)
+
+Model = TypeVar("Model", bound=BaseModel)
+# Another CPU may round a score differently; a label that differs is another answer.
+DEFECT_TOLERANCE = 1e-3
+
+
+class HubReader(Protocol):
+    """What the signer needs of a hub: `ports.api.HubApi` is one."""
+
+    def get(self, path: str, **query: str | int | float | bool) -> Any: ...
+    def get_bytes(self, path: str) -> bytes: ...
+    def get_blob(self, sha256: str) -> bytes: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """What was found to hold."""
+
+    use_case: str
+    bundle: str
+    verdict: str  # digest
+    samples: int
+
+
+class Evidence:
+    """Checks candidates of one hub.
+
+    Args:
+        usecases: use cases by name that were given to the signer itself. For these the hub cannot soften the gate;
+            others are taken as the hub has them.
+    """
+
+    def __init__(self, hub: HubReader, runtime: Runtime, usecases: Mapping[str, UseCase] | None = None) -> None:
+        self._hub = hub
+        self._runtime = runtime
+        self._usecases = dict(usecases or {})
+        self._answers = Answers()
+
+    def check(self, bundle: str, verdict_digest: str | None, *, automatic: bool, now: datetime) -> Checked:
+        """Nothing wrong, or an error that says what.
+
+        Args:
+            automatic: no person looks at it, so the use case has to allow that.
+        Raises:
+            NotTrusted: bytes, predictions or verdict differ from what was computed here, or the verdict is not passed.
+            NotValid: the hub does not have what it names. NotNow: it does not answer.
+        """
+        verdict = self._verdict(bundle, verdict_digest)
+        usecase = self._usecase(verdict.use_case)
+        if automatic and not usecase.signing.automatic:
+            raise _no(f"use case {usecase.name} allows no automatic signer; a person has to sign", "signing_by_person")
+        self._check_gate(verdict, usecase)
+        self._check_champion(verdict)
+        self.check_bundle(bundle)
+        share = [LabelledSample.model_validate(item) for item in self._hub.get("/evaluation", use_case=usecase.name)]
+        stored = self._scorecard(verdict.scorecard, bundle)
+        samples = _named(stored, share)
+        ours = self._score(bundle, samples, usecase, now)
+        _compare(stored, ours)
+        theirs = None
+        if verdict.champion is not None:
+            rival = self._scorecard(verdict.champion_scorecard or "", verdict.champion)
+            theirs = self._score(verdict.champion, samples, usecase, now)
+            _compare(rival, theirs)
+        self._check_word(verdict, judge(ours, theirs, use_case=usecase, now=now))
+        if len(share) > len(samples):
+            self._check_whole_share(bundle, verdict.champion, share, usecase, now)
+        assert verdict_digest is not None
+        return Checked(use_case=usecase.name, bundle=bundle, verdict=verdict_digest, samples=len(samples))
+
+    def check_bundle(self, bundle: str) -> Manifest:
+        """The manifest, once its bytes and every blob have their digests and the golden outputs come out here."""
+        body = self._hub.get_bytes(f"/bundles/{bundle}/manifest")
+        if digest(body) != bundle:
+            raise _no(f"the hub's manifest of bundle {bundle[:12]}… has digest {digest(body)[:12]}…", "bundle_corrupt")
+        manifest = decode(Manifest, body)
+        for name, blob in manifest.blobs.items():
+            size_bytes = len(self._hub.get_blob(blob.sha256))
+            if size_bytes != blob.size_bytes:
+                raise _no(
+                    f"blob {name} of bundle {bundle[:12]}… has {size_bytes} bytes, its manifest says {blob.size_bytes}",
+                    "bundle_corrupt",
+                )
+        score_bundle(
+            body, (), read_blob=self._hub.get_blob, runtime=self._runtime, good_labels=(), now=manifest_time(manifest)
+        )
+        return manifest
+
+    def _verdict(self, bundle: str, name: str | None) -> Verdict:
+        if name is None:
+            raise _no(f"the gate has given no verdict on bundle {bundle[:12]}…; wait for it", "not_judged")
+        verdict = self._document(Verdict, "verdicts", name)
+        if verdict.candidate != bundle:
+            raise _no(f"the verdict is about bundle {verdict.candidate[:12]}…, not {bundle[:12]}…", "verdict_wrong")
+        newest = self._hub.get("/verdicts", candidate=bundle)
+        if newest and newest[0]["digest"] != name:
+            raise _no(
+                f"there is a newer verdict on bundle {bundle[:12]}… ({newest[0]['result']}) than the one to sign on",
+                "verdict_old",
+            )
+        if verdict.result != "passed":
+            raise _no(
+                f"the gate's verdict is {verdict.result}: {_short(verdict)}. A person with the release key can decide "
+                "otherwise: `edgewise release sign BUNDLE --key FILE --override REASON`",
+                "not_passed",
+            )
+        return verdict
+
+    def _usecase(self, name: str) -> UseCase:
+        if name in self._usecases:
+            return self._usecases[name]
+        return UseCase.model_validate(self._hub.get(f"/usecases/{name}")["usecase"])
+
+    def _check_gate(self, verdict: Verdict, usecase: UseCase) -> None:
+        gate = usecase.gate
+        seen, needed = (verdict.margin, verdict.alpha, verdict.floor), (gate.margin, gate.alpha, gate.floor)
+        if seen != needed:
+            raise _no(
+                f"the verdict was made with margin, alpha and floor {seen}, the use case says {needed}; judge it again",
+                "gate_differs",
+            )
+
+    def _check_champion(self, verdict: Verdict) -> None:
+        """The candidate must have been compared with what runs, not with something weaker or with nothing."""
+        finished = {
+            item["release"]
+            for item in self._hub.get("/rollouts", use_case=verdict.use_case)
+            if item["state"] == "finished"
+        }
+        running = [
+            item
+            for item in self._hub.get("/releases", use_case=verdict.use_case)
+            if item["id"] in finished and item["reverted_at"] is None
+        ]
+        if not running:
+            return
+        newest = max(running, key=lambda item: item["version"])
+        if newest["bundle"] not in (verdict.champion, verdict.candidate):
+            raise _no(
+                f"the candidate was judged against {str(verdict.champion)[:12]}…, but {newest['id']} runs now; "
+                "judge it again",
+                "champion_differs",
+            )
+
+    def _scorecard(self, name: str, bundle: str) -> Scorecard:
+        card = self._document(Scorecard, "scorecards", name)
+        if card.bundle != bundle:
+            raise _no(f"the scorecard is about bundle {card.bundle[:12]}…, not {bundle[:12]}…", "scorecard_wrong")
+        return card
+
+    def _document(self, kind: type[Model], family: str, name: str) -> Model:
+        body = self._hub.get_bytes(f"/{family}/{name}")
+        if digest(body) != name:
+            raise _no(f"the hub's {family[:-1]} {name[:12]}… has digest {digest(body)[:12]}…", "evidence_corrupt")
+        return decode(kind, body)
+
+    def _score(self, bundle: str, samples: Sequence[LabelledSample], usecase: UseCase, now: datetime) -> Scorecard:
+        body = self._hub.get_bytes(f"/bundles/{bundle}/manifest")
+        if digest(body) != bundle:
+            raise _no(f"the hub's manifest of bundle {bundle[:12]}… has digest {digest(body)[:12]}…", "bundle_corrupt")
+        return score_bundle(
+            body,
+            samples,
+            read_blob=self._hub.get_blob,
+            runtime=self._runtime,
+            good_labels=usecase.outcome.good_labels,
+            now=now,
+            answers=self._answers,
+        )
+
+    def _check_word(self, verdict: Verdict, again: Verdict) -> None:
+        seen = (verdict.result, [(item.site, item.result) for item in verdict.sites])
+        found = (again.result, [(item.site, item.result) for item in again.sites])
+        if seen != found:
+            raise _no(
+                f"the hub's verdict is {seen[0]}, computed again it is {found[0]}: {_short(again)}",
+                "verdict_differs",
+            )
+
+    def _check_whole_share(
+        self, bundle: str, champion: str | None, share: Sequence[LabelledSample], usecase: UseCase, now: datetime
+    ) -> None:
+        """Samples that the verdict leaves out, labelled since or passed over, must not speak against the candidate."""
+        ours = self._score(bundle, share, usecase, now)
+        theirs = None if champion is None else self._score(champion, share, usecase, now)
+        verdict = judge(ours, theirs, use_case=usecase, now=now)
+        if verdict.result == "failed":
+            raise _no(
+                f"on the whole evaluation share of {len(share)} samples the candidate fails: {_short(verdict)}",
+                "not_passed",
+            )
+
+
+def check_evidence(
+    hub: HubReader, bundle: str, verdict: str | None, *, runtime: Runtime, now: datetime, automatic: bool = True
+) -> Checked:
+    """Check one candidate; see `Evidence.check`."""
+    return Evidence(hub, runtime).check(bundle, verdict, automatic=automatic, now=now)
+
+
+def manifest_time(manifest: Manifest) -> datetime:
+    return manifest.provenance.trained_at
+
+
+def _named(card: Scorecard, share: Sequence[LabelledSample]) -> list[LabelledSample]:
+    """The samples that the scorecard is about, in its order, as they are labelled now."""
+    known = {item.sample: item for item in share}
+    missing = [item.sample for item in card.predictions if item.sample not in known]
+    if missing:
+        raise _no(
+            f"the scorecard is about {len(missing)} samples that are not in the evaluation share, such as {missing[0]}",
+            "samples_differ",
+        )
+    return [known[item.sample] for item in card.predictions]
+
+
+def _compare(stored: Scorecard, again: Scorecard) -> None:
+    differing = [
+        (seen, found)
+        for seen, found in zip(stored.predictions, again.predictions, strict=True)
+        if not _same(seen, found)
+    ]
+    if differing:
+        seen, found = differing[0]
+        raise _no(
+            f"{len(differing)} of {len(stored.predictions)} predictions of {stored.bundle[:12]}… are not what it "
+            f"says here, such as sample {seen.sample}: the hub has {seen.label} for {seen.truth}, here it is "
+            f"{found.label} for {found.truth}",
+            "predictions_differ",
+        )
+
+
+def _same(seen: Prediction, found: Prediction) -> bool:
+    facts = (seen.sample, seen.site, seen.group, seen.truth, seen.label)
+    if facts != (found.sample, found.site, found.group, found.truth, found.label):
+        return False
+    if seen.defect is None or found.defect is None:
+        return seen.defect == found.defect
+    return abs(seen.defect - found.defect) <= DEFECT_TOLERANCE
+
+
+def _short(verdict: Verdict) -> str:
+    return "; ".join(verdict.reasons[:3])
+
+
+def _no(text: str, code: str) -> NotTrusted:
+    return NotTrusted(text, code=code)

@@ -1,0 +1,30 @@
+"""The base of all records: frozen, checked once at birth, unknown fields kept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in lower-case hexadecimal")]
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}$", description="a plain name, 1 to 128 characters")
+]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits in lower-case hexadecimal")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Time = AwareDatetime
+
+
+class Record(BaseModel):
+    """A record that crosses a boundary.
+
+    A field we do not know is kept and written out again, so that an old device passes on a newer record unharmed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
+
+
+class Strict(BaseModel):
+    """A record that a person writes: an unknown field is a typing mistake and is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,126 @@
+"""Records of the learning half: revisions, orders, candidates, scorecards, verdicts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
+
+
+class LabelledSample(Record):
+    """One line of a dataset revision."""
+
+    sample: Id
+    blob: Digest
+    label: str
+    site: Name
+    group: str = ""
+    weight: float = Field(1.0, gt=0)
+    media_type: str = "image/jpeg"
+
+
+class DatasetRevision(Record):
+    """A frozen list of labelled samples; its digest is its identity. It never holds the evaluation share."""
+
+    use_case: Name
+    made_at: Time
+    samples: tuple[LabelledSample, ...]
+    new: tuple[Id, ...] = ()  # those labelled since the parent revision: trained 50:50 with the rest (replay)
+    parent: Digest | None = None
+
+
+class Order(Record):
+    """Work for a worker."""
+
+    id: Id
+    kind: Literal["train", "score"] = "train"
+    use_case: Name
+    revision: Digest
+    base: Digest | None = None  # manifest digest of the warm start
+    seed: int = 0
+    trainer: Name = "vision"
+    config: dict[str, str | float | int | bool] = Field(default_factory=dict)
+    good_labels: tuple[str, ...] = ()
+    made_at: Time
+    why: str = ""
+
+
+class Metric(Record):
+    """A value with its interval and the level of that interval."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+class SiteScore(Record):
+    """A bundle's quality on one site's (or slice's) evaluation samples."""
+
+    site: Name
+    n: int
+    balanced_accuracy: Metric  # good against any defect
+    macro_recall: Metric
+    accuracy: Metric
+    auc: Metric
+    recall: dict[str, Metric] = Field(default_factory=dict)
+
+
+class Prediction(Record):
+    """A bundle's word on one evaluation sample: the evidence from which a verdict can be computed again."""
+
+    sample: Id
+    site: Name
+    group: str
+    truth: str
+    label: str
+    defect: Share | None = None
+
+
+class Scorecard(Record):
+    bundle: Digest
+    made_at: Time
+    sites: tuple[SiteScore, ...]
+    overall: SiteScore
+    predictions: tuple[Prediction, ...] = ()
+    latency_ms: float | None = None
+    size_bytes: int = 0
+
+
+class SiteVerdict(Record):
+    site: Name
+    result: Literal["passed", "failed", "inconclusive"]
+    text: str
+    champion: float | None = None
+    candidate: float | None = None
+    low: float | None = None  # interval of candidate minus champion
+    high: float | None = None
+
+
+class Verdict(Record):
+    """The gate's word on a candidate, with everything needed to compute it again."""
+
+    use_case: Name
+    candidate: Digest
+    champion: Digest | None = None
+    result: Literal["passed", "failed", "inconclusive"]
+    sites: tuple[SiteVerdict, ...]
+    reasons: tuple[str, ...]
+    margin: float
+    alpha: float
+    floor: float
+    scorecard: Digest
+    champion_scorecard: Digest | None = None
+    made_at: Time
+
+
+class Candidate(Record):
+    """What a worker returns for an order."""
+
+    order: Id
+    bundle: Digest
+    metrics: dict[str, float] = Field(default_factory=dict)
+    seconds: float = Field(0, ge=0)
+    log: tuple[str, ...] = Field((), max_length=400)

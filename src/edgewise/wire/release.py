@@ -1,0 +1,81 @@
+"""Releases, assignments, and the signed envelope around them (DSSE)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from edgewise.wire._record import Digest, Id, Name, Record, Time
+
+RELEASE_TYPE = "application/vnd.edgewise.release+json"
+ASSIGNMENT_TYPE = "application/vnd.edgewise.assignment+json"
+
+
+class Signature(Record):
+    keyid: Digest
+    sig: str  # base64
+
+
+class Envelope(Record):
+    """DSSE v1: the signature covers the payload's exact bytes and its type.
+
+    Source: secure-systems-lab/dsse, protocol.md.
+    """
+
+    payload_type: str = Field(alias="payloadType")
+    payload: str  # base64 of the canonical bytes
+    signatures: tuple[Signature, ...]
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+
+class PublicKey(Record):
+    """An ed25519 public key; keyid is the SHA-256 of the 32 raw bytes."""
+
+    keyid: Digest
+    public: str  # base64 of 32 bytes
+
+
+class TrustRoot(Record):
+    """What a device pins when it enrols: who may sign releases, who may sign assignments."""
+
+    version: int = Field(1, ge=1)
+    release_keys: tuple[PublicKey, ...] = Field(min_length=1)
+    release_threshold: int = Field(1, ge=1)
+    assignment_keys: tuple[PublicKey, ...] = Field(min_length=1)
+
+
+class Release(Record):
+    """An approved bundle. Version numbers of a use case only grow; `id` is ``<use case>@<version>``."""
+
+    id: Name
+    use_case: Name
+    version: int = Field(ge=1)
+    bundles: dict[str, Digest]  # variant -> manifest digest; the first issue ships one variant, "fp32"
+    verdict: Digest | None = None  # digest of the gate's verdict
+    signed_as: Literal["gate", "override"] = "gate"
+    override_reason: str | None = None
+    approved_by: str
+    created_at: Time
+
+
+class Assignment(Record):
+    """The whole desired state of one device, signed by the hub's online key for this device only."""
+
+    device: Name
+    number: int = Field(ge=1)  # grows with every change; a device refuses a lower one of the same hub epoch
+    hub_epoch: Id
+    use_case: Name
+    kind: Literal["run", "revert"] = "run"
+    release: Name | None = None
+    bundle: Digest | None = None  # manifest digest of the variant chosen for this device
+    rollout: Id | None = None
+    trial_s: float = Field(0, ge=0)
+    bake: bool = False  # run the previous bundle in shadow on the same frames, until an assignment says otherwise
+    shadow: bool = False  # let the new bundle decide beside the running one, without acting, until one says otherwise
+    policy_version: int = Field(1, ge=1)
+    reason: str = ""
+    evidence: Digest | None = None
+    issued_at: Time
+    erasures: tuple[str, ...] = ()

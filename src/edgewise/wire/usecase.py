@@ -1,0 +1,164 @@
+"""``usecase.yaml``: what a user writes first, before any infrastructure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgewise.wire._record import Name, Share, Strict
+from edgewise.wire.conditions import Condition
+
+
+class Outcome(Strict):
+    """What the use case is for, and how success is measured."""
+
+    goal: str
+    metric: Literal["balanced_accuracy", "macro_recall"] = "macro_recall"
+    labels: tuple[str, ...] = Field(min_length=1, description="classes known at the start; the list grows by labelling")
+    good_labels: tuple[str, ...] = Field((), description="labels that all mean a good part, such as none and free")
+    labels_that_matter: tuple[str, ...] = Field((), description="classes whose recall is gated by itself")
+
+
+class People(Strict):
+    """Who answers for the use case. `usecase check` refuses a use case without them."""
+
+    owner: str
+    approver: str
+    oversight: str = Field(description="where a person can stop or overrule a decision")
+
+
+class Site(Strict):
+    """A place where devices decide."""
+
+    name: Name
+    region: str = "local"
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class DataPolicy(Strict):
+    """What may be kept and leave, and after which transform. What is not listed does not leave."""
+
+    version: int = Field(1, ge=1)
+    data_class: Literal["product-image", "person-image", "measurement"] = "product-image"
+    leave: tuple[Literal["sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit"], ...] = (
+        "sample",
+        "telemetry",
+        "report",
+        "feedback",
+        "alarm",
+        "disagreement",
+        "audit",
+    )
+    transforms: tuple[Literal["strip-metadata", "grey", "centre-crop"], ...] = Field(
+        ("strip-metadata",), description="run in order before anything is queued"
+    )
+    fields: tuple[str, ...] = Field(
+        ("frame", "group", "taken_at"), description="frame facts that may travel with a sample"
+    )
+    retention_days: int = Field(365, ge=1)
+
+
+class Upload(Strict):
+    """Budgets of one device. What is over a budget is not kept; what is shed is counted by class."""
+
+    share_of_bytes: Share = Field(0.15, description="bytes kept for upload over bytes decided on")
+    bytes_per_day: int = Field(50_000_000, ge=0)
+    audit_share: Share = Field(0.2, description="part of the samples drawn at random with a logged probability")
+    period_frames: int = Field(64, ge=4, le=4096, description="frames among which one selection is made")
+    period_s: float = Field(60.0, gt=0, description="a period ends after this long without a new frame")
+    outbox_bytes: int = Field(200_000_000, ge=1_000_000)
+
+
+class Labelling(Strict):
+    labels_per_day: int = Field(400, ge=0)
+
+
+class Retrain(Strict):
+    """When a training order is made."""
+
+    labels_min: int = Field(20, ge=1, description="new labels since the last order")
+    every_hours: float | None = Field(None, gt=0)
+    config: dict[str, str | float | int | bool] = Field(
+        default_factory=dict, description="the trainer's settings, docs/learn.md"
+    )
+
+
+class Gate(Strict):
+    """No site gets worse: how far a candidate may fall behind the champion, and what it must reach at all."""
+
+    margin: Share = Field(0.02, description="largest loss of the site's metric that still passes, if certain")
+    floor: Share = Field(0.55, description="lowest metric over all sites for a first release")
+    samples_min: int = Field(8, ge=1, description="fewer evaluation samples at a site make its result inconclusive")
+    alpha: Share = Field(0.1, description="level of the paired test that a site got worse")
+    evaluation_share: float = Field(0.2, gt=0, lt=0.9)
+    when_inconclusive: Literal["hold", "bake"] = Field(
+        "hold", description="hold waits for a person or more labels; bake lets the live paired test on devices decide"
+    )
+
+
+class Wave(Strict):
+    """One step of a rollout: up to `devices` devices in all, or a share of the fleet."""
+
+    devices: int | None = Field(None, ge=1)
+    percent: float | None = Field(None, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Wave:
+        if (self.devices is None) == (self.percent is None):
+            raise ValueError("a wave needs exactly one of devices and percent")
+        return self
+
+
+class RolloutPolicy(Strict):
+    waves: tuple[Wave, ...] = (Wave(devices=1), Wave(percent=100))
+    bake_s: float = Field(3600, ge=0, description="watched for this long after the wave's last commit")
+    bake_decisions_min: int = Field(0, ge=0, description="paired decisions needed before the wave can pass")
+    success_share: Share = 1.0
+    failures_max: int = Field(0, ge=0, description="failed trials beyond this stop the rollout and revert it")
+    revert_alpha: float = Field(0.01, gt=0, lt=1, description="false-revert bound: revert at e-value >= 1/alpha")
+    conditions: tuple[Condition, ...] = ()
+    approval: Literal["none", "person"] = "none"
+    automatic: bool = Field(True, description="a release signed on the gate's word starts its rollout by itself")
+    trial_s: float = Field(60, ge=0, description="a device's own trial before it commits")
+
+
+class Placement(Strict):
+    mode: Literal["edge", "cloud", "cascade", "auto"] = "edge"
+    latency_ms_max: float = Field(200, gt=0, description="decision deadline")
+
+
+class Connectivity(Strict):
+    contact_s: float = Field(60, gt=0, description="seconds between contacts while all is quiet")
+    price_per_gb: float | None = Field(None, ge=0)
+    currency: str | None = None
+
+
+class Signing(Strict):
+    automatic: bool = Field(False, description="allow an automatic signer, its own process and key")
+
+
+class UseCase(Strict):
+    """The whole use case. Everything that decides, limits or forbids anything is in this one record."""
+
+    name: Name
+    app: Name
+    outcome: Outcome
+    people: People
+    sites: tuple[Site, ...] = Field(min_length=1)
+    data: DataPolicy = DataPolicy()
+    upload: Upload = Upload()
+    labelling: Labelling = Labelling()
+    retrain: Retrain = Retrain()
+    gate: Gate = Gate()
+    rollout: RolloutPolicy = RolloutPolicy()
+    placement: Placement = Placement()
+    connectivity: Connectivity = Connectivity()
+    signing: Signing = Signing()
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> UseCase:
+        names = [site.name for site in self.sites]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two sites share a name; seen {names}")
+        return self

@@ -1,0 +1,113 @@
+"""The command line as people meet it: help, errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from edgewise.cli._app import build
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def edgewise(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEWISE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "edgewise", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**kept, "COLUMNS": "80", **environment},
+        check=False,
+    )
+
+
+def commands(command: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        return [(path, command)]
+    return [found for name, one in inner.items() for found in commands(one, (*path, name))]
+
+
+ALL = commands(get_command(build()))
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) for path, _ in ALL])
+def test_every_command_has_a_help_with_an_example_and_a_line_in_the_docs(
+    path: tuple[str, ...], command: object
+) -> None:
+    name = "edgewise " + " ".join(path)
+    assert getattr(command, "help", None), f"{name} has no help"
+    assert f"Example: {name}" in (getattr(command, "epilog", "") or ""), f"{name} has no example"
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert re.search(rf"`{re.escape(name)}[ `]", page), f"docs/cli.md has no line for {name}"
+
+
+def test_help_imports_none_of_the_heavy_libraries() -> None:
+    heavy = "{'torch','onnxruntime','numpy','fastapi','sqlalchemy','httpx','pydantic','sklearn'}"
+    code = f"import sys, edgewise.cli._app as a; a.build(); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    done = edgewise()
+    assert "edgewise demo factory --quick" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["score", "nowhere", "--data", "nothing"], 2, "nowhere"),
+        (["learn", "train", "--data", "nothing", "-o", "bundle"], 2, "nothing"),
+        (["usecase", "check", "nothing.yaml"], 2, "nothing.yaml"),
+        (["demo", "factory", "--data", "nothing"], 2, "nothing"),
+        (["demo", "bakery"], 2, "bakery"),
+        (["release", "list"], 3, "token"),
+        (["release", "list", "--token", "x", "--hub", "http://127.0.0.1:9"], 4, "no hub answers"),
+        (["edge", "status", "--data-dir", "nowhere"], 2, "nowhere"),
+        (["edge", "run", "--data-dir", "nowhere", "--source", "nowhere"], 2, "nowhere"),
+        (["edge", "serve", "missing.onnx"], 2, "missing.onnx"),
+        (["bundle", "show", "nowhere"], 2, "nowhere"),
+        (["rollout", "create", "a@1", "--wave", "some"], 2, "some"),
+    ],
+)
+def test_bad_input_gives_one_clear_sentence_and_a_stable_exit_code(
+    arguments: list[str], code: int, says: str, tmp_path: Path
+) -> None:
+    done = edgewise(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == [], "nothing may be left half-written"
+
+
+def test_a_busy_port_is_named_and_is_not_now(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = edgewise("hub", "serve", "--data-dir", str(tmp_path / "hub"), "--http-port", port)
+    assert done.returncode == 4
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_corrupt_bundle_is_not_trusted(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"format": 1}')
+    done = edgewise("bundle", "show", str(tmp_path))
+    assert done.returncode in (2, 3)
+    assert "manifest" in done.stderr
+
+
+def test_the_application_is_built_by_typer() -> None:
+    assert isinstance(build(), typer.Typer)

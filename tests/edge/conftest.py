@@ -1,0 +1,257 @@
+"""What the edge's tests share: a hub as small as possible, keys, bundles that need no training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgewise.edge import Device
+from edgewise.edge.device import DeviceLimits, Identity
+from edgewise.edge.outbox import unpack
+from edgewise.edge.update import UpdateLimits, Updater
+from edgewise.frames import golden_inputs
+from edgewise.ports import Frame, ListSource, MemoryClock, MemoryLink, MemoryRuntime, SeededChance
+from edgewise.trust import PrivateKey, seal
+from edgewise.wire import (
+    ASSIGNMENT_TYPE,
+    RELEASE_TYPE,
+    Assignment,
+    Blob,
+    Envelope,
+    Golden,
+    Graph,
+    Manifest,
+    Needs,
+    NotValid,
+    Provenance,
+    Receipt,
+    Release,
+    TableSpec,
+    TrustRoot,
+    UseCase,
+    digest,
+    encode,
+    loads,
+    unpack_upload,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LABELS = ("good", "crack", "pit")
+
+
+class TinyHub:
+    """As much of a hub as a device needs: it serves releases and bundles, and stores numbered segments once."""
+
+    def __init__(self) -> None:
+        self.releases: dict[str, bytes] = {}
+        self.manifests: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.assignment: Envelope | None = None
+        self.watermarks: dict[str, int] = {}
+        self.records: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
+        self.uploads: list[Any] = []
+        self.down = False
+        self.next_contact_s = 60.0
+        self.fetched: list[tuple[str, int]] = []
+
+    def exchange(self, _device: str, body: bytes) -> bytes:
+        header, payloads = unpack_upload(body)
+        self.uploads.append(header)
+        mark, missing = self.watermarks.get(header.epoch, 0), ()
+        for segment, payload in zip(header.segments, payloads, strict=True):
+            if segment.number <= mark:
+                continue
+            if segment.number != mark + 1:
+                raise NotValid("a gap", code="gap")
+            missing = tuple(blob for blob in segment.blobs if blob not in self.blobs)
+            if missing:
+                break
+            mark = segment.number
+            self.headers.append(segment)
+            self.records += [loads(line) for line in unpack(payload)]
+        self.watermarks[header.epoch] = mark
+        receipt = Receipt(
+            watermark=mark,
+            epoch=header.epoch,
+            hub_epoch="a" * 32,
+            missing_blobs=missing,
+            assignment=self.assignment,
+            next_contact_s=self.next_contact_s,
+            at=NOW,
+        )
+        return encode(receipt)
+
+    def put_blob(self, _device: str, sha256: str, data: bytes) -> None:
+        assert digest(data) == sha256
+        self.blobs[sha256] = data
+
+    def has_blob(self, _device: str, sha256: str) -> bool:
+        return sha256 in self.blobs
+
+    def get_blob(self, _device: str, sha256: str, *, offset: int = 0) -> bytes:
+        self.fetched.append((sha256, offset))
+        return self.blobs[sha256][offset:]
+
+    def get_release(self, _device: str, release_id: str) -> bytes:
+        return self.releases[release_id]
+
+    def get_manifest(self, _device: str, sha256: str) -> bytes:
+        return self.manifests[sha256]
+
+
+class Bench:
+    """A hub, its keys, and everything a device under test is made of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hub = TinyHub()
+        self.clock = MemoryClock(NOW)
+        self.release_key = PrivateKey.generate(b"release" + b"0" * 25)
+        self.assignment_key = PrivateKey.generate(b"assignment" + b"0" * 22)
+        self.root = TrustRoot(release_keys=(self.release_key.public,), assignment_keys=(self.assignment_key.public,))
+        self.count = 0
+        self.lost: Callable[[str], bool] = lambda _: False
+
+    def link(self) -> MemoryLink:
+        return MemoryLink(self.hub, "d1", lambda what: self.lost(what))
+
+    def release(self, seed: int, *, broken: bool = False, needs: Needs | None = None, version: int = 0) -> Release:
+        """A signed release of a bundle that follows from the seed; a broken one answers its golden inputs wrongly."""
+        bundle = self.bundle(seed, broken=broken, needs=needs)
+        version = version or len(self.hub.releases) + 1
+        release = Release(
+            id=f"parts@{version}", use_case="parts", version=version, bundles={"fp32": bundle},
+            approved_by="gate", created_at=NOW,
+        )  # fmt: skip
+        envelope = seal(encode(release), RELEASE_TYPE, [self.release_key])
+        self.hub.releases[release.id] = encode(envelope)
+        return release
+
+    def bundle(self, seed: int, *, broken: bool = False, needs: Needs | None = None) -> str:
+        # A bias makes one label win clearly in each bundle, so that two bundles disagree.
+        bias = [3.0 * (index == seed % len(LABELS)) for index in range(len(LABELS))]
+        network = json.dumps({"classes": len(LABELS), "seed": seed, "embedding": 8, "bias": bias}).encode()
+        network += b" " * 4000  # long enough to break off in the middle
+        spec = TableSpec(columns=("x", "y"), fill=(0, 0), mean=(0, 0), std=(1, 1))
+        scores = MemoryRuntime().open(network).run(golden_inputs(spec, seed, 4))["scores"]
+        if broken:
+            scores = np.roll(scores, 1, axis=1)
+        manifest = Manifest(
+            name=f"net{seed}",
+            task="tabular-classification",
+            graphs=(Graph(blob="net", input="input", scores="scores", embedding="embedding", pre=spec),),
+            labels=LABELS,
+            good_label="good",
+            golden=Golden(seed=seed, count=4, scores=tuple(tuple(float(v) for v in row) for row in scores)),
+            needs=needs or Needs(opset=18, ram_mb=10, latency_ms=1),
+            provenance=Provenance(trained_at=NOW, trainer="none", code_version="0"),
+            blobs={"net": Blob(sha256=digest(network), size_bytes=len(network))},
+        )
+        data = encode(manifest)
+        self.hub.blobs[digest(network)] = network
+        self.hub.manifests[digest(data)] = data
+        return digest(data)
+
+    def assign(self, release: Release | None, **more: Any) -> Envelope:
+        """A newer assignment for the device; the hub hands it out from now on."""
+        self.count += 1
+        values: dict[str, Any] = {
+            "device": "d1", "number": self.count, "hub_epoch": "a" * 32, "use_case": "parts", "issued_at": NOW,
+            "release": release.id if release else None, "bundle": release.bundles["fp32"] if release else None,
+        }  # fmt: skip
+        if more.get("kind") == "revert":
+            values |= {"reason": "worse", "evidence": "e" * 64}
+        record = Assignment(**(values | more))
+        self.hub.assignment = seal(encode(record), ASSIGNMENT_TYPE, [self.assignment_key])
+        return self.hub.assignment
+
+    def updater(self, checkpoint: Callable[[str], None] = lambda _: None, **more: Any) -> Updater:
+        return Updater(
+            self.folder, device="d1", use_case="parts", root=self.root, runtime=MemoryRuntime(), clock=self.clock,
+            limits=more.pop("limits", UpdateLimits()), checkpoint=checkpoint, **more,
+        )  # fmt: skip
+
+    def frame(self, number: int, **facts: Any) -> Frame:
+        row = {"x": (number * 37 % 101) / 50 - 1, "y": (number * 53 % 97) / 50 - 1}
+        return Frame(
+            name=f"f{number:06d}", data=json.dumps(row).encode(), media_type="application/json",
+            taken_at=NOW, group=f"g{number // 4}", facts=facts,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "device")
+
+
+def usecase(**more: Any) -> UseCase:
+    """A use case of rows of numbers, everything else at its default unless named."""
+    values: dict[str, Any] = {
+        "name": "parts", "app": "factory",
+        "outcome": {"goal": "find bad parts", "labels": LABELS, "good_labels": ["good"]},
+        "people": {"owner": "a", "approver": "b", "oversight": "line"}, "sites": [{"name": "north"}],
+        "data": {"data_class": "measurement", "transforms": []},
+    }  # fmt: skip
+    return UseCase.model_validate(values | more)
+
+
+class Fleet(Bench):
+    """A bench with a whole device on it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.source = ListSource()
+        self.fed = 0
+        self.frames: list[Frame] = []
+
+    def device(self, *, act: Any = None, limits: DeviceLimits | None = None, link: Any = None, **more: Any) -> Device:
+        """A start of the agent: frames after its cursor come again, as from a folder."""
+        case = usecase(**{"upload": {"period_frames": 16, "share_of_bytes": 0.25}, **more})
+        identity = Identity(
+            device="d1", site="north", use_case="parts", usecase=case, root=self.root, hub_epoch="a" * 32
+        )
+
+        def open_source(after: str | None) -> ListSource:
+            self.source = ListSource(frame for frame in self.frames if after is None or frame.name > after)
+            return self.source
+
+        self.starts = getattr(self, "starts", 0) + 1
+        return Device(
+            self.folder, identity=identity, open_source=open_source, link=link or self.link(), runtime=MemoryRuntime(),
+            clock=self.clock, chance=SeededChance(self.starts), act=act, limits=limits,
+        )  # fmt: skip
+
+    def feed(self, count: int) -> None:
+        for number in range(self.fed, self.fed + count):
+            frame = self.frame(number)
+            self.frames.append(frame)
+            self.source.add(frame)
+        self.fed += count
+
+    def run(self, device: Device, steps: int = 400, seconds: float = 1.0) -> int:
+        """Let time pass; comes back with how many decisions were made."""
+        made = 0
+        for _ in range(steps):
+            made += device.step(self.clock.now()) is not None
+            self.clock.advance(seconds)
+        return made
+
+    def stored(self, kind: str) -> list[dict[str, Any]]:
+        return [record for record in self.hub.records if record["kind"] == kind]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path / "device")
+
+
+@pytest.fixture
+def make_usecase() -> Callable[..., UseCase]:
+    return usecase

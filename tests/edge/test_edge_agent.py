@@ -1,0 +1,338 @@
+"""The agent as a process: over real HTTP, stopped and killed, and readable when it is off."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from edgewise.edge.agent import Agent, enrol, load_config, locked, run, status
+from edgewise.frames import golden_inputs
+from edgewise.ports import OnnxRuntime, SystemClock
+from edgewise.wire import (
+    Blob,
+    Golden,
+    Graph,
+    Manifest,
+    Needs,
+    NotNow,
+    NotTrusted,
+    NotValid,
+    Provenance,
+    TableSpec,
+    digest,
+    encode,
+    plain,
+)
+
+SPEC = TableSpec(columns=("x", "y"), fill=(0, 0), mean=(0, 0), std=(1, 1))
+
+
+def onnx_network(seed: int) -> bytes:
+    """Two numbers in, three probabilities and an embedding out."""
+    helper = pytest.importorskip("onnx.helper", reason="the extra `learn` brings onnx")
+    weights = np.random.default_rng(seed).standard_normal((2, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["input", "weights"], ["embedding"]),
+            helper.make_node("Softmax", ["embedding"], ["scores"], axis=1),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("input", 1, ["n", 2])],
+        [helper.make_tensor_value_info(name, 1, ["n", 3]) for name in ("scores", "embedding")],
+        [helper.make_tensor("weights", 1, (2, 3), weights.ravel().tolist())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def onnx_bundle(hub, seed: int) -> str:
+    network = onnx_network(seed)
+    scores = OnnxRuntime().open(network).run(golden_inputs(SPEC, seed, 4))["scores"]
+    manifest = Manifest(
+        name="parts-net",
+        task="tabular-classification",
+        graphs=(Graph(blob="net", input="input", scores="scores", embedding="embedding", pre=SPEC),),
+        labels=("good", "crack", "pit"),
+        good_label="good",
+        golden=Golden(seed=seed, count=4, scores=tuple(tuple(float(v) for v in row) for row in scores)),
+        needs=Needs(opset=17, ram_mb=10, latency_ms=1),
+        provenance=Provenance(trained_at="2026-03-01T00:00:00Z", trainer="none", code_version="0"),
+        blobs={"net": Blob(sha256=digest(network), size_bytes=len(network))},
+    )
+    data = encode(manifest)
+    hub.blobs[digest(network)], hub.manifests[digest(data)] = network, data
+    return digest(data)
+
+
+class HttpHub:
+    """The tiny hub behind a real socket."""
+
+    def __init__(self, fleet, usecase) -> None:
+        hub = fleet.hub
+        answer = {
+            "device": "d1", "site": "north", "use_case": "parts", "usecase": plain(usecase),
+            "root": plain(fleet.root), "hub_epoch": "a" * 32,
+        }  # fmt: skip
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_values):
+                pass
+
+            def reply(self, code: int, body: bytes = b"") -> None:
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = self.path.removeprefix("/api/v1/").split("/")
+                match [self.command, *parts]:
+                    case ["POST", "enrol"]:
+                        asked = json.loads(body)
+                        assert len(base64.b64decode(asked["public"])) == 32
+                        good = asked["token"] == "good"
+                        self.reply(201 if good else 403, json.dumps(answer if good else {"detail": "unknown"}).encode())
+                    case ["POST", "contact"]:
+                        assert self.headers["Edgewise-Signature"].startswith("d1;")
+                        self.reply(200, hub.exchange("d1", body))
+                    case ["HEAD", "blobs", name]:
+                        self.reply(200 if name in hub.blobs else 404)
+                    case ["PUT", "blobs", name]:
+                        hub.put_blob("d1", name, body)
+                        self.reply(200)
+                    case ["GET", "blobs", name]:
+                        self.reply(200, hub.blobs[name])
+                    case ["GET", "releases", name, "envelope"]:
+                        self.reply(200, hub.releases[name.replace("%40", "@")])
+                    case ["GET", "bundles", name, "manifest"]:
+                        self.reply(200, hub.manifests[name])
+                    case _:
+                        self.reply(404, b"{}")
+
+            do_GET = do_POST = do_PUT = do_HEAD = serve  # noqa: N815 (names of the standard library)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def site(fleet, tmp_path, make_usecase):
+    """An enrolled device's surroundings: hub, data folder, camera folder."""
+    fleet.bundle = lambda seed, **_more: onnx_bundle(fleet.hub, seed)
+    fleet.hub.next_contact_s = 0.1
+    upload = {"period_frames": 8, "period_s": 0.2, "share_of_bytes": 0.5}
+    hub = HttpHub(fleet, make_usecase(upload=upload, connectivity={"contact_s": 0.2}))
+    fleet.url, fleet.data, fleet.camera = hub.url, tmp_path / "data", tmp_path / "camera"
+    fleet.camera.mkdir()
+    yield fleet
+    hub.close()
+
+
+def shoot(site, count: int) -> None:
+    for number in range(site.fed, site.fed + count):
+        frame = site.frame(number)
+        part = site.camera / f"{frame.name}.row.part"
+        part.write_bytes(frame.data)
+        part.rename(site.camera / f"{frame.name}.row")
+    site.fed += count
+
+
+def until(true, what: str, wait_s_max: float = 20.0) -> None:
+    end = time.monotonic() + wait_s_max
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+def start(site) -> tuple[subprocess.Popen, str]:
+    code = "import sys; from pathlib import Path; from edgewise.edge.agent import run; "
+    code += "run(Path(sys.argv[1]), Path(sys.argv[2]), http_port=0)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(site.data), str(site.camera)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    match = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert match, f"{line}{process.stderr.read() if process.poll() is not None else ''}"
+    return process, match[0]
+
+
+def finish(process: subprocess.Popen) -> str:
+    _, errors = process.communicate(timeout=20)
+    return str(errors)
+
+
+def test_enrolment_makes_a_key_and_pins_the_root_once(site):
+    with pytest.raises(NotTrusted):
+        enrol(site.data, site.url, "bad")
+    assert not (site.data / "device.json").exists()
+    assert enrol(site.data, site.url, "good") == "d1"
+    assert (site.data / "keys" / "device.pem").stat().st_mode & 0o077 == 0
+    with pytest.raises(NotValid, match="enrolled as d1 already"):
+        enrol(site.data, site.url, "good")
+
+
+def test_a_folder_that_is_not_enrolled_says_what_to_do(tmp_path):
+    with pytest.raises(NotValid, match="edgewise edge enroll"):
+        run(tmp_path, tmp_path)
+    with pytest.raises(NotValid, match="edgewise edge enroll"):
+        status(tmp_path)
+
+
+def test_a_missing_source_and_a_busy_folder_say_so(site, tmp_path):
+    enrol(site.data, site.url, "good")
+    with pytest.raises(NotValid, match="is not a folder"):
+        run(site.data, tmp_path / "nowhere")
+    with locked(site.data), pytest.raises(NotNow, match="another agent runs"):
+        run(site.data, site.camera)
+
+
+def test_settings_come_from_file_and_environment_and_mistakes_are_named(tmp_path, monkeypatch):
+    assert load_config(tmp_path).collect is False
+    (tmp_path / "edge.yaml").write_text("collect: true\nring_bytes: 2000000\n")
+    assert load_config(tmp_path).collect is True
+    monkeypatch.setenv("EDGEWISE_EDGE_RING_BYTES", "3000000")
+    assert load_config(tmp_path).ring_bytes == 3_000_000
+    (tmp_path / "edge.yaml").write_text("colect: true\n")
+    with pytest.raises(NotValid, match="colect"):
+        load_config(tmp_path)
+
+
+def test_once_decides_on_what_is_there_and_reports(site):
+    enrol(site.data, site.url, "good")
+    site.assign(site.release(1))
+    shoot(site, 20)
+    run(site.data, site.camera, once=True)
+    said = status(site.data)
+    assert said["decisions"] == 20
+    assert said["release"] == "parts@1"
+    assert said["agent"] == "is off"
+    assert site.stored("sample")
+    run(site.data, site.camera, once=True)
+    assert status(site.data)["decisions"] == 20  # nothing is decided twice
+
+
+def test_the_agent_decides_updates_and_answers_over_real_http(site):
+    enrol(site.data, site.url, "good")
+    site.assign(site.release(1))
+    process, url = start(site)
+    try:
+        with httpx.Client(base_url=url, timeout=10) as http:
+            until(lambda: http.get("/readyz").status_code == 200, "no first bundle")
+            shoot(site, 30)
+            until(lambda: http.get("/status").json()["decisions"] == 30, "not all decided")
+            until(lambda: http.get("/status").json()["backlog"] == 0, "not all sent")
+            assert http.get("/livez").text == "ok\n"
+            assert "edgewise_edge_decisions_total 30.0" in http.get("/metrics").text
+            page = http.get("/")
+            assert "parts@1" in page.text
+            assert page.headers["content-security-policy"] == "default-src 'none'"
+            given = http.post("/feedback", json={"verdict": "missed", "frame": "f000003.row", "label": "crack"})
+            assert (given.status_code, given.json()["kept"]) == (202, True)
+            assert http.post("/feedback", json={"verdict": "maybe"}).status_code == 400
+            assert http.post("/feedback", content=b'{"verdict": "wrong"}').status_code == 400  # a foreign page's form
+            assert http.get("/status", headers={"Host": "evil.example"}).status_code == 403
+            assert http.get("/nowhere").status_code == 404
+            assert http.get("/v2/models/parts-net/ready").status_code == 200
+            site.assign(site.release(2), bake=True, trial_s=0.2)
+            until(lambda: http.get("/status").json()["release"] == "parts@2", "no second release")
+            until(lambda: http.get("/status").json()["phase"] == "committed", "not committed")
+            assert status(site.data)["agent"] == "runs"
+            until(lambda: http.get("/status").json()["backlog"] == 0, "not all sent")
+            made = set(http.get("/status").json()["made_ids"])
+        process.send_signal(signal.SIGTERM)
+        assert finish(process) == ""
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+    stored = [record["id"] for record in site.hub.records]
+    assert len(stored) == len(set(stored))
+    assert made <= set(stored)
+    assert [record["verdict"] for record in site.stored("feedback")] == ["missed"]
+
+
+def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):
+    enrol(site.data, site.url, "good")
+    site.assign(site.release(1))
+    process, url = start(site)
+    try:
+        with httpx.Client(timeout=10) as http:
+            until(lambda: http.get(f"{url}/readyz").status_code == 200, "no first bundle")
+            shoot(site, 20)
+            site.assign(site.release(2), trial_s=30)
+            until(lambda: http.get(f"{url}/status").json()["phase"] == "trial", "no trial", 30)
+            process.kill()
+            finish(process)
+            shoot(site, 20)
+            process, url = start(site)
+            until(lambda: http.get(f"{url}/status").json()["decisions"] >= 40, "not all decided")
+            said = http.get(f"{url}/status").json()
+            assert said["release"] in ("parts@1", "parts@2")
+            until(lambda: http.get(f"{url}/status").json()["period_frames"] == 0, "the period did not end")
+            until(lambda: http.get(f"{url}/status").json()["backlog"] == 0, "not all sent")
+        process.send_signal(signal.SIGTERM)
+        finish(process)
+    finally:
+        process.kill()
+        process.communicate()
+    ids = [record["id"] for record in site.hub.records]
+    assert len(ids) == len(set(ids))
+    frames = [record["frame"] for record in site.stored("sample")]
+    assert len(frames) == len(set(frames))
+
+
+def test_an_error_in_another_thread_does_not_stop_decisions(fleet, capsys):
+    device = fleet.device()
+    fleet.assign(fleet.release(1))
+    fleet.run(device, 3)
+    agent = Agent(device, clock=SystemClock())
+
+    def broken(_now):
+        raise RuntimeError("a mistake of ours")
+
+    device.contact_step = broken
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    fleet.feed(20)
+    until(lambda: device.decisions == 20, "decisions stopped")
+    until(lambda: "a mistake of ours" in capsys.readouterr().err, "it was not said")
+    assert agent.is_alive()
+    agent.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_imports_of_the_edge_stay_light():
+    """A device has no room for what only the hub or the trainer needs (design section 9)."""
+    code = "import sys, edgewise.edge, edgewise.edge.agent; print(sorted(set(sys.modules) & set(sys.argv[1:])))"
+    heavy = ["torch", "sqlalchemy", "fastapi", "pyarrow", "sklearn", "onnx", "pandas"]
+    shown = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+    assert Path(sys.executable).exists()

@@ -1,0 +1,352 @@
+"""The HTTP interface: who may do what, devices that sign, blobs by range, problems instead of tracebacks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from datetime import timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from edgewise.hub import create_app, labels
+from edgewise.hub.api.auth import COOKIE
+from edgewise.hub.store import tables
+from edgewise.ports import listen
+from edgewise.trust import SIGNATURE_HEADER, PrivateKey, sign_request
+from edgewise.wire import MEDIA_TYPE, Receipt, decode, digest
+
+API = "/api/v1"
+
+
+@pytest.fixture
+def client(yard):
+    """A client of the hub over real HTTP on a loopback port."""
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(yard.hub), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as held:
+        yield held
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+def bearer(yard, role: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {yard.hub.tokens.text(role)}"}
+
+
+def signed(yard, device: Any, method: str, path: str, body: bytes = b"", **more: Any) -> dict[str, str]:
+    fields = {"device": device.name, "method": method, "path": path, "body_digest": digest(body)}
+    key = more.pop("key", device.key)
+    return {SIGNATURE_HEADER: sign_request(key, **fields | {"sent_at": yard.hub.now()} | more)}
+
+
+# What a call needs to be let in: the roles, where "device" stands for a device's signature. Bodies are empty or
+# wrong on purpose: who is let in gets 404, 409, 413 or 422, who is not gets 401 or 403.
+MATRIX = {
+    ("GET", "/usecases"): "admin worker signer",
+    ("POST", "/usecases"): "admin",
+    ("GET", "/usecases/x"): "admin worker signer",
+    ("POST", "/enrolment-tokens"): "admin",
+    ("GET", "/devices"): "admin",
+    ("GET", "/devices/x"): "admin",
+    ("GET", "/devices/x/records"): "admin",
+    ("POST", "/devices/x/shut-out"): "admin",
+    ("GET", "/root"): "admin worker signer",
+    ("POST", "/root/release-keys"): "admin",
+    ("POST", "/samples/import"): "admin",
+    ("GET", "/samples"): "admin",
+    ("GET", "/samples/x"): "admin",
+    ("GET", "/labels/next?use_case=x"): "admin",
+    ("POST", "/labels"): "admin",
+    ("GET", "/evaluation?use_case=press"): "admin signer",
+    ("POST", "/orders"): "admin",
+    ("GET", "/orders"): "admin worker",
+    ("GET", "/orders/x"): "admin worker",
+    ("POST", "/orders/claim"): "admin worker",
+    ("POST", "/orders/x/heartbeat"): "admin worker",
+    ("POST", "/orders/x/fail"): "admin worker",
+    ("POST", "/orders/x/candidate"): "admin worker",
+    ("GET", "/revisions/x"): "admin worker",
+    ("POST", "/bundles"): "admin worker",
+    ("GET", "/bundles"): "admin worker signer",
+    ("GET", "/bundles/x"): "admin worker signer",
+    ("POST", "/releases"): "admin signer",
+    ("GET", "/releases"): "admin worker signer",
+    ("GET", "/releases/x"): "admin worker signer",
+    ("GET", "/audit"): "admin",
+    ("GET", "/audit/verify"): "admin",
+    ("GET", "/overview"): "admin",
+    ("GET", "/telemetry?use_case=press"): "admin",
+    ("POST", "/contact"): "device",
+    ("GET", f"/blobs/{'0' * 64}"): "device admin worker signer",
+    ("HEAD", f"/blobs/{'0' * 64}"): "device admin worker signer",
+    ("PUT", f"/blobs/{digest(b'')}"): "device admin worker signer",
+    ("GET", "/releases/x/envelope"): "device admin worker signer",
+    ("GET", f"/bundles/{'0' * 64}/manifest"): "device admin worker signer",
+}
+
+
+@pytest.mark.parametrize(("method", "path"), MATRIX)
+def test_each_role_does_its_own_part_and_no_other(yard, client, method, path):
+    device = yard.enrol("one")
+    allowed = set(MATRIX[method, path].split())
+    callers = {role: bearer(yard, role) for role in ("admin", "worker", "signer")}
+    callers["device"] = signed(yard, device, method, API + path)
+    callers["nobody"] = {}
+    callers["guess"] = {"Authorization": "Bearer ew_guess"}
+    callers["other device"] = signed(yard, device, method, API + path, key=PrivateKey.generate(b"other"))
+    for who, headers in callers.items():
+        answer = client.request(method, API + path, headers=headers)
+        let_in = answer.status_code not in (401, 403)
+        assert let_in == (who in allowed), f"{who} got {answer.status_code} {answer.text[:200]}"
+        assert answer.status_code < 500
+        if not let_in and method != "HEAD":
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == answer.status_code
+
+
+def test_every_route_is_in_the_matrix_or_open_on_purpose(client):
+    """A new route must say who may call it; routes of the gate and the rollouts have their own tests."""
+    theirs = re.compile(r"/(signing|verdicts|scorecards|rollouts)")
+    known = {(method, re.sub(r"\?.*", "", path)) for method, path in MATRIX} | {("POST", "/enrol")}
+    patterns = [
+        (method, re.compile(re.sub(r"/x(?=/|$)|/[0-9a-f]{64}", "/[^/]+", path) + "$")) for method, path in known
+    ]
+    document = client.get("/openapi.json").json()
+    for path, item in document["paths"].items():
+        if not path.startswith(API) or theirs.match(path.removeprefix(API)):
+            continue
+        for method in item:
+            sample = re.sub(r"\{\w+\}", "x", path.removeprefix(API))
+            assert any(method.upper() == one and pattern.match(sample) for one, pattern in patterns), (method, path)
+
+
+def test_a_device_enrols_uploads_and_reads_over_http(yard, client):
+    key = PrivateKey.generate(b"new")
+    token = client.post(
+        f"{API}/enrolment-tokens", json={"site": "north", "use_case": "press"}, headers=bearer(yard, "admin")
+    ).json()["token"]
+    answer = client.post(f"{API}/enrol", json={"token": token, "device": "one", "public": key.public.public})
+    assert (answer.status_code, answer.json()["device"]) == (201, "one")
+
+    other = yard.enrol("other")
+    device = type(other)(yard=yard, name="one", site="north", key=key)
+    content = b"one picture"
+    sample = device.sample(blob=digest(content))
+    body = device.upload(device.segment(1, sample))
+
+    def contact() -> Receipt:
+        headers = signed(yard, device, "POST", f"{API}/contact", body) | {"Content-Type": MEDIA_TYPE}
+        return decode(Receipt, client.post(f"{API}/contact", content=body, headers=headers).content)
+
+    assert contact().missing_blobs == (digest(content),)
+    path = f"{API}/blobs/{digest(content)}"
+    assert client.head(path, headers=signed(yard, device, "HEAD", path)).status_code == 404
+    put = client.put(path, content=content, headers=signed(yard, device, "PUT", path, content))
+    assert put.status_code == 204
+    assert client.head(path, headers=signed(yard, device, "HEAD", path)).headers["content-length"] == str(len(content))
+    assert contact().watermark == 1
+
+
+def test_a_gap_is_answered_with_the_watermark_and_a_clone_with_403(yard, client):
+    device = yard.enrol("one")
+    device.send(device.segment(1, device.telemetry()))
+    for segment, status in ((device.segment(3, device.telemetry()), 409), (device.segment(1, device.sample()), 403)):
+        body = device.upload(segment)
+        headers = signed(yard, device, "POST", f"{API}/contact", body)
+        answer = client.post(f"{API}/contact", content=body, headers=headers)
+        assert answer.status_code == status
+        if status == 409:
+            problem = answer.json()
+            assert (problem["code"], problem["watermark"], problem["epoch"]) == ("gap", 1, device.epoch)
+
+
+def test_a_signature_is_good_for_one_request_one_device_and_a_short_time(yard, client):
+    device = yard.enrol("one")
+    path = f"{API}/contact"
+    body = device.upload()
+    good = signed(yard, device, "POST", path, body)
+    assert client.post(path, content=body, headers=good).status_code == 200
+    assert client.post(path, content=body + b" ", headers=good).json()["code"] == "signature_wrong"
+    assert client.post(path + "?a=1", content=body, headers=good).json()["code"] == "signature_wrong"
+    old = signed(yard, device, "POST", path, body, sent_at=yard.hub.now() - timedelta(hours=1))
+    assert client.post(path, content=body, headers=old).json()["code"] == "clock_skew"
+    assert client.post(path, content=body, headers={SIGNATURE_HEADER: "x"}).status_code == 401
+    assert client.post(path, content=body).status_code == 401
+
+
+def test_blobs_are_read_by_range_and_only_as_what_they_are(yard, client):
+    content = bytes(range(256)) * 4
+    name = yard.hub.store.blobs.put(content)
+    path, who = f"{API}/blobs/{name}", bearer(yard, "worker")
+    whole = client.get(path, headers=who)
+    assert (whole.status_code, whole.content, whole.headers["content-type"]) == (
+        200,
+        content,
+        "application/octet-stream",
+    )
+    part = client.get(path, headers=who | {"Range": "bytes=1000-"})
+    assert (part.status_code, part.content) == (206, content[1000:])
+    assert part.headers["content-range"] == "bytes 1000-1023/1024"
+    assert client.get(path, headers=who | {"Range": "bytes=-4"}).content == content[-4:]
+    assert client.get(path, headers=who | {"Range": "bytes=2000-"}).status_code == 416
+    assert client.get(path, headers=who | {"Range": "lines=1-2"}).status_code == 200
+    assert client.get(f"{path}?media_type=image/png", headers=who).headers["content-type"] == "image/png"
+    shown = client.get(f"{path}?media_type=text/html", headers=who)
+    assert shown.headers["content-type"] == "application/octet-stream", "a blob must never run in the console's origin"
+    assert shown.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_blob_under_a_wrong_digest_is_refused(yard, client):
+    who = bearer(yard, "admin")
+    answer = client.put(f"{API}/blobs/{'0' * 64}", content=b"x", headers=who)
+    assert (answer.status_code, answer.json()["code"]) == (403, "blob_corrupt")
+    assert client.put(f"{API}/blobs/nonsense", content=b"x", headers=who).status_code == 422
+
+
+def test_bodies_are_bounded_before_they_are_read(yard, client):
+    who = bearer(yard, "admin")
+    limit = yard.hub.limits.json_bytes_max
+    assert client.post(f"{API}/bundles", content=b"x" * (limit + 1), headers=who).status_code == 413
+    assert client.post(f"{API}/usecases", content=b"x" * 300_000, headers=who).status_code == 413
+    assert client.post(f"{API}/enrol", content=b"x" * 100_000).status_code == 413
+
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        while sent < 200_000_000:
+            sent += 65536
+            yield b"x" * 65536
+
+    # The hub hangs up in the middle; whether the answer is still read depends on the sockets' buffers.
+    with contextlib.suppress(httpx.HTTPError):
+        assert client.post(f"{API}/usecases", content=endless(), headers=who).status_code == 413
+    assert sent < 100_000_000
+
+
+def test_the_console_cookie_changes_nothing_for_another_sites_page(yard, client):
+    cookie = {COOKIE: yard.hub.tokens.text("admin")}
+    client.cookies.update(cookie)
+    (sample,) = yard.bring_in(("north", "a", "", None))
+    body = {"labels": [{"sample": sample, "label": "pit"}], "who": "ann"}
+    assert client.get(f"{API}/devices").status_code == 200
+    for origin in ({}, {"Origin": "http://evil"}, {"Origin": "null"}):
+        answer = client.post(f"{API}/labels", json=body, headers=origin)
+        assert (answer.status_code, answer.json()["code"]) == (403, "other_origin")
+    assert client.post(f"{API}/labels", json=body, headers={"Origin": str(client.base_url)}).status_code == 200
+
+
+def test_samples_come_in_pages_that_hold_each_once(yard, client):
+    ids = yard.bring_in(*(("north", str(number), "", "pit" if number % 2 else None) for number in range(25)))
+    who = bearer(yard, "admin")
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"use_case": "press", "limit": 10} | ({"cursor": cursor} if cursor else {})
+        page = client.get(f"{API}/samples", params=query, headers=who).json()
+        seen += [sample["id"] for sample in page["samples"]]
+        cursor = page["next"]
+    assert sorted(seen) == sorted(ids)
+    labelled = client.get(f"{API}/samples", params={"labelled": "true"}, headers=who).json()["samples"]
+    assert len(labelled) == 12
+    one = client.get(f"{API}/samples/{labelled[0]['id']}", headers=who).json()
+    assert [item["label"] for item in one["labels"]] == ["pit"]
+    assert client.get(f"{API}/samples", params={"cursor": "x"}, headers=who).json()["code"] == "cursor_invalid"
+
+
+def test_a_use_case_with_mistakes_is_answered_with_their_lines(yard, client):
+    answer = client.post(f"{API}/usecases", content=b"name: a\napp: b\ncolour: red\n", headers=bearer(yard, "admin"))
+    assert answer.status_code == 422
+    assert "line 3: colour: Extra inputs" in answer.json()["detail"]
+
+
+def test_the_evaluation_share_is_shown_to_the_signer(yard, client):
+    yard.bring_in(*(("north", str(number), "", "pit") for number in range(10)))
+    answer = client.get(f"{API}/evaluation?use_case=press", headers=bearer(yard, "signer"))
+    purposes = {row["id"]: row["purpose"] for row in yard.rows(tables.samples)}
+    assert {purposes[item["sample"]] for item in answer.json()} == {labels.EVALUATION}
+
+
+def test_a_mistake_of_the_hubs_own_is_told_without_its_insides(yard, client):
+    with yard.hub.store.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE devices RENAME TO secret")
+    answer = client.get(f"{API}/devices", headers=bearer(yard, "admin"))
+    assert answer.status_code == 500
+    assert "devices" not in answer.text
+    assert answer.json()["code"] == "internal"
+
+
+class Assets(HTMLParser):
+    """Everything that a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "img", "link", "iframe", "object", "embed"):
+            self.loads.append(tag)
+        self.loads += [
+            value or "" for name, value in attrs if name in ("src", "srcset", "data") or "//" in (value or "")
+        ]
+
+
+def test_the_docs_page_loads_nothing_and_shows_every_route(client):
+    text = client.get("/docs").text
+    page = Assets()
+    page.feed(text)
+    assert page.loads == []
+    assert "url(" not in text
+    assert "@import" not in text
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert path.replace("{", "&#x7B;") in text or path in text
+
+
+def test_health_metrics_and_version_are_open(yard, client):
+    device = yard.enrol("one")
+    device.send(device.segment(1, device.telemetry()))
+    assert client.get("/livez").json()["status"] == "ok"
+    assert client.get("/readyz").json() == {"status": "ok", "checks": {"store": "ok", "blobs": "ok"}}
+    assert client.get("/version").json()["api"] == "v1"
+    client.get(f"{API}/devices/some-name", headers=bearer(yard, "admin"))
+    text = client.get("/metrics").text
+    for line in (
+        'edgewise_hub_devices{phase="idle",use_case="press"} 1.0',
+        'edgewise_hub_segments{class="telemetry",outcome="stored"} 1.0',
+        'edgewise_hub_requests_total{route="/devices/{device}",status="404"} 1.0',
+    ):
+        assert line in text
+    assert "some-name" not in text
+
+
+def test_the_overview_sums_up_the_loop(yard, client):
+    device = yard.enrol("one")
+    device.send(device.segment(1, device.telemetry(), device.telemetry()))
+    yard.bring_in(*(("north", str(number), "", "pit") for number in range(6)))
+    yard.hub.tick()
+    who = bearer(yard, "admin")
+    (press,) = client.get(f"{API}/overview", headers=who).json()["use_cases"]
+    assert press["devices_by_phase"] == {"idle": 1}
+    assert press["orders"] == {"open": 1}
+    (sums,) = client.get(f"{API}/telemetry?use_case=press", headers=who).json()
+    assert (sums["site"], sums["decisions"]) == ("north", 20)
+    checked = client.get(f"{API}/audit/verify", headers=who).json()
+    assert checked["broken"] is None
+    entries = client.get(f"{API}/audit?limit=1000", headers=who).json()
+    assert checked["entries"] == len(entries) == entries[-1]["index"] + 1
+
+
+def test_unknown_paths_and_methods_are_problems_too(client):
+    for answer in (client.get("/nowhere"), client.delete(f"{API}/devices"), client.get(f"{API}/enrol")):
+        assert answer.status_code in (404, 405)
+        assert json.loads(answer.content)["status"] == answer.status_code

@@ -1,0 +1,226 @@
+"""Orders: frozen revisions without the evaluation share, triggers, leases, bounded tries, candidates with a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgewise.hub import bundles, labels, orders
+from edgewise.hub.orders import OrderWish
+from edgewise.hub.store import bundles as bundle_rows
+from edgewise.hub.store import orders as rows
+from edgewise.hub.store import tables
+from edgewise.wire import (
+    Blob,
+    Candidate,
+    Golden,
+    Graph,
+    ImageSpec,
+    Manifest,
+    Needs,
+    NotValid,
+    Order,
+    Provenance,
+    canonical,
+    encode,
+    record_digest,
+)
+
+
+def label_some(yard, count: int, *, start: int = 0, label: str = "pit") -> list[str]:
+    return yard.bring_in(*(("north", f"frame {number}", "", label) for number in range(start, start + count)))
+
+
+def create(yard, **wish: Any) -> Order:
+    hub = yard.hub
+    made = OrderWish(**{"use_case": "press"} | wish)
+    return orders.create(hub.store, made, who="test", now=hub.now(), chance=hub.chance, limits=hub.limits)
+
+
+def claim(yard, worker: str = "w1") -> Order | None:
+    return orders.claim(yard.hub.store, worker, ["train"], now=yard.hub.now(), limits=yard.hub.limits)
+
+
+def tick(yard) -> None:
+    orders.tick(yard.hub.store, yard.hub.now(), chance=yard.hub.chance, limits=yard.hub.limits)
+
+
+def make_bundle(yard, made_for: Order, **lie: Any) -> str:
+    blob = yard.hub.store.blobs.put(b"graph of " + made_for.id.encode())
+    made = {"order": made_for.id, "revision": made_for.revision} | lie
+    manifest = Manifest(
+        name="press",
+        task="image-classification",
+        graphs=(Graph(blob="main.onnx", input="x", scores="y", pre=ImageSpec(width=32, height=32)),),
+        labels=("good", "pit"),
+        golden=Golden(seed=1, count=1, scores=((0.5, 0.5),)),
+        needs=Needs(opset=20, ram_mb=10, latency_ms=1),
+        provenance=Provenance(trained_at=yard.hub.now(), trainer="vision", code_version="1", **made),
+        blobs={"main.onnx": Blob(sha256=blob, size_bytes=yard.hub.store.blobs.size(blob))},
+    )
+    return bundles.add_bundle(yard.hub.store, encode(manifest), who="test", now=yard.hub.now())
+
+
+def test_a_revision_never_holds_the_evaluation_share_and_names_what_is_new(yard):
+    first = label_some(yard, 20)
+    order = create(yard)
+    with yard.hub.store.read() as connection:
+        revision = rows.revision(connection, order.revision)
+    purposes = {row["id"]: row["purpose"] for row in yard.rows(tables.samples)}
+    assert {purposes[sample.sample] for sample in revision.samples} == {"train"}
+    assert record_digest(revision) == order.revision
+    assert set(revision.new) == {sample for sample in first if purposes[sample] == "train"}
+
+    finish(yard, claim(yard))
+    changed = revision.samples[0].sample
+    labels.set_labels(yard.hub.store, [(changed, "scratch")], who="ann", now=yard.hub.now())
+    added = label_some(yard, 5, start=20)
+    second = create(yard)
+    with yard.hub.store.read() as connection:
+        revision = rows.revision(connection, second.revision)
+    purposes = {row["id"]: row["purpose"] for row in yard.rows(tables.samples)}
+    assert revision.parent == order.revision
+    assert set(revision.new) == {changed} | {sample for sample in added if purposes[sample] == "train"}
+
+
+def finish(yard, order: Order, worker: str = "w1") -> str:
+    bundle = make_bundle(yard, order)
+    candidate = Candidate(order=order.id, bundle=bundle)
+    orders.take_candidate(yard.hub.store, order.id, worker, candidate, now=yard.hub.now())
+    return bundle
+
+
+def test_enough_new_labels_make_one_order_and_ticking_again_makes_no_other(yard):
+    label_some(yard, 3)
+    tick(yard)
+    assert yard.rows(tables.orders) == []
+    label_some(yard, 1, start=3)
+    tick(yard)
+    tick(yard)
+    assert [row["state"] for row in yard.rows(tables.orders)] == ["open"]
+    finish(yard, claim(yard))
+    tick(yard)
+    label_some(yard, 3, start=4)
+    tick(yard)
+    assert len(yard.rows(tables.orders)) == 1, "labels that an order has seen do not count again"
+    label_some(yard, 1, start=7)
+    tick(yard)
+    assert len(yard.rows(tables.orders)) == 2
+
+
+def test_time_alone_makes_an_order_once_there_is_any_new_label(yard):
+    usecase = yard.apply()
+    yard.apply(retrain=usecase.retrain.model_copy(update={"every_hours": 2.0}))
+    label_some(yard, 4)
+    tick(yard)
+    finish(yard, claim(yard))
+    yard.clock.advance(3 * 3600)
+    tick(yard)
+    assert len(yard.rows(tables.orders)) == 1
+    label_some(yard, 1, start=4)
+    tick(yard)
+    assert len(yard.rows(tables.orders)) == 2
+
+
+def test_one_unfinished_order_a_use_case(yard):
+    label_some(yard, 6)
+    create(yard)
+    with pytest.raises(NotValid, match="one order at a time") as caught:
+        create(yard)
+    assert caught.value.code == "order_open"
+
+
+def test_nothing_labelled_nothing_to_train(yard):
+    with pytest.raises(NotValid, match="label some"):
+        create(yard)
+    with pytest.raises(NotValid, match="no use case"):
+        create(yard, use_case="other")
+    label_some(yard, 6)
+    with pytest.raises(NotValid, match="to start from"):
+        create(yard, base="f" * 64)
+
+
+def test_a_silent_worker_loses_its_order_and_the_tries_are_bounded(yard):
+    label_some(yard, 6)
+    order = create(yard)
+    for attempt in range(1, 4):
+        assert claim(yard, f"w{attempt}").id == order.id
+        assert claim(yard, "other") is None
+        orders.heartbeat(yard.hub.store, order.id, f"w{attempt}", now=yard.hub.now(), limits=yard.hub.limits)
+        yard.clock.advance(yard.hub.limits.order_lease_s - 1)
+        tick(yard)
+        assert yard.rows(tables.orders)[0]["state"] == "claimed"
+        yard.clock.advance(2)
+        tick(yard)
+        with pytest.raises(NotValid, match="stop and claim again"):
+            orders.heartbeat(yard.hub.store, order.id, f"w{attempt}", now=yard.hub.now(), limits=yard.hub.limits)
+    (row,) = yard.rows(tables.orders)
+    assert (row["state"], row["attempts"], row["error"]) == ("failed", 3, "worker w3 went silent")
+    assert claim(yard) is None
+    assert create(yard).id != order.id, "after a failed order the next can be made"
+
+
+def test_a_failure_is_told_and_the_order_opens_again(yard):
+    label_some(yard, 6)
+    order = create(yard)
+    claim(yard)
+    with pytest.raises(NotValid, match="not claimed by w2"):
+        orders.fail(yard.hub.store, order.id, "w2", "mine", now=yard.hub.now())
+    assert orders.fail(yard.hub.store, order.id, "w1", "out of memory", now=yard.hub.now()).state == "open"
+    assert yard.rows(tables.orders)[0]["error"] == "out of memory"
+
+
+def test_a_candidate_must_be_stored_and_say_what_it_was_made_from(yard):
+    label_some(yard, 6)
+    order = create(yard)
+    claim(yard)
+    store, now = yard.hub.store, yard.hub.now()
+    with pytest.raises(NotValid, match="is not stored"):
+        orders.take_candidate(store, order.id, "w1", Candidate(order=order.id, bundle="0" * 64), now=now)
+    for lie in ({"order": "f" * 32}, {"revision": "f" * 64}):
+        wrong = make_bundle(yard, made_for=order, **lie)
+        with pytest.raises(NotValid, match="traced back"):
+            orders.take_candidate(store, order.id, "w1", Candidate(order=order.id, bundle=wrong), now=now)
+    bundle = finish(yard, order)
+    assert finish(yard, order) == bundle, "the same candidate again changes nothing"
+    (row,) = yard.rows(tables.orders)
+    assert (row["state"], row["bundle"]) == ("returned", bundle)
+    assert [row["order"] for row in yard.rows(tables.bundles) if row["digest"] == bundle] == [order.id]
+
+
+def test_work_finished_after_the_lease_is_taken_unless_another_has_the_order(yard):
+    label_some(yard, 6)
+    order = create(yard)
+    claim(yard, "slow")
+    yard.clock.advance(yard.hub.limits.order_lease_s + 1)
+    tick(yard)
+    claim(yard, "other")
+    with pytest.raises(NotValid, match="claimed by other"):
+        finish(yard, order, worker="slow")
+    yard.clock.advance(yard.hub.limits.order_lease_s + 1)
+    tick(yard)
+    finish(yard, order, worker="slow")
+    assert yard.rows(tables.orders)[0]["state"] == "returned"
+
+
+def test_a_bundle_is_taken_only_whole(yard):
+    label_some(yard, 6)
+    order = create(yard)
+    name = make_bundle(yard, order)
+    with yard.hub.store.read() as connection:
+        manifest = bundle_rows.manifest(connection, name)
+        assert bundle_rows.manifest_bytes(connection, name) == encode(manifest)
+    (blob,) = manifest.blobs.values()
+    wrong_size = blob.model_copy(update={"size_bytes": 1})
+    missing = blob.model_copy(update={"sha256": "0" * 64})
+    for key, lie, text in (
+        ("main.onnx", wrong_size, "has .* bytes, the manifest says 1"),
+        ("main.onnx", missing, "is not stored"),
+        ("else", blob, "names blob 'main.onnx'"),
+    ):
+        body = encode(manifest.model_copy(update={"blobs": {key: lie}}))
+        with pytest.raises(NotValid, match=text):
+            bundles.add_bundle(yard.hub.store, body, who="test", now=yard.hub.now())
+    with pytest.raises(NotValid, match="not a valid Manifest"):
+        bundles.add_bundle(yard.hub.store, canonical({"name": 1}), who="test", now=yard.hub.now())

@@ -1,0 +1,237 @@
+"""The worker against a real hub over real HTTP: an order becomes a candidate, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from edgewise.hub import Hub, HubConfig, read_usecase, usecases
+from edgewise.hub.api import create_app
+from edgewise.learn import Worker
+from edgewise.learn._worker import WorkerLimits
+from edgewise.ports import MemoryBlobs, MemoryKeys, OnnxRuntime
+from edgewise.ports.api import HubApi
+from edgewise.trust import PrivateKey
+from edgewise.wire import NotTrusted, digest
+
+USECASE = """
+name: press
+app: factory
+outcome: {goal: find scratches, labels: [none, scratch], good_labels: [none]}
+people: {owner: ann, approver: bob, oversight: the line's stop button}
+sites: [{name: north}]
+retrain: {labels_min: 500}
+"""
+FAST = WorkerLimits(poll_s=0.05, wait_s_max=0.1, heartbeat_s=0.05)
+
+
+@dataclass
+class Plant:
+    """A hub that listens on a port of its own."""
+
+    hub: Hub
+    port: int
+    server: uvicorn.Server | None = None
+    thread: threading.Thread | None = None
+    admin: HubApi = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admin = self.client("admin")
+
+    def client(self, role: str) -> HubApi:
+        return HubApi(f"http://127.0.0.1:{self.port}", self.hub.tokens.text(role))
+
+    def up(self) -> None:
+        config = uvicorn.Config(create_app(self.hub), port=self.port, log_level="critical", timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        wait_for(lambda: self.server is not None and self.server.started)
+
+    def down(self) -> None:
+        if self.server is not None and self.thread is not None:
+            self.server.should_exit = True
+            self.thread.join(timeout=10)
+
+    def label(self, samples: list[Any]) -> None:
+        """Bring labelled pictures in; the hub sets some groups aside for its gate."""
+        entries = [
+            {
+                "use_case": "press",
+                "site": "north",
+                "frame": one.name,
+                "group": one.group,
+                "label": one.label,
+                "blob": self.admin.put_blob(one.read()),
+                "media_type": one.media_type,
+                "taken_at": "2026-03-01T00:00:00Z",
+            }
+            for one in samples
+        ]
+        self.admin.post("/samples/import", {"samples": entries})
+
+    def order(self, **more: Any) -> dict[str, Any]:
+        wish = {"use_case": "press", "why": "test", "base": "none", "config": {"seconds": 0.5}}
+        made: dict[str, Any] = self.admin.post("/orders", wish | more)
+        return made
+
+    def state(self, order: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self.admin.get(f"/orders/{order['id']}")
+        return found
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def plant() -> Iterator[Plant]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    key = PrivateKey.generate(b"release")
+    config = HubConfig(release_keys=(key.public,))
+    hub = Hub(config, blobs=MemoryBlobs(), keys=MemoryKeys(b"hub"), runtime=OnnxRuntime())
+    usecases.apply(hub.store, read_usecase(USECASE), source=USECASE, who="test", now=hub.now())
+    made = Plant(hub=hub, port=port)
+    made.up()
+    with contextlib.closing(hub):
+        yield made
+        made.admin.close()
+        made.down()
+
+
+@pytest.fixture
+def worker(plant: Plant, tmp_path: Path) -> Iterator[Worker]:
+    with plant.client("worker") as api:
+        yield Worker(api, tmp_path / "work", name="w1", limits=FAST)
+
+
+def test_an_order_becomes_a_candidate(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(12, labels=("none", "scratch")))
+    order = plant.order(seed=3)
+    assert worker.step()
+    state = plant.state(order)
+    assert state["state"] == "returned"
+    manifest = plant.admin.get(f"/bundles/{state['candidate']['bundle']}")
+    assert manifest["provenance"]["order"] == order["id"]
+    assert manifest["provenance"]["revision"] == order["revision"]
+    assert manifest["provenance"]["seed"] == 3
+    assert manifest["good_labels"] == ["none"]
+    blob = manifest["blobs"]["model.onnx"]["sha256"]
+    assert digest(plant.admin.get_blob(blob)) == blob
+    assert not worker.step(), "nothing more to do"
+
+
+def test_a_second_order_starts_from_the_first_and_fetches_no_sample_twice(
+    plant: Plant, worker: Worker, tmp_path: Path, world: Any
+) -> None:
+    plant.label(world.surfaces(8, labels=("none", "scratch")))
+    first = plant.order()
+    worker.step()
+    base = plant.state(first)["candidate"]["bundle"]
+    plant.label(world.surfaces(4, labels=("spot",)))
+    held = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()}
+    second = plant.order(base=base)
+    worker.step()
+    manifest = plant.admin.get(f"/bundles/{plant.state(second)['candidate']['bundle']}")
+    assert manifest["labels"][:2] == ["none", "scratch"]
+    assert manifest["provenance"]["parent"] == base
+    assert manifest["provenance"]["data"]["warm_start"] is True
+    assert held
+    assert all(path.stat().st_mtime_ns == before for path, before in held.items())
+
+
+def test_what_cannot_be_trained_fails_with_one_sentence(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(6, labels=("none",)))
+    order = plant.order()
+    assert worker.step()
+    assert "only one class, 'none'" in plant.state(order)["error"]
+    assert "\n" not in plant.state(order)["error"]
+
+
+def test_a_hub_that_goes_away_and_comes_back_gets_its_candidate(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(8, labels=("none", "scratch")))
+    order = plant.order()
+    plant.down()
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    plant.up()
+    wait_for(lambda: plant.state(order)["state"] == "returned")
+    worker.stop.set()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def test_a_stopped_worker_gives_its_order_back(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(8, labels=("none", "scratch")))
+    order = plant.order(config={"seconds": 600})
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_for(lambda: plant.state(order)["state"] == "claimed")
+    worker.stop.set()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert plant.state(order)["state"] in ("open", "failed")
+    assert "stopped" in plant.state(order)["error"]
+
+
+def test_heartbeats_keep_the_lease_while_training(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(8, labels=("none", "scratch")))
+    order = plant.order(config={"seconds": 600})
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_for(lambda: plant.state(order)["state"] == "claimed")
+    first = plant.state(order)["lease_until"]
+    wait_for(lambda: plant.state(order)["lease_until"] > first)
+    worker.stop.set()
+    thread.join(timeout=30)
+
+
+def test_an_order_that_the_hub_took_back_is_dropped(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(8, labels=("none", "scratch")))
+    order = plant.order(config={"seconds": 600})
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_for(lambda: plant.state(order)["state"] == "claimed")
+    said = plant.client("worker")
+    said.post(f"/orders/{order['id']}/fail", {"worker": "w1", "error": "an operator took it"})
+    wait_for(lambda: plant.state(order)["attempts"] == 2, 30)  # dropped, and claimed again by its loop
+    worker.stop.set()
+    thread.join(timeout=30)
+    said.close()
+    assert not thread.is_alive()
+
+
+def test_the_cache_stays_under_its_bound(plant: Plant, tmp_path: Path, world: Any) -> None:
+    limits = WorkerLimits(poll_s=0.05, cache_bytes_max=1)
+    with plant.client("worker") as api:
+        worker = Worker(api, tmp_path / "work", limits=limits)
+        plant.label(world.surfaces(6, labels=("none", "scratch")))
+        first = plant.order()
+        worker.step()
+        base = plant.state(first)["candidate"]["bundle"]
+        # Bundles are fetched into the cache too; the next order without a base makes room for itself.
+        plant.order(base=base)
+        worker.step()
+        with_base = sum(1 for path in (tmp_path / "work").rglob("*") if path.is_file())
+        plant.order()
+        worker.step()
+        assert sum(1 for path in (tmp_path / "work").rglob("*") if path.is_file()) < with_base
+
+
+def test_a_wrong_token_ends_the_worker(plant: Plant, tmp_path: Path) -> None:
+    with HubApi(f"http://127.0.0.1:{plant.port}", "nonsense") as api, pytest.raises(NotTrusted):
+        Worker(api, tmp_path, limits=FAST).run()

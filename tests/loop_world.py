@@ -1,0 +1,269 @@
+"""A hub in memory with a small use case, for tests of everything that comes after labelling.
+
+One number decides: parts with a positive `x` are good. A bundle is made that is always right, or always wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from edgewise.frames import golden_inputs
+from edgewise.hub import (
+    Hub,
+    HubConfig,
+    LocalDoor,
+    bundles,
+    create_app,
+    enrol,
+    labels,
+    orders,
+    releases,
+    samples,
+    usecases,
+)
+from edgewise.hub.intake import sample_row
+from edgewise.hub.orders import OrderWish
+from edgewise.hub.samples import ImportedSample
+from edgewise.hub.serve import listen
+from edgewise.hub.store import devices, verdicts
+from edgewise.hub.store import samples as sample_rows
+from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
+from edgewise.trust import PrivateKey, seal
+from edgewise.wire import (
+    RELEASE_TYPE,
+    Blob,
+    Candidate,
+    Decision,
+    Golden,
+    Graph,
+    Manifest,
+    Needs,
+    Provenance,
+    Release,
+    Report,
+    Sample,
+    TableSpec,
+    UseCase,
+    canonical,
+    digest,
+    encode,
+)
+
+START = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
+NAME = "parts"
+SPEC = TableSpec(columns=("x",), fill=(0.0,), mean=(0.0,), std=(1.0,))
+
+
+def a_usecase(**changes: Any) -> UseCase:
+    values: dict[str, Any] = {
+        "name": NAME,
+        "app": "test",
+        "outcome": {"goal": "find cracks", "labels": ["ok", "crack"], "good_labels": ["ok"]},
+        "people": {"owner": "Ann", "approver": "Bob", "oversight": "line lead"},
+        "sites": [{"name": "a"}, {"name": "b"}],
+        "data": {"data_class": "measurement", "transforms": []},
+        "gate": {"evaluation_share": 0.5, "samples_min": 4},
+        "rollout": {"bake_s": 60, "trial_s": 1},
+        "signing": {"automatic": True},
+        "retrain": {"labels_min": 100_000},
+        "connectivity": {"contact_s": 10},
+    }
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
+    return UseCase.model_validate(values)
+
+
+@dataclass
+class LoopWorld:
+    """The hub, its release key, and short ways to make things happen."""
+
+    usecase: UseCase = field(default_factory=a_usecase)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        self.key = PrivateKey.generate(seed=b"release key of a test")
+        self.clock = MemoryClock(START)
+        self.hub = Hub(
+            HubConfig(release_keys=(self.key.public,)),
+            clock=self.clock,
+            chance=SeededChance(self.seed),
+            runtime=MemoryRuntime(),
+            blobs=MemoryBlobs(),
+            keys=MemoryKeys(b"hub keys of a test"),
+        )
+        self.door = LocalDoor(self.hub)
+        usecases.apply(self.hub.store, self.usecase, source="", who="admin", now=START)
+        self._frames = 0
+
+    @property
+    def store(self) -> Any:
+        return self.hub.store
+
+    def tick(self, seconds: float = 1.0) -> None:
+        self.clock.advance(seconds)
+        self.hub.tick(self.hub.now())
+
+    # -- data ------------------------------------------------------------------------------------------------------
+
+    def label(self, count: int, *, sites: tuple[str, ...] = ("a", "b")) -> None:
+        """Import and label this many parts of each kind at each site."""
+        wanted = []
+        for site in sites:
+            for index in range(count):
+                for kind, sign in (("ok", 1), ("crack", -1)):
+                    self._frames += 1
+                    data = canonical({"x": sign * (0.5 + 0.01 * index + 0.001 * self._frames)})
+                    wanted.append(
+                        ImportedSample(
+                            use_case=NAME,
+                            site=site,
+                            frame=f"f{self._frames}",
+                            label=kind,
+                            blob=self.store.blobs.put(data),
+                            media_type="application/json",
+                            size_bytes=len(data),
+                            taken_at=self.hub.now(),
+                        )
+                    )
+        samples.import_samples(self.store, wanted, who="admin", now=self.hub.now())
+
+    def bundle(self, *, right: bool = True, order: Any = None, name: str = "net", golden_off: float = 0.0) -> str:
+        """A bundle that is always right or always wrong; its blobs and manifest are stored."""
+        seed = 3
+        session = MemoryRuntime().open(json.dumps({"classes": 2, "seed": seed, "embedding": 1}).encode())
+        sign = float(np.sign(session.run(np.ones((1, 1), np.float32))["embedding"][0, 0])) * (1 if right else -1)
+        about = {"classes": 2, "seed": seed, "embedding": 1, "readout": [[9 * sign], [-9 * sign]], "bias": [0, 0]}
+        model = canonical({**about, "name": name})
+        blob = self.store.blobs.put(model)
+        inputs = golden_inputs(SPEC, 7, 2)
+        scores = MemoryRuntime().open(model).run(inputs)["scores"] + golden_off
+        manifest = Manifest(
+            name=name,
+            task="tabular-classification",
+            graphs=(Graph(blob="net", input="input", scores="scores", pre=SPEC),),
+            labels=("ok", "crack"),
+            good_label="ok",
+            golden=Golden(seed=7, count=2, scores=tuple(tuple(float(v) for v in row) for row in scores)),
+            needs=Needs(opset=18, ram_mb=10, latency_ms=1),
+            provenance=Provenance(
+                order=None if order is None else order.id,
+                revision=None if order is None else order.revision,
+                trained_at=self.hub.now(),
+                trainer="test",
+                code_version="0",
+            ),
+            blobs={"net": Blob(sha256=blob, size_bytes=len(model))},
+        )
+        return bundles.add_bundle(self.store, encode(manifest), who="worker", now=self.hub.now())
+
+    def candidate(self, **options: Any) -> str:
+        """A bundle that answers an order; the gate has not seen it yet."""
+        hub = self.hub
+        wish = OrderWish(use_case=NAME, why="test")
+        order = orders.create(self.store, wish, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits)
+        orders.claim(self.store, "worker", ["train"], now=hub.now(), limits=hub.limits)
+        made = self.bundle(order=order, name=f"net-{order.id[:6]}", **options)
+        answer = Candidate(order=order.id, bundle=made)
+        orders.take_candidate(self.store, order.id, "worker", answer, now=hub.now())
+        return made
+
+    def sign(self, bundle: str, *, override: str | None = None) -> Release:
+        """Sign a bundle as a signer would, without looking at anything."""
+        with self.store.read() as connection:
+            known = verdicts.newest_on(connection, bundle)
+            version = len(releases.rows.find(connection, use_case=NAME)) + 1
+        release = Release(
+            id=f"{NAME}@{version}",
+            use_case=NAME,
+            version=version,
+            bundles={"fp32": bundle},
+            verdict=known.digest if known and override is None else None,
+            signed_as="gate" if override is None else "override",
+            override_reason=override,
+            approved_by="test",
+            created_at=self.hub.now(),
+        )
+        envelope = seal(encode(release), RELEASE_TYPE, [self.key])
+        return releases.add_release(self.store, envelope, root=self.hub.root, who="signer", now=self.hub.now())
+
+    # -- devices ---------------------------------------------------------------------------------------------------
+
+    def enrol(self, name: str, site: str = "a") -> None:
+        hub = self.hub
+        token, _ = enrol.make_token(
+            self.store, site=site, use_case=NAME, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits
+        )
+        key = PrivateKey.generate(seed=name.encode())
+        body = {"token": token, "device": name, "public": key.public.public}
+        self.door.enrol(json.dumps(body).encode())
+
+    def row(self, device: str) -> Any:
+        with self.store.read() as connection:
+            return devices.get(connection, device)
+
+    def hear(self, device: str, **changes: Any) -> None:
+        """A report of the device arrives; without changes it says what it was told to run."""
+        told = self.row(device).wanted
+        values: dict[str, Any] = {"at": self.hub.now(), "phase": "committed", "previous": None}
+        if told is not None:
+            values |= {"release": told.release, "bundle": told.bundle, "assignment": told.number}
+        else:
+            values["phase"] = "idle"
+        report = Report(**{**values, **changes})
+        with self.store.write() as connection:
+            row = devices.get(connection, device)
+            assert row is not None
+            devices.heard(connection, row, report, sent_at=self.hub.now(), now=self.hub.now())
+
+    def pair(
+        self, device: str, rollout: str, *, ours: str, theirs: str, truth: str, candidate: str, champion: str
+    ) -> None:
+        """Both bundles decided on one frame of the device, and a person labelled it."""
+        self._frames += 1
+        name = digest(str(self._frames).encode())[:32]
+        data = canonical({"x": self._frames})
+        word = {"confidence": 0.9, "margin": 0.8}
+        sample = Sample(
+            id=name,
+            frame=f"f{self._frames}",
+            site=self.row(device).site,
+            taken_at=self.hub.now(),
+            kept_at=self.hub.now(),
+            why="disagreement",
+            inclusion_probability=1.0,
+            blob=self.store.blobs.put(data),
+            size_bytes=len(data),
+            media_type="application/json",
+            decision=Decision(label=ours, bundle=candidate, **word),
+            shadow=Decision(label=theirs, bundle=champion, **word),
+            rollout=rollout,
+        )
+        extra = {"use_case": NAME, "device": device, "priority": 2, "epoch": None, "number": None}
+        with self.store.write() as connection:
+            sample_rows.add(connection, [sample_row(sample, self.hub.now()) | extra])
+        labels.set_labels(self.store, [(name, truth)], who="admin", now=self.hub.now())
+
+
+@contextlib.contextmanager
+def served(hub: Hub) -> Iterator[str]:
+    """The address of this hub, served over real HTTP on a loopback port."""
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(hub), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

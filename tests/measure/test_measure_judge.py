@@ -1,0 +1,311 @@
+"""The gate's judgement (invariant 9): no site gets worse, on the classes that matter, with a stated error bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgewise.measure import judge, score_sites
+from edgewise.wire import (
+    NotValid,
+    Prediction,
+    Scorecard,
+    UseCase,
+    Verdict,
+    decode,
+    digest,
+    encode,
+    record_digest,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+Row = tuple[str, str, str, str]  # site, group, truth, label
+Change = Callable[[str, str], str]  # (site, truth) -> label
+
+
+def use_case(
+    *, matter: Sequence[str] = (), metric: str = "balanced_accuracy", sites: str = "ab", **gate: Any
+) -> UseCase:
+    return UseCase.model_validate(
+        {
+            "name": "surface",
+            "app": "factory",
+            "outcome": {
+                "goal": "find defects",
+                "metric": metric,
+                "labels": ["none", "pitting", "crack"],
+                "good_labels": ["none", "free"],
+                "labels_that_matter": list(matter),
+            },
+            "people": {"owner": "o", "approver": "a", "oversight": "x"},
+            "sites": [{"name": name} for name in sites],
+            "gate": gate,
+        }
+    )
+
+
+def card(rows: Sequence[Row], name: str) -> Scorecard:
+    items = tuple(
+        Prediction(sample=f"{i:032x}", site=site, group=group, truth=truth, label=label)
+        for i, (site, group, truth, label) in enumerate(rows)
+    )
+    sites, overall = score_sites((), good_labels=())
+    return Scorecard(bundle=digest(name.encode()), made_at=NOW, sites=sites, overall=overall, predictions=items)
+
+
+def truth_rows(parts: int = 20, *, sites: str = "ab", kinds: Sequence[str] = ("none", "pitting")) -> list[Row]:
+    """For each site `parts` parts of each kind, each seen twice, all answered right."""
+    return [
+        (site, f"{kind}-{part}", kind, kind)
+        for site in sites
+        for kind in kinds
+        for part in range(parts)
+        for _ in range(2)
+    ]
+
+
+def wrong(rows: Sequence[Row], *, site: str, truth: str, parts: int, label: str = "none") -> list[Row]:
+    """The rows, where this site's first `parts` parts of this class are answered with another label."""
+    hit = {f"{truth}-{part}" for part in range(parts)}
+    return [(s, g, t, label if s == site and t == truth and g in hit else said) for s, g, t, said in rows]
+
+
+def verdict(candidate: Sequence[Row], champion: Sequence[Row] | None, case: UseCase | None = None) -> Verdict:
+    other = None if champion is None else card(champion, "champion")
+    return judge(card(candidate, "candidate"), other, use_case=case or use_case(), now=NOW)
+
+
+def results(outcome: Verdict) -> dict[str, str]:
+    return {site.site: site.result for site in outcome.sites}
+
+
+def test_an_equal_candidate_passes_everywhere() -> None:
+    outcome = verdict(truth_rows(), truth_rows())
+    assert outcome.result == "passed"
+    assert results(outcome) == {"a": "passed", "b": "passed"}
+    assert [(site.champion, site.candidate, site.low, site.high) for site in outcome.sites] == [(1, 1, 0, 0)] * 2
+
+
+def test_one_site_that_gets_worse_stops_it_however_much_the_others_gain() -> None:
+    champion = wrong(truth_rows(), site="a", truth="pitting", parts=20)  # site a: half right
+    candidate = wrong(truth_rows(), site="b", truth="pitting", parts=8)  # a perfect, b 0.8
+    outcome = verdict(candidate, champion)
+    assert results(outcome) == {"a": "passed", "b": "failed"}
+    assert outcome.result == "failed"
+    assert "b" in outcome.reasons[0]
+    worse = outcome.sites[1]
+    assert (worse.champion, worse.candidate) == (1.0, pytest.approx(0.8))
+    assert worse.high is not None
+    assert worse.high < 0
+
+
+def test_a_loss_within_the_margin_passes() -> None:
+    candidate = wrong(truth_rows(40), site="a", truth="pitting", parts=8)  # -0.1 of balanced accuracy
+    assert verdict(candidate, truth_rows(40), use_case(margin=0.1)).result == "passed"
+    assert verdict(candidate, truth_rows(40), use_case(margin=0.09)).result == "failed"
+
+
+def test_a_loss_that_is_not_certain_is_held_or_baked_as_the_use_case_says() -> None:
+    candidate = wrong(truth_rows(), site="a", truth="pitting", parts=2)  # a -0.05, b even; two losing parts may be luck
+    held = verdict(candidate, truth_rows())
+    assert (held.result, results(held)) == ("inconclusive", {"a": "inconclusive", "b": "passed"})
+    assert verdict(candidate, truth_rows(), use_case(when_inconclusive="bake", margin=0.03)).result == "passed"
+    mean_lost = verdict(candidate, truth_rows(), use_case(when_inconclusive="bake", margin=0.02))
+    assert mean_lost.result == "inconclusive"  # the mean over sites, -0.025, is over the margin
+    assert "mean difference" in mean_lost.reasons[0]
+
+
+def test_baking_never_saves_a_failed_site() -> None:
+    candidate = wrong(truth_rows(), site="a", truth="pitting", parts=12)
+    assert verdict(candidate, truth_rows(), use_case(when_inconclusive="bake")).result == "failed"
+
+
+def test_three_losing_parts_are_not_certain_four_are() -> None:
+    # Each losing part is a coin: three in a row come with one chance in eight, four with one in sixteen.
+    base = truth_rows(30, sites="a")
+    for parts, result in ((3, "inconclusive"), (4, "failed")):
+        candidate = wrong(base, site="a", truth="pitting", parts=parts)
+        assert results(verdict(candidate, base, use_case(sites="a")))["a"] == result
+
+
+def test_a_loss_whose_interval_reaches_zero_is_not_certain() -> None:
+    # 14 parts lost and 7 won: a coin gives that one time in eleven, but the two-sided interval still reaches zero.
+    base = truth_rows(60, sites="a")
+    champion = [(s, g, t, "none" if g in {f"pitting-{i}" for i in range(50, 57)} else said) for s, g, t, said in base]
+    outcome = verdict(wrong(base, site="a", truth="pitting", parts=14), champion, use_case(sites="a"))
+    assert results(outcome)["a"] == "inconclusive"
+    assert outcome.sites[0].high is not None
+    assert outcome.sites[0].high >= 0
+    assert "by chance 0.0" in outcome.sites[0].text  # so the interval alone kept it from failing
+
+
+def test_a_site_with_a_single_good_part_can_still_fail_by_its_defects() -> None:
+    base = [*truth_rows(20, sites="a", kinds=("pitting",)), *[("a", "only", "none", "none")] * 8]
+    assert (
+        results(verdict(wrong(base, site="a", truth="pitting", parts=15), base, use_case(sites="a")))["a"] == "failed"
+    )
+
+
+def test_many_pictures_of_one_bad_part_are_one_piece_of_evidence() -> None:
+    base: list[Row] = [
+        ("a", f"p{i}", "pitting" if i % 2 else "none", "pitting" if i % 2 else "none") for i in range(12)
+    ]
+    base += [("a", "p1", "pitting", "pitting")] * 40
+    candidate = [(s, g, t, "none" if g == "p1" else said) for s, g, t, said in base]
+    assert results(verdict(candidate, base, use_case(sites="a")))["a"] == "inconclusive"
+    apart = [(s, "" if g == "p1" else g, t, said) for s, g, t, said in base]
+    apart_candidate = [(s, g, t, "none" if not g else said) for s, g, t, said in apart]
+    assert results(verdict(apart_candidate, apart, use_case(sites="a")))["a"] == "failed"
+
+
+def test_few_samples_or_none_at_a_site_are_inconclusive() -> None:
+    base = truth_rows(sites="a")
+    outcome = verdict([*base, ("b", "", "none", "none")], [*base, ("b", "", "none", "none")], use_case(sites="abc"))
+    assert results(outcome) == {"a": "passed", "b": "inconclusive", "c": "inconclusive"}
+    assert outcome.result == "inconclusive"
+    assert verdict(base, base, use_case(sites="ab", when_inconclusive="bake")).result == "passed"
+    assert verdict([], [], use_case(when_inconclusive="bake")).result == "inconclusive"
+
+
+def test_a_site_that_the_use_case_does_not_list_is_judged_too() -> None:
+    candidate = wrong(truth_rows(sites="z"), site="z", truth="pitting", parts=20)
+    outcome = verdict(candidate, truth_rows(sites="z"), use_case(sites="a"))
+    assert results(outcome) == {"a": "inconclusive", "z": "failed"}
+
+
+def test_a_site_without_good_parts_is_judged_by_the_recall_of_its_classes() -> None:
+    base = truth_rows(sites="a", kinds=("pitting", "crack"))
+    mixed_up = wrong(base, site="a", truth="crack", parts=20, label="pitting")  # still all defective
+    outcome = verdict(mixed_up, base, use_case(sites="a"))
+    assert results(outcome)["a"] == "failed"
+    assert outcome.sites[0].text.startswith("macro_recall 1.000 -> 0.500")
+
+
+def test_a_site_with_only_good_parts_is_judged_by_their_recall() -> None:
+    base = truth_rows(sites="a", kinds=("none", "free"))
+    renamed: list[Row] = [(s, g, t, "free") for s, g, t, _ in base]  # another word for the same
+    assert verdict(renamed, base, use_case(sites="a")).result == "passed"
+    alarms = wrong(base, site="a", truth="free", parts=10, label="crack")
+    assert verdict(alarms, base, use_case(sites="a")).result == "failed"
+
+
+def test_a_new_class_that_the_champion_never_knew_lifts_the_candidate() -> None:
+    base = truth_rows(sites="a", kinds=("pitting", "crack"))
+    champion = wrong(base, site="a", truth="crack", parts=20, label="pitting")
+    outcome = verdict(base, champion, use_case(sites="a", matter=["crack"]))
+    assert results(outcome) == {"a": "passed", "label:crack": "passed"}
+
+
+def test_a_label_that_matters_is_judged_by_itself() -> None:
+    # Balanced accuracy sees no change: a crack called pitting is still defective.
+    base = truth_rows(kinds=("none", "pitting", "crack"))
+    candidate = wrong(base, site="a", truth="crack", parts=12, label="pitting")
+    assert verdict(candidate, base).result == "passed"
+    outcome = verdict(candidate, base, use_case(matter=["crack"]))
+    assert results(outcome) == {"a": "failed", "b": "passed", "label:crack": "failed"}
+    assert outcome.result == "failed"
+
+
+def test_a_label_that_matters_and_was_hardly_seen_is_inconclusive() -> None:
+    base = truth_rows(kinds=("none", "pitting"))
+    assert results(verdict(base, base, use_case(matter=["crack"])))["label:crack"] == "inconclusive"
+    few = [*base, ("a", "c", "crack", "crack")]
+    assert results(verdict(few, few, use_case(matter=["crack"])))["label:crack"] == "inconclusive"
+
+
+def test_a_label_with_any_characters_still_makes_a_valid_record() -> None:
+    outcome = verdict(truth_rows(), truth_rows(), use_case(matter=["Riß (tief) " + "x" * 200]))
+    assert decode(Verdict, encode(outcome)) == outcome
+    assert "Riß (tief)" in outcome.sites[-1].text
+
+
+@pytest.mark.parametrize(("bad_parts", "result"), [(0, "passed"), (17, "passed"), (19, "failed")])
+def test_a_first_release_has_to_reach_the_floor(bad_parts: int, result: str) -> None:
+    candidate = wrong(truth_rows(sites="a"), site="a", truth="pitting", parts=bad_parts)  # 1 - bad_parts / 40
+    outcome = verdict(candidate, None, use_case(sites="ab"))
+    assert outcome.result == result
+    assert (outcome.champion, outcome.champion_scorecard) == (None, None)
+    assert results(outcome) == {"a": "passed", "b": "inconclusive"}
+
+
+def test_a_first_release_with_hardly_a_sample_is_not_judged() -> None:
+    assert verdict([], None).result == "inconclusive"
+    assert verdict(truth_rows(1, sites="a"), None).result == "inconclusive"
+    assert verdict(truth_rows(1, sites="a"), None, use_case(samples_min=1)).result == "passed"
+
+
+def test_the_floor_uses_the_metric_that_the_use_case_declares() -> None:
+    base = truth_rows(sites="a", kinds=("none", "pitting", "crack"))
+    candidate = wrong(base, site="a", truth="crack", parts=20, label="pitting")
+    assert verdict(candidate, None, use_case(floor=0.8)).result == "passed"
+    assert verdict(candidate, None, use_case(floor=0.8, metric="macro_recall")).result == "failed"
+
+
+def test_the_verdict_depends_on_nothing_but_the_predictions() -> None:
+    candidate, champion = wrong(truth_rows(), site="a", truth="pitting", parts=3), truth_rows()
+    first = verdict(candidate, champion)
+    assert first == verdict(candidate, champion)
+    ours, theirs = card(candidate, "candidate"), card(champion, "champion")
+    turned = ours.model_copy(update={"predictions": ours.predictions[::-1]})
+    again = judge(turned, theirs, use_case=use_case(), now=NOW)
+    assert again.sites == first.sites
+    assert (again.result, again.reasons) == (first.result, first.reasons)
+    assert first.scorecard == record_digest(ours)
+    assert first.champion_scorecard == record_digest(theirs)
+    assert encode(first) == encode(verdict(candidate, champion))
+
+
+@pytest.mark.parametrize("change", ["missing", "truth", "group", "site", "twice"])
+def test_scorecards_over_different_samples_cannot_be_compared(change: str) -> None:
+    base = truth_rows()
+    other = list(base)
+    if change == "missing":
+        other = other[:-1]
+    else:
+        site, group, truth, label = other[0]
+        other[0] = {
+            "truth": (site, group, "crack", label),
+            "group": (site, "other", truth, label),
+            "site": ("b", group, truth, label),
+            "twice": other[0],
+        }[change]
+    ours, theirs = card(base, "candidate"), card(other, "champion")
+    if change == "twice":
+        ours = ours.model_copy(update={"predictions": (*ours.predictions, ours.predictions[0])})
+        theirs = theirs.model_copy(update={"predictions": (*theirs.predictions, theirs.predictions[0])})
+    with pytest.raises(NotValid) as refused:
+        judge(ours, theirs, use_case=use_case(), now=NOW)
+    assert refused.value.code == ("sample_twice" if change == "twice" else "samples_differ")
+
+
+@pytest.mark.parametrize("parts", [4, 10])
+@pytest.mark.parametrize("seed", range(2))
+def test_an_equal_candidate_fails_a_site_at_most_as_often_as_alpha_says(parts: int, seed: int) -> None:
+    # Both bundles miss each part with the same chance, and see it three times with the same outcome.
+    chance = np.random.default_rng(seed)
+    case, failed, runs = use_case(sites="a", margin=0.0, alpha=0.1), 0, 150
+    for _ in range(runs):
+        ours, theirs = (chance.random(2 * parts) < 0.3 for _ in range(2))
+        rows: list[list[Row]] = []
+        for missed in (ours, theirs):
+            rows.append([])
+            for part in range(2 * parts):
+                truth, other = ("none", "pitting") if part % 2 else ("pitting", "none")
+                rows[-1] += [("a", f"p{part}", truth, other if missed[part] else truth)] * 3
+        failed += verdict(rows[0], rows[1], case).result == "failed"
+    assert failed / runs <= 0.1 + 2.5 * math.sqrt(0.1 * 0.9 / runs)
+
+
+def test_a_candidate_with_flipped_labels_is_always_stopped() -> None:
+    flip: Change = lambda _, truth: "none" if truth == "pitting" else "pitting"  # noqa: E731
+    for seed in range(5):
+        chance = np.random.default_rng(seed)
+        champion = [(s, g, t, said if chance.random() < 0.85 else flip(s, t)) for s, g, t, said in truth_rows(8)]
+        candidate = [(s, g, t, flip(s, t)) for s, g, t, _ in champion]
+        for mode in ("hold", "bake"):
+            assert verdict(candidate, champion, use_case(when_inconclusive=mode)).result == "failed"

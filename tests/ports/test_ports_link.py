@@ -1,0 +1,337 @@
+"""The promise of a link, kept over HTTP and in memory, before the same small hub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from edgewise.ports import HttpLink, Link, LinkDown, MemoryLink, Refused, enrol_over_http
+from edgewise.trust import SIGNATURE_HEADER, PrivateKey, request_device, verify_request
+from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, digest
+
+KEY = PrivateKey.generate(seed=b"press-4")
+BIG = bytes(range(256)) * 5000
+RELEASE = "factory@3"
+
+
+class SmallHub:
+    """A hub that holds blobs and answers uploads by naming them; what a device sends decides how it answers."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {digest(BIG): BIG}
+        self.uploads: list[tuple[str, bytes]] = []
+
+    def exchange(self, device: str, body: bytes) -> bytes:
+        if body == b"busy":
+            raise NotNow("the disk of the hub is full", code="disk_full")
+        if body == b"gap":
+            raise NotValid("number 9 comes after 7", code="gap")
+        if body == b"cloned":
+            raise NotTrusted("two devices use this key", code="cloned_key")
+        self.uploads.append((device, body))
+        return b"receipt for " + body
+
+    def put_blob(self, device: str, sha256: str, data: bytes) -> None:
+        assert device
+        if digest(data) != sha256:
+            raise NotTrusted("other bytes", code="blob_corrupt")
+        self.blobs[sha256] = data
+
+    def has_blob(self, device: str, sha256: str) -> bool:
+        assert device
+        return sha256 in self.blobs
+
+    def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes:
+        assert device
+        if sha256 not in self.blobs:
+            raise NotValid("no such blob", code="blob_missing")
+        return self.blobs[sha256][offset:]
+
+    def get_release(self, device: str, release_id: str) -> bytes:
+        if release_id != RELEASE:
+            raise NotValid("no such release", code="release_missing")
+        return f"envelope of {release_id} for {device}".encode()
+
+    def get_manifest(self, device: str, sha256: str) -> bytes:
+        return f"manifest {sha256} for {device}".encode()
+
+
+STATUS = {"gap": 409, "blob_missing": 404, "release_missing": 404}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Puts SmallHub behind HTTP, with signatures and problem documents as the hub's."""
+
+    hub: SmallHub
+    protocol_version = "HTTP/1.1"
+    ranges = True
+
+    def log_message(self, *_: object) -> None:
+        return
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        try:
+            status, data = self.route(body)
+        except EdgewiseError as error:
+            family = 503 if isinstance(error, NotNow) else 403 if isinstance(error, NotTrusted) else 400
+            status = STATUS.get(error.code, family)
+            data = json.dumps({"detail": str(error), "code": error.code, "watermark": 7}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST = do_HEAD = answer  # noqa: N815 - the names that the standard library asks for
+
+    def route(self, body: bytes) -> tuple[int, bytes]:
+        path = self.path.removeprefix("/api/v1/").split("/")
+        if path == ["enrol"]:
+            return 201, b"enrolled " + body
+        header = self.headers.get(SIGNATURE_HEADER, "")
+        device = request_device(header)
+        verify_request(
+            header,
+            public=KEY.public,
+            method=self.command,
+            path=self.path,
+            body_digest=digest(body),
+            now=self.server.now(),  # type: ignore[attr-defined]
+        )
+        match [self.command, *path]:
+            case ["POST", "contact"]:
+                return 200, self.hub.exchange(device, body)
+            case ["PUT", "blobs", sha256]:
+                self.hub.put_blob(device, sha256, body)
+                return 204, b""
+            case ["HEAD", "blobs", sha256]:
+                return (200 if self.hub.has_blob(device, sha256) else 404), b""
+            case ["GET", "blobs", sha256]:
+                start = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.ranges else 0
+                return (206 if start else 200), self.hub.get_blob(device, sha256, offset=start)
+            case ["GET", "releases", release_id, "envelope"]:
+                return 200, self.hub.get_release(device, release_id)
+            case _:
+                return 200, self.hub.get_manifest(device, path[1])
+
+
+@pytest.fixture
+def hub() -> SmallHub:
+    return SmallHub()
+
+
+@pytest.fixture
+def serve(hub) -> Iterator[Callable[..., str]]:
+    """Starts the hub over HTTP and gives its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(ranges: bool = True) -> str:
+        from edgewise.ports import SystemClock
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub, "ranges": ranges}))
+        server.now = SystemClock().now  # type: ignore[attr-defined]
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(params=["http", "memory"])
+def link(request, hub, serve) -> Iterator[Link]:
+    if request.param == "memory":
+        yield MemoryLink(hub, "press-4")
+        return
+    over_http = HttpLink(serve(), "press-4", KEY)
+    yield over_http
+    over_http.close()
+
+
+def test_an_exchange_brings_the_hubs_answer_and_the_hub_knows_who_asked(link, hub):
+    assert link.exchange(b"upload") == b"receipt for upload"
+    assert hub.uploads == [("press-4", b"upload")]
+
+
+def test_a_blob_goes_up_and_comes_down(link):
+    data = b"pixels" * 1000
+    assert not link.has_blob(digest(data))
+    link.put_blob(digest(data), data)
+    link.put_blob(digest(data), data)
+    assert link.has_blob(digest(data))
+    assert b"".join(link.get_blob(digest(data))) == data
+
+
+@pytest.mark.parametrize("offset", [0, 1, 300_000, len(BIG) - 1])
+def test_a_download_goes_on_where_it_broke_off(link, offset):
+    assert b"".join(link.get_blob(digest(BIG), offset=offset)) == BIG[offset:]
+
+
+def test_releases_and_manifests_come_as_their_exact_bytes(link):
+    assert link.get_release(RELEASE) == b"envelope of factory@3 for press-4"
+    assert link.get_manifest(digest(b"m")).startswith(b"manifest ")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda link: list(link.get_blob(digest(b"absent"))),
+        lambda link: link.get_release("factory@99"),
+        lambda link: link.exchange(b"gap"),
+    ],
+)
+def test_a_no_of_the_hub_is_a_refusal_with_its_code(link, ask):
+    with pytest.raises(Refused) as caught:
+        ask(link)
+    assert caught.value.code in STATUS
+
+
+def test_a_busy_hub_is_a_link_that_is_down(link):
+    with pytest.raises(LinkDown, match="disk of the hub is full"):
+        link.exchange(b"busy")
+
+
+def test_a_hub_that_does_not_trust_says_so(link):
+    with pytest.raises(NotTrusted, match="two devices"):
+        link.exchange(b"cloned")
+
+
+def test_a_name_that_is_no_digest_is_never_sent(link):
+    for ask in (link.has_blob, link.get_manifest, lambda name: list(link.get_blob(name))):
+        with pytest.raises(NotValid, match="not a digest"):
+            ask("../secrets")
+
+
+def test_a_lost_request_is_not_seen_by_the_hub_but_a_lost_reply_is(hub):
+    for what, seen in [("request", 0), ("reply", 1)]:
+        link = MemoryLink(hub, "press-4", lose=lambda kind, what=what: kind == what)
+        with pytest.raises(LinkDown, match=f"the {what} was lost"):
+            link.exchange(b"upload")
+        assert len(hub.uploads) == seen
+
+
+def test_a_download_that_breaks_off_in_memory_has_given_its_first_half(hub):
+    link, pieces = MemoryLink(hub, "press-4", lose=lambda kind: kind == "reply"), []
+    with pytest.raises(LinkDown):
+        pieces.extend(link.get_blob(digest(BIG)))
+    for piece in link.get_blob(digest(BIG)):
+        pieces = [piece]
+        break
+    assert b"".join(pieces) == BIG[: len(BIG) // 2]
+
+
+def test_a_409_carries_the_hubs_document(serve):
+    link = HttpLink(serve(), "press-4", KEY)
+    with pytest.raises(Refused) as caught:
+        link.exchange(b"gap")
+    assert (caught.value.status, caught.value.problem["watermark"]) == (409, 7)
+    link.close()
+
+
+def test_a_server_without_ranges_still_gives_the_rest_only(serve):
+    link = HttpLink(serve(ranges=False), "press-4", KEY)
+    assert b"".join(link.get_blob(digest(BIG), offset=400_000)) == BIG[400_000:]
+    link.close()
+
+
+def test_a_request_signed_by_another_key_is_not_trusted(serve):
+    link = HttpLink(serve(), "press-4", PrivateKey.generate(seed=b"thief"))
+    with pytest.raises(NotTrusted):
+        link.exchange(b"upload")
+    link.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_no_hub_at_all_is_a_link_that_is_down():
+    link = HttpLink(f"http://127.0.0.1:{free_port()}", "press-4", KEY)
+    for ask in (
+        lambda: link.exchange(b""),
+        lambda: list(link.get_blob(digest(BIG))),
+        lambda: link.has_blob(digest(BIG)),
+    ):
+        with pytest.raises(LinkDown, match="no hub answers"):
+            ask()
+    link.close()
+
+
+def breaking_server(reply: bytes) -> tuple[str, threading.Thread]:
+    """Answers one request with these bytes, then waits for the caller to hang up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection, listener, contextlib.suppress(OSError):  # the caller may hang up first
+            connection.recv(65536)
+            connection.sendall(reply)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):  # closing with unread bytes would reset what was just sent
+                continue
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}", thread
+
+
+@pytest.mark.parametrize("reply", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf"])
+def test_an_answer_that_breaks_off_is_a_link_that_is_down(reply):
+    url, thread = breaking_server(reply)
+    link = HttpLink(url, "press-4", KEY)
+    with pytest.raises(LinkDown):
+        link.exchange(b"upload")
+    link.close()
+    thread.join(30)
+
+
+def test_a_download_that_breaks_off_over_http_has_given_what_came():
+    url, thread = breaking_server(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf")
+    link, pieces = HttpLink(url, "press-4", KEY), []
+    with pytest.raises(LinkDown):
+        pieces.extend(link.get_blob(digest(BIG)))
+    link.close()
+    thread.join(30)
+    assert b"".join(pieces) in (b"half", b"")
+
+
+def test_a_page_of_a_proxy_is_read_by_its_status():
+    url, thread = breaking_server(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>")
+    link = HttpLink(url, "press-4", KEY)
+    with pytest.raises(LinkDown, match="502"):
+        link.exchange(b"upload")
+    link.close()
+    thread.join(30)
+
+
+def test_an_endless_answer_is_refused():
+    url, thread = breaking_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000))
+    link = HttpLink(url, "press-4", KEY)
+    with pytest.raises(NotTrusted, match="none is so long"):
+        link.exchange(b"upload")
+    link.close()
+    thread.join(30)
+
+
+@pytest.mark.parametrize("url", ["hub.example", "ftp://hub.example"])
+def test_an_address_without_http_is_explained(url):
+    link = HttpLink(url, "press-4", KEY)
+    with pytest.raises(NotValid, match="needs http://"):
+        link.exchange(b"")
+    link.close()
+
+
+def test_an_enrolment_needs_no_key(serve):
+    assert enrol_over_http(serve(), b'{"token": "x"}') == b'enrolled {"token": "x"}'

@@ -1,0 +1,129 @@
+"""The promise of a source, kept by a folder and by a list."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from edgewise.ports import FolderSource, Frame, ListSource, Source
+from edgewise.wire import NotValid
+
+TAKEN = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+def frame(name: str, **changes: object) -> Frame:
+    fields: dict[str, object] = {"name": name, "data": name.encode(), "media_type": "image/jpeg", "taken_at": TAKEN}
+    return Frame(**(fields | changes))
+
+
+def write(folder: Path, item: Frame) -> None:
+    """As a camera does: the sidecar first, then the picture under another name, then its own name."""
+    about = {"group": item.group, "taken_at": item.taken_at.isoformat(), **item.facts}
+    (folder / f"{item.name}.json").write_text(json.dumps(about))
+    part = folder / f"{item.name}.part"
+    part.write_bytes(item.data)
+    part.rename(folder / item.name)
+
+
+class Camera:
+    """A source and the way to feed it."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.folder = folder if kind == "folder" else None
+        self.source: Source = FolderSource(folder) if kind == "folder" else ListSource()
+
+    def take(self, item: Frame) -> None:
+        if self.folder is not None:
+            write(self.folder, item)
+        else:
+            assert isinstance(self.source, ListSource)
+            self.source.add(item)
+
+
+@pytest.fixture(params=["folder", "list"])
+def camera(request, tmp_path) -> Camera:
+    return Camera(request.param, tmp_path)
+
+
+def test_frames_come_once_in_order_and_then_none(camera):
+    frames = [
+        frame("a.jpg", group="spindle 1", facts={"zoom": 2, "wet": True, "site": "b"}),
+        frame("b.png", media_type="image/png"),
+        frame("c.row", data=b'{"load": 3}', media_type="application/json"),
+    ]
+    for item in frames:
+        camera.take(item)
+    assert [camera.source.next() for _ in range(4)] == [*frames, None]
+
+
+def test_a_frame_that_comes_later_is_seen_later(camera):
+    assert camera.source.next() is None
+    camera.take(frame("a.jpg"))
+    assert camera.source.next() == frame("a.jpg")
+    assert camera.source.next() is None
+    camera.take(frame("b.jpg"))
+    assert camera.source.next() == frame("b.jpg")
+
+
+def test_a_folder_goes_on_after_a_name(tmp_path):
+    for name in ("001.jpg", "002.jpg", "003.jpg"):
+        write(tmp_path, frame(name))
+    source = FolderSource(tmp_path, after="001.jpg")
+    assert [item.name for item in iter(source.next, None)] == ["002.jpg", "003.jpg"]
+    assert source.after == "003.jpg"
+
+
+def test_half_written_hidden_and_other_files_are_not_frames(tmp_path):
+    for name in ("a.jpg.part", ".b.jpg", "c.txt", "d.jpg.json", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"{}")
+    (tmp_path / "e.JPG").write_bytes(b"x")
+    source = FolderSource(tmp_path)
+    assert [item.name for item in iter(source.next, None)] == ["e.JPG"]
+    assert source.skipped == 0
+
+
+def test_without_a_sidecar_the_file_itself_tells_the_time(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    os.utime(tmp_path / "a.jpg", (1_000_000_000,) * 2)
+    seen = FolderSource(tmp_path).next()
+    assert seen is not None
+    assert seen.taken_at == datetime.fromtimestamp(1_000_000_000, UTC)
+    assert (seen.group, dict(seen.facts)) == ("", {})
+
+
+@pytest.mark.parametrize("sidecar", [b"not json", b"[1]", b'{"taken_at": "yesterday"}', b"[" * 100_000])
+def test_a_frame_that_cannot_be_read_is_skipped_and_counted(tmp_path, sidecar):
+    write(tmp_path, frame("b.jpg"))
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "a.jpg.json").write_bytes(sidecar)
+    source = FolderSource(tmp_path)
+    seen = source.next()
+    assert seen is not None
+    assert seen.name == "b.jpg"
+    assert source.skipped == 1
+    assert source.last_skip.startswith("a.jpg")
+
+
+def test_a_folder_in_the_place_of_a_picture_does_not_stop_the_source(tmp_path):
+    (tmp_path / "a.jpg").mkdir()
+    write(tmp_path, frame("b.jpg"))
+    seen = FolderSource(tmp_path).next()
+    assert seen is not None
+    assert seen.name == "b.jpg"
+
+
+def test_a_sidecar_that_is_too_long_is_refused_without_reading_it_all(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "a.jpg.json").write_text(json.dumps({"note": "x" * 100_000}))
+    source = FolderSource(tmp_path)
+    assert source.next() is None
+    assert source.skipped == 1
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(NotValid, match="camera is not a folder"):
+        FolderSource(tmp_path / "camera")
