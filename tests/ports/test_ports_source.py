@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,3 +128,26 @@ def test_a_sidecar_that_is_too_long_is_refused_without_reading_it_all(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(NotValid, match="camera is not a folder"):
         FolderSource(tmp_path / "camera")
+
+
+def test_no_frame_is_passed_over_while_a_camera_writes(tmp_path):
+    count = 3000
+
+    def write() -> None:
+        for number in range(count):
+            part = tmp_path / f"{number:06d}.jpg.part"
+            part.write_bytes(b"x")
+            part.rename(tmp_path / f"{number:06d}.jpg")
+
+    camera, source, names = threading.Thread(target=write, daemon=True), FolderSource(tmp_path), []
+    camera.start()
+    while camera.is_alive() or len(names) < count:
+        frame = source.next()
+        if frame is not None:
+            names.append(frame.name)
+        elif not camera.is_alive():
+            break
+    camera.join(30)
+    while (frame := source.next()) is not None:
+        names.append(frame.name)
+    assert names == [f"{number:06d}.jpg" for number in range(count)]

@@ -97,11 +97,20 @@ class FolderSource:
         return None
 
     def _newer(self) -> list[str]:
+        # A listing may miss a file renamed while it is read and yet hold a later one, and what is passed over never
+        # comes again. So a second listing fills the first: all up to its last name were there before that one began.
+        first = self._listed()
+        if not first:
+            return []
+        last = max(first)
+        return sorted(name for name in self._listed() if name <= last)
+
+    def _listed(self) -> list[str]:
         try:
             names = [entry.name for entry in self.path.iterdir()]
         except OSError as error:
             raise disk_error(error, self.path) from error
-        return sorted(name for name in names if _is_frame(name) and (self.after is None or name > self.after))
+        return [name for name in names if _is_frame(name) and (self.after is None or name > self.after)]
 
     def _read(self, name: str) -> Frame:
         file = self.path / name
