@@ -19,6 +19,8 @@ from edgewise.learn._dataset import TrainingSample
 ROUNDS_MAX = 150
 UNSEEN = -3.0  # logit of a class that the base knew and no sample has now: unlikely, not impossible
 SPREAD_MIN = 1e-6
+SITE_SAMPLES_MIN = 10  # a site with fewer does not say how much a feature varies there
+SITE_SPREAD_SHARE = 0.05  # of the spread over all samples, added to a site's: what is constant at a site stays finite
 
 
 def fit_linear(
@@ -33,17 +35,18 @@ def fit_linear(
     """Weights float32 (C, F) and bias float32 (C,) of a softmax rule; every class that occurs counts alike.
 
     Args:
-        features: float32 (N, F), as they are; they are brought to unit spread inside.
+        features: float32 (N, F), as they are; they are brought to unit spread inside (`site_spread`).
         labels: C classes; some may have no sample.
-        strength: inverse of the penalty on the square of the weights.
+        strength: inverse of the penalty on the square of the weights, for two classes of N / 2 samples each; with more
+            classes each still counts as much, or the penalty would grow with every class that a new site brings.
         boost: how much cheaper than one a feature's weight is, for all or float32 (F,).
     """
-    mean, spread = features.mean(axis=0), features.std(axis=0) + SPREAD_MIN
+    mean, spread = features.mean(axis=0), site_spread(features, [sample.site for sample in samples])
     scale = boost / spread
     truth = np.array([labels.index(sample.label) for sample in samples])
     counts = Counter(truth.tolist())
     weights = np.array([sample.weight / counts[int(place)] for sample, place in zip(samples, truth, strict=True)])
-    weights *= len(samples) / weights.sum()
+    weights *= len(samples) * len(counts) / 2 / weights.sum()
     rule = LogisticRegression(C=strength, max_iter=ROUNDS_MAX, tol=1e-3)
     with threadpool_limits(limits=threads):
         rule.fit((features - mean) * scale, truth, sample_weight=weights)
@@ -55,3 +58,25 @@ def fit_linear(
     held[rule.classes_] = slopes * scale
     bias[rule.classes_] = offsets - (slopes * scale) @ mean
     return held, bias
+
+
+def site_spread(features: NDArray[np.float32], sites: Sequence[str]) -> NDArray[np.float32]:
+    """The unit of each feature, float32 (F,): its deviation at the site where it varies least.
+
+    In units of all sites together a feature shrinks at the quiet ones as soon as a loud one joins, and with it the
+    rule that held there: that was most of what the network forgot (docs/learn.md).
+
+    Args:
+        features: float32 (N, F). sites: of each of the N samples.
+
+    >>> quiet, loud = np.tile([[0.0], [1.0]], (10, 1)), np.tile([[0.0], [9.0]], (10, 1))
+    >>> bool(site_spread(np.concatenate([quiet, loud]).astype(np.float32), ["a"] * 20 + ["b"] * 20)[0] < 1)
+    True
+    """
+    overall: NDArray[np.float32] = features.std(axis=0)
+    spread, place = overall, np.array(sites)
+    for site, count in Counter(sites).items():
+        if count >= SITE_SAMPLES_MIN:
+            own = features[place == site].std(axis=0) + SITE_SPREAD_SHARE * overall
+            spread = np.minimum(spread, own)
+    return spread + np.float32(SPREAD_MIN)
