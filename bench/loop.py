@@ -271,7 +271,8 @@ def words(values: Values) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="two rounds, one share, short trainings: about 5 minutes")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
+    parser.add_argument("--first-seed", type=int, default=3, help="0 to 2 chose the trainer's settings (default 3)")
     parser.add_argument("--seconds", type=float, help="training budget a round (default: the trainer's own; quick 4)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes at a time")
     parser.add_argument("--data", default=os.environ.get("EDGEWISE_DATA", ""), help="real data (default EDGEWISE_DATA)")
@@ -287,7 +288,7 @@ def main() -> None:
             "data": chosen.data or None,
             "config": {} if seconds is None else {"seconds": seconds},
         }
-        for seed in range(chosen.seeds)
+        for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     ]
     begin = time.monotonic()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -78,7 +78,7 @@ def test_without_a_command_the_help_is_shown() -> None:
         (["edge", "run", "--data-dir", "nowhere", "--source", "nowhere"], 2, "nowhere"),
         (["edge", "serve", "missing.onnx"], 2, "missing.onnx"),
         (["bundle", "show", "nowhere"], 2, "nowhere"),
-        (["rollout", "create", "a@1", "--wave", "some"], 2, "some"),
+        (["rollout", "create", "a@1", "--wave", "some%"], 2, "some"),
     ],
 )
 def test_bad_input_gives_one_clear_sentence_and_a_stable_exit_code(

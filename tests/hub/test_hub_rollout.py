@@ -456,3 +456,12 @@ def test_steps_are_stored_before_they_are_carried_out() -> None:
 
     walk([rollout], lambda item: ([committed("d1") if item.waves else a_device("d1")], Evidence()), act, NOW)
     assert seen[0] == (0, 1)
+
+
+def test_a_named_wave_takes_exactly_the_devices_it_names_and_waits_for_them() -> None:
+    policy = RolloutPolicy(waves=(Wave(named=("d3", "d2")), Wave(percent=100)))
+    rollout = a_rollout(policy=policy)
+    (step,) = next_steps(rollout, [a_device("d1"), a_device("d2"), a_device("d3")], Evidence(), NOW)
+    assert isinstance(step, Open)
+    assert set(step.devices) == {"d2", "d3"}
+    assert next_steps(rollout, [a_device("d1"), a_device("d2", away=True)], Evidence(), NOW) == []

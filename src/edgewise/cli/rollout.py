@@ -20,7 +20,9 @@ REASON = typer.Option(..., "--reason", help="why; it goes into the audit log")
 @app.command(epilog="Example: edgewise rollout create surface-inspection@2 --wave 1 --wave 100% --bake-s 3600")
 def create(
     release: str = typer.Argument(..., help="the release, such as surface-inspection@2", show_default=False),
-    wave: list[str] = typer.Option([], "--wave", help="devices in all (3) or a share (25%); repeat for more waves"),
+    wave: list[str] = typer.Option(
+        [], "--wave", help="devices in all (3), a share (25%) or names (press-1,press-2); repeat for more waves"
+    ),
     bake_s: float | None = typer.Option(None, "--bake-s", min=0, help="seconds to watch a wave before the next"),
     bake_decisions_min: int | None = typer.Option(
         None, "--bake-decisions-min", min=0, help="paired decisions a wave needs"
@@ -90,13 +92,24 @@ def resume(rollout: str = WHICH, hub: str = HUB, token: str = TOKEN, data_dir: P
         typer.echo(f"{rollout} is {api.post(f'/rollouts/{rollout}/resume')['state']}")
 
 
-def _wave(text: str) -> dict[str, float]:
+def _wave(text: str) -> dict[str, Any]:
     """A wave as the API wants it.
 
-    >>> _wave("3"), _wave("25%")
-    ({'devices': 3}, {'percent': 25.0})
+    >>> _wave("3"), _wave("25%"), _wave("press-1,press-2")
+    ({'devices': 3}, {'percent': 25.0}, {'named': ['press-1', 'press-2']})
     """
+    if text.isdecimal():
+        return {"devices": int(text)}
     try:
-        return {"percent": float(text[:-1])} if text.endswith("%") else {"devices": int(text)}
+        return {"percent": float(text[:-1])} if text.endswith("%") else {"named": _names(text)}
     except ValueError:
-        raise typer.BadParameter(f"a wave is a number of devices (3) or a share (25%), not {text!r}") from None
+        raise typer.BadParameter(
+            f"a wave is a number of devices (3), a share (25%) or names (press-1,press-2), not {text!r}"
+        ) from None
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError(text)
+    return names

@@ -258,8 +258,12 @@ def _choose(rollout: Rollout, fleet: Sequence[Device], now: datetime) -> tuple[s
         for device in fit
         if device.id not in rollout.members and _can_return(rollout, device) and (final or not device.waits)
     ]
-    size = wave.devices if wave.devices is not None else ceil((wave.percent or 0) / 100 * len(fit))
-    room = max(0, size - inside)
+    if wave.named:
+        free = [device for device in free if device.id in wave.named]
+        room = sum(device.id in wave.named and device.id not in rollout.members for device in fit)
+    else:
+        size = wave.devices if wave.devices is not None else ceil((wave.percent or 0) / 100 * len(fit))
+        room = max(0, size - inside)
     if not free and not inside:
         return None
     if room and not free and not final and now < _patience_ends(rollout, now):

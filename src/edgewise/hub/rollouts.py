@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
 from edgewise.hub.rollout import Event, Evidence, OpenWave, Rollout, State, Target, move
-from edgewise.hub.store import Store, champions, releases
+from edgewise.hub.store import Store, champions, devices, releases
 from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.releases import ReleaseRow
 from edgewise.hub.store.rollouts import RolloutRow
@@ -62,6 +62,7 @@ def create_in(
     previous = champions.champion(connection, row.use_case)
     _check(row, previous)
     policy = _policy(usecases.need(connection, row.use_case).rollout, overrides)
+    _check_names(connection, row.use_case, policy)
     # A person's word is awaited before the first device: the rollout waits as paused, `resume` approves it.
     state = State.PAUSED if policy.approval == "person" else State.RUNNING
     text = why if state is State.RUNNING else f"{why}; waits for approval by a person"
@@ -217,6 +218,17 @@ def _policy(base: RolloutPolicy, overrides: Mapping[str, Any]) -> RolloutPolicy:
         return RolloutPolicy.model_validate_json(json.dumps({**plain(base), **overrides}))
     except ValidationError as error:
         raise NotValid(f"the rollout's policy has mistakes: {explain(error)}", code="policy_invalid") from error
+
+
+def _check_names(connection: sa.Connection, use_case: str, policy: RolloutPolicy) -> None:
+    asked = {name for wave in policy.waves for name in wave.named}
+    unknown = sorted(asked - {device.id for device in devices.find(connection, use_case=use_case)})
+    if unknown:
+        names = ", ".join(map(repr, unknown[:5]))
+        raise NotValid(
+            f"a wave names {names}, which {use_case} does not have; see GET /api/v1/devices",
+            code="device_unknown",
+        )
 
 
 def _check_revert(connection: sa.Connection, row: RolloutRow) -> None:

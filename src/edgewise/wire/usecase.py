@@ -98,15 +98,16 @@ class Gate(Strict):
 
 
 class Wave(Strict):
-    """One step of a rollout: up to `devices` devices in all, or a share of the fleet."""
+    """One step of a rollout: up to `devices` devices in all, a share of the fleet, or the devices it names."""
 
     devices: int | None = Field(None, ge=1)
     percent: float | None = Field(None, gt=0, le=100)
+    named: tuple[Name, ...] = Field((), max_length=10_000, description="devices that are added by this wave")
 
     @model_validator(mode="after")
     def _one_of(self) -> Wave:
-        if (self.devices is None) == (self.percent is None):
-            raise ValueError("a wave needs exactly one of devices and percent")
+        if sum((self.devices is not None, self.percent is not None, bool(self.named))) != 1:
+            raise ValueError("a wave needs exactly one of devices, percent and named")
         return self
 
 

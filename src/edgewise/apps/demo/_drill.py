@@ -51,11 +51,13 @@ class Drill:
         refusal = self._push_again(candidate)
         self.timeline.say("signer", f"refused: {refusal}")
         release = self._override(candidate)
-        rollout = self.api.post("/rollouts", {"release": release, "why": OVERRIDE, **self._rollout})
+        canary = self._canary(verdict)
+        waves = [{"named": [canary.device]}, {"percent": 100}]
+        rollout = self.api.post("/rollouts", {"release": release, "why": OVERRIDE, "waves": waves, **self._rollout})
         self.timeline.say("person", f"{release} is rolled out against the gate's word")
         started_s = self.timeline.now_s
         if self._cut_power:
-            self._cut_power(self._first_of_wave(rollout["id"]), release)
+            self._cut_power(canary, release)
         status = self._watch_drill(rollout["id"])
         decided = status["decided_on"] or {}
         self.timeline.say("hub", f"{release} {status['state']}: {status['reason']}")
@@ -85,17 +87,12 @@ class Drill:
             ],
         }
 
-    def _first_of_wave(self, rollout: str) -> Plant:
-        """The plant whose device is in the rollout's first wave."""
-        found: list[str] = []
-
-        def opened() -> bool:
-            waves = self.api.get(f"/rollouts/{rollout}")["waves"]
-            found.extend(device["device"] for wave in waves for device in wave["devices"])
-            return bool(found)
-
-        self.work.wait(opened, f"rollout {rollout} opened no wave")
-        return next(plant for plant in self.plants.values() if plant.device == found[0])
+    def _canary(self, verdict: Mapping[str, Any]) -> Plant:
+        """The plant where the running release is best by the gate's numbers: there a worse one shows soonest."""
+        known = [site for site in verdict["sites"] if site["champion"] is not None and site["site"] in self.plants]
+        best = max(known, key=lambda site: float(site["champion"]))
+        self.timeline.say("person", f"{best['site']} is the canary: {best['champion']:.2f} there now, the best of all")
+        return self.plants[best["site"]]
 
     def _push_again(self, bundle: str) -> str:
         request = self.api.post("/signing", {"bundle": bundle, "by": PERSON})

@@ -99,10 +99,7 @@ def _tell(story: Story, measuring: Measuring, bundles: Path) -> None:
         measuring.labelled(number, done.samples)
         measuring.measure(story.work.fetch_bundle(done.bundle, bundles), timeline)
     timeline.head("Drill: a bad candidate")
-    # At a drifted generated plant a quickly trained champion is hardly better than its flipped twin, and one device
-    # there would give no evidence: the drill opens for all of them. On real data one device is enough.
-    waves = {} if plan.data == "real" else {"waves": [{"percent": 100}]}
-    story.drill({**DRILL_ROLLOUT, **waves})
+    story.drill(DRILL_ROLLOUT)
     measuring.wait_for_baselines(timeline)
 
 
