@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._update_choices import slot_to_shadow
 from edgewise.edge._update_journal import Journal
-from edgewise.wire import NotTrusted, NotValid
+from edgewise.wire import Manifest, NotTrusted, NotValid
 
 
 class Installed:
@@ -23,6 +23,7 @@ class Installed:
         self._journal = journal
         self.running: Running | None = None
         self.shadow: Running | None = None
+        self._held: tuple[str, frozenset[str]] = ("", frozenset())
 
     @property
     def slot(self) -> str | None:
@@ -41,6 +42,17 @@ class Installed:
         self.shadow = None
         self._journal.forget_slot(spare)
         self._slots.write(spare, manifest, blobs)
+
+    def held(self, manifest: Manifest) -> dict[str, bytes]:
+        """Blobs of a bundle that lie in the slots already, every byte checked."""
+        self._held = ("", frozenset())
+        return self._slots.held(manifest, self._journal.state.slots)
+
+    def names_held(self, bundle: str, manifest: Manifest) -> frozenset[str]:
+        """Their names, looked up once for a bundle: a slow download asks many times."""
+        if self._held[0] != bundle:
+            self._held = (bundle, frozenset(self._slots.held(manifest, self._journal.state.slots)))
+        return self._held[1]
 
     def lies_in(self, name: str, bundle: str) -> bool:
         """Whether this very bundle lies in the slot, every byte checked."""
@@ -74,6 +86,14 @@ class Installed:
             self.shadow = None
         elif self.shadow is None or self.shadow.slot != name:
             self.shadow = self.open_or_drop(name)
+
+    def collect(self) -> None:
+        """Delete what neither runs nor ever passed its trial here; last-known-good is never touched."""
+        slots = self._journal.state.slots
+        keep = {name: slot for name, slot in slots.items() if slot.committed or name == self.slot}
+        if len(keep) < len(slots):
+            self._journal.save(slots=keep)
+            self.sweep()
 
     def sweep(self) -> None:
         """Remove what power cuts left; a slot that is named in the state, or runs, is never touched."""

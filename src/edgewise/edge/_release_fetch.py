@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgewise.edge._bandwidth import Bucket, full, smallest
 from edgewise.edge._fetch import Download
 from edgewise.edge._update_state import UpdateLimits, UpdateState
 from edgewise.plan import misfits
@@ -47,6 +48,7 @@ class ReleaseFetch:
         use_case: what releases must be for.
         root: whom to trust.
         facts: the device's capability card, compared with a bundle's needs before it is downloaded.
+        bytes_per_s_max: this device's cap for downloads, None for none; an assignment may set a smaller one.
         checkpoint: called by name where a power cut would matter.
     """
 
@@ -58,12 +60,15 @@ class ReleaseFetch:
         root: TrustRoot,
         facts: Mapping[str, Any],
         limits: UpdateLimits,
+        bytes_per_s_max: float | None,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._use_case = use_case
         self._root = root
         self._facts = facts
         self._limits = limits
+        self._cap = bytes_per_s_max
+        self._bucket: Bucket | None = None
         self._download = Download(folder / "fetch", checkpoint)
         self._seen: dict[str, bytes] = {}  # envelope and manifest of what is fetched now, by name
 
@@ -83,13 +88,42 @@ class ReleaseFetch:
         self._check_fit(manifest)
         return Offer(envelope=envelope, release=release, data=data, manifest=manifest)
 
-    def advance(self, link: Link, offer: Offer, held: Mapping[str, bytes]) -> int:
-        """Fetch some more of the blobs; comes back with the bytes still missing, 0 when all is there."""
-        return self._download.advance(link, offer.manifest, held, self._limits.fetch_bytes_per_step)
+    def cap(self, working: Assignment) -> float | None:
+        """The bytes a second that count here: the smallest of what anybody says."""
+        return smallest(self._cap, working.bytes_per_s_max)
+
+    def bytes_allowed(self, working: Assignment, now_s: float) -> int:
+        """How many bytes may come now; 0 means to wait, at most half a second."""
+        most, cap = self._limits.fetch_bytes_per_step, self.cap(working)
+        if cap is None:
+            return most
+        if self._bucket is None or self._bucket.bytes_per_s != cap:
+            self._bucket = full(cap, now_s)
+        self._bucket = self._bucket.at(now_s)
+        return min(most, self._bucket.allowed)
+
+    def advance(self, link: Link, offer: Offer, held: Collection[str], bytes_max: int) -> int:
+        """Fetch some more of the blobs; comes back with the bytes still missing, 0 when all is there.
+
+        Leftovers of other bundles are deleted first; what both have in common stays.
+        """
+        self._download.clear(keep=offer.manifest)
+        before = self._download.size_bytes(offer.manifest)
+        try:
+            return self._download.advance(link, offer.manifest, held, bytes_max)
+        finally:
+            if self._bucket is not None:
+                self._bucket = self._bucket.spent(self._download.size_bytes(offer.manifest) - before)
 
     def blobs(self, offer: Offer, held: Mapping[str, bytes]) -> dict[str, bytes]:
         """The bytes of all blobs, once nothing is missing."""
         return self._download.blobs(offer.manifest, held)
+
+    def text(self, working: Assignment, missing: int | None = None) -> str:
+        """What is still to come."""
+        cap = self.cap(working)
+        count = "more bytes" if missing is None else f"{missing} more bytes"
+        return f"{count} of {working.release}" + (f", at most {cap:g} a second" if cap is not None else "")
 
     def forget(self) -> None:
         """Nothing is fetched now, or something else."""

@@ -98,7 +98,7 @@ class Trial:
         if complaint is None or self.running is None:
             return False
         back = good_slot(self.state, other_slot(self.running.slot))
-        if self.phase is Phase.COMMITTED and back is not None:
+        if self.phase in (Phase.COMMITTED, Phase.FETCHING) and back is not None:
             self._journal.save(back_to=back)
             self.fail(now, complaint)
             return True
@@ -112,7 +112,16 @@ class Trial:
     def fail(self, now: datetime, reason: str, *, remember: bool = True) -> None:
         """The bundle under trial, or committed before, goes back and is remembered as bad here."""
         self._journal.move(
-            Event.UNHEALTHY, now, reason, **after_failure(self.state, reason, self.limits, remember=remember)
+            Event.UNHEALTHY,
+            now,
+            reason,
+            **after_failure(
+                self.state,
+                reason,
+                self.limits,
+                remember=remember,
+                running=self.running.bundle if self.running else None,
+            ),
         )
 
     def finish_revert(self, now: datetime) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from edgewise.edge._slots import Running, other_slot
 from edgewise.edge._update_state import Event, Phase, UpdateLimits, UpdateState
-from edgewise.wire import Assignment
+from edgewise.wire import Assignment, Wait, wait_for
 
 
 def target(assignment: Assignment) -> tuple[str | None, str | None]:
@@ -32,6 +34,25 @@ def has_new_terms(state: UpdateState) -> bool:
     working, newest = state.working, state.assignment
     at_work = state.phase not in (Phase.IDLE, Phase.COMMITTED, Phase.REVERTING)
     return at_work and working is not None and newest is not None and working != newest
+
+
+def waits(state: UpdateState, facts: Mapping[str, Any], now: datetime, *, begun: bool = False) -> Wait | None:
+    """What the work in hand waits for: its download or activation window, or their conditions.
+
+    Args:
+        facts: as reported; an unknown one means "not now" (invariant 8).
+        begun: the download goes on already.
+    """
+    working = state.working
+    if working is None:
+        return None
+    match state.phase:
+        case Phase.FETCHING:
+            return wait_for(working.download, facts, now, working.zone, begun=begun)
+        case Phase.STAGED if not working.shadow:
+            return wait_for(working.activation, facts, now, working.zone)
+        case _:
+            return None
 
 
 def trial_slot(state: UpdateState) -> str:
@@ -74,9 +95,18 @@ def after_success(state: UpdateState, limits: UpdateLimits) -> dict[str, Any]:
     }
 
 
-def after_failure(state: UpdateState, reason: str, limits: UpdateLimits, *, remember: bool) -> dict[str, Any]:
-    """What is remembered of a bundle that failed: it is bad here, and its assignment is not tried again."""
+def after_failure(
+    state: UpdateState, reason: str, limits: UpdateLimits, *, remember: bool, running: str | None = None
+) -> dict[str, Any]:
+    """What is remembered of a bundle that failed: it is bad here, and its assignment is not tried again.
+
+    Args:
+        running: the bundle that decides. While another one is fetched it alone is to blame.
+    """
     changes: dict[str, Any] = {"last_failure": reason}
+    if state.phase is Phase.FETCHING and running is not None:
+        bad = {**state.known_bad, running: reason[:500]}
+        return changes | {"known_bad": dict(list(bad.items())[-limits.remembered_max :])}
     working = state.working
     if working is not None and working.bundle is not None and remember:
         bad = {**state.known_bad, working.bundle: reason[:500]}

@@ -22,6 +22,7 @@ from edgewise.edge._update_choices import (
     has_new_terms,
     superseded,
     target,
+    waits,
 )
 from edgewise.edge._update_journal import Journal
 from edgewise.edge._update_state import (
@@ -44,6 +45,7 @@ from edgewise.wire import (
     NotNow,
     NotTrusted,
     TrustRoot,
+    Wait,
     record_digest,
 )
 
@@ -61,6 +63,8 @@ class Updater:
         runtime: runs the bundles.
         clock: for the latency of golden inputs.
         facts: the device's capability card, compared with a bundle's needs before it is downloaded.
+        reported: tells what is true of the machine now, for the conditions of an assignment.
+        bytes_per_s_max: for downloads; an assignment may ask for less.
         checkpoint: called by name where a power cut would matter.
     Raises:
         NotValid: the folder is of another version. NotNow: the disk is full or fails.
@@ -76,6 +80,8 @@ class Updater:
         runtime: Runtime,
         clock: Clock,
         facts: Mapping[str, Any] | None = None,
+        reported: Callable[[], Mapping[str, Any]] = dict,
+        bytes_per_s_max: float | None = None,
         limits: UpdateLimits | None = None,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
@@ -86,11 +92,20 @@ class Updater:
         self.limits = limits or UpdateLimits()
         self.watch = Watch()
         self.waits_for: str | None = None
+        self.not_now: Wait | None = None  # the window or condition that the assignment waits for
+        self._begun = False  # the download goes on, so that its window's grace counts
         self.stuck = False  # the last step ended because the link or the disk said not now
         self._slots = Slots(folder, root=root, runtime=runtime, checkpoint=checkpoint)
         self._fetch = ReleaseFetch(
-            folder, use_case=use_case, root=root, facts=dict(facts or {}), limits=self.limits, checkpoint=checkpoint
+            folder,
+            use_case=use_case,
+            root=root,
+            facts=dict(facts or {}),
+            limits=self.limits,
+            bytes_per_s_max=bytes_per_s_max,
+            checkpoint=checkpoint,
         )
+        self._reported = reported
         self._journal = Journal(folder, checkpoint)
         self.installed = Installed(self._slots, self._journal)
         self._trial = Trial(
@@ -151,6 +166,8 @@ class Updater:
             "bundle": self.running.bundle if self.running else None,
             "previous": other.release if other and other.committed else None,
             "assignment": self.number,
+            "not_now": self.not_now.reasons if self.not_now else (),
+            "not_now_until": self.not_now.until if self.not_now else None,
             "known_bad": tuple(self.state.known_bad),
             "last_failure": self.state.last_failure,
             "failed_rollout": self.state.failed_rollout,
@@ -188,7 +205,7 @@ class Updater:
 
     def step(self, link: Link, now: datetime) -> list[Happening]:
         """Work towards the newest assignment, as far as it goes now; what happened, for the audit log."""
-        self.waits_for, self.stuck = None, False
+        self.waits_for, self.not_now, self.stuck = None, None, False
         try:
             for _ in range(self.limits.moves_max):
                 if not self._advance(link, now):
@@ -211,11 +228,12 @@ class Updater:
             return True
         match self.phase:
             case Phase.IDLE | Phase.COMMITTED:
-                return self._trial.guard(now) or self._begin(now)
+                return self._trial.guard(now) or self._begin(now) or self._rest()
             case Phase.FETCHING:
-                return self._obtain(link, now)
+                return self._trial.guard(now) or (not self._must_wait(now) and self._obtain(link, now))
             case Phase.STAGED:
-                return self._leave_staged(now)
+                self._trial.guard(now)
+                return not self._must_wait(now) and self._leave_staged(now)
             case Phase.SHADOW:
                 return self._leave_shadow(now)
             case Phase.TRIAL:
@@ -273,15 +291,39 @@ class Updater:
             return None  # the long way then says why
         return name
 
+    def _rest(self) -> bool:
+        """Nothing is to be done: what earlier work left behind goes."""
+        self._fetch.clear()
+        self.installed.collect()
+        return False
+
+    def _must_wait(self, now: datetime) -> bool:
+        """Whether the work in hand waits for its window or conditions: "not now", which is no failure."""
+        wait = waits(self.state, self._reported(), now, begun=self._begun)
+        self._begun = self.phase is Phase.FETCHING and wait is None
+        if wait is None:
+            return False
+        what = "download" if self.phase is Phase.FETCHING else "activation"
+        self.not_now, self.waits_for = wait, f"the {what} of {self._working().release}: {'; '.join(wait.reasons)}"
+        return True
+
     def _obtain(self, link: Link, now: datetime) -> bool:
         working, spare = self._working(), self.installed.spare
+        allowed = self._fetch.bytes_allowed(working, self._clock.monotonic_s())
+        if not allowed:
+            self.waits_for = self._fetch.text(working)
+            return False
         try:
             offer = self._fetch.offer(link, working, self.state, self.installed.slot)
             if not self.installed.lies_in(spare, offer.bundle):
-                held = self._slots.held(offer.manifest, self.state.slots)
-                missing = self._fetch.advance(link, offer, held)
+                missing = self._fetch.advance(
+                    link, offer, self.installed.names_held(offer.bundle, offer.manifest), allowed
+                )
+                held = {} if missing else self.installed.held(offer.manifest)
+                # Once more, for a slot may have been damaged since its blobs were looked at.
+                missing = missing or self._fetch.advance(link, offer, held, 0)
                 if missing:
-                    self.waits_for = f"{missing} more bytes of {working.release}"
+                    self.waits_for = self._fetch.text(working, missing)
                     return False
                 self.installed.stage(offer.data, self._fetch.blobs(offer, held))
         except NotNow:
