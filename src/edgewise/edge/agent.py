@@ -148,11 +148,18 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = yaml.safe_load(given) if name == "facts" else given
+            values[name] = _mapping(given) if name == "facts" else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
         raise NotValid(f"{file} or the environment: {wrong(error)}", code="config_invalid") from error
+
+
+def _mapping(given: str) -> Any:
+    try:
+        return yaml.safe_load(given)
+    except yaml.YAMLError as error:
+        raise NotValid(f"EDGEWISE_EDGE_FACTS is not YAML: {error}", code="config_invalid") from error
 
 
 # -- running -----------------------------------------------------------------------------------------------------------

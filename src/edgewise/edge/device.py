@@ -99,43 +99,47 @@ class Device:
             limits=limits.outbox or OutboxLimits(bytes_max=usecase.upload.outbox_bytes),
             checkpoint=checkpoint,
         )
-        self.updater = Updater(
-            folder,
-            device=identity.device,
-            use_case=identity.use_case,
-            root=identity.root,
-            runtime=runtime,
-            clock=clock,
-            facts=self._facts,
-            reported=self._reported,
-            bytes_per_s_max=smallest(limits.bytes_per_s_max, usecase.connectivity.bytes_per_s_max),
-            limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
-            checkpoint=checkpoint,
-        )
-        ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
-        self.keeper = Keeper(
-            self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
-        )
-        self._decisions_before = self.keeper.decisions
-        self._tries, self._tried_number = 0, 0
-        self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
-        contact_s = usecase.connectivity.contact_s
-        self.decider = Decider(
-            open_source(self.keeper.cursor),
-            self.updater,
-            ring,
-            clock=clock,
-            upload=usecase.upload,
-            limits=limits.loop,
-            act=act,
-            telemetry_s=contact_s,
-        )
-        self.ring = ring
-        uplink = Uplink(self.outbox, identity.device, usecase.data)
-        self.contacts = Contacts(
-            uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
-        )
-        self._started(clock.now())
+        try:
+            self.updater = Updater(
+                folder,
+                device=identity.device,
+                use_case=identity.use_case,
+                root=identity.root,
+                runtime=runtime,
+                clock=clock,
+                facts=self._facts,
+                reported=self._reported,
+                bytes_per_s_max=smallest(limits.bytes_per_s_max, usecase.connectivity.bytes_per_s_max),
+                limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
+                checkpoint=checkpoint,
+            )
+            ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
+            self.keeper = Keeper(
+                self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
+            )
+            self._decisions_before = self.keeper.decisions
+            self._tries, self._tried_number = 0, 0
+            self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
+            contact_s = usecase.connectivity.contact_s
+            self.decider = Decider(
+                open_source(self.keeper.cursor),
+                self.updater,
+                ring,
+                clock=clock,
+                upload=usecase.upload,
+                limits=limits.loop,
+                act=act,
+                telemetry_s=contact_s,
+            )
+            self.ring = ring
+            uplink = Uplink(self.outbox, identity.device, usecase.data)
+            self.contacts = Contacts(
+                uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
+            )
+            self._started(clock.now())
+        except BaseException:
+            self.outbox.close()  # nobody gets this device, so nobody else can
+            raise
 
     def _started(self, now: datetime) -> None:
         running = self.updater.running
