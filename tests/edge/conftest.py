@@ -211,7 +211,9 @@ class Fleet(Bench):
         self.fed = 0
         self.frames: list[Frame] = []
 
-    def device(self, *, act: Any = None, limits: DeviceLimits | None = None, link: Any = None, **more: Any) -> Device:
+    def device(
+        self, *, act: Any = None, limits: DeviceLimits | None = None, link: Any = None, facts: Any = None, **more: Any
+    ) -> Device:
         """A start of the agent: frames after its cursor come again, as from a folder."""
         case = usecase(**{"upload": {"period_frames": 16, "share_of_bytes": 0.25}, **more})
         identity = Identity(
@@ -225,7 +227,7 @@ class Fleet(Bench):
         self.starts = getattr(self, "starts", 0) + 1
         return Device(
             self.folder, identity=identity, open_source=open_source, link=link or self.link(), runtime=MemoryRuntime(),
-            clock=self.clock, chance=SeededChance(self.starts), act=act, limits=limits,
+            clock=self.clock, chance=SeededChance(self.starts), act=act, limits=limits, live=facts,
         )  # fmt: skip
 
     def feed(self, count: int) -> None:

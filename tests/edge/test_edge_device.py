@@ -171,7 +171,7 @@ def test_a_failing_shadow_never_disturbs_the_decision(fleet):
         def answer(self, *_values):
             raise RuntimeError("the shadow is broken")
 
-    device.updater.shadow = replace(device.updater.shadow, pipeline=Broken())
+    device.updater.installed.shadow = replace(device.updater.shadow, pipeline=Broken())
     fleet.feed(5)
     assert all(device.decide_step(fleet.clock.now()) for _ in range(5))
 
@@ -188,7 +188,7 @@ def test_a_bundle_that_fails_on_good_frames_goes_back_by_itself_offline(fleet):
         def answer(self, *_values):
             raise RuntimeError("out of memory")
 
-    device.updater.running = replace(device.updater.running, pipeline=Broken())
+    device.updater.installed.running = replace(device.updater.running, pipeline=Broken())
     fleet.lost = lambda _what: True
     fleet.feed(20)
     made = fleet.run(device, 25)

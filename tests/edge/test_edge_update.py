@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from edgewise.edge.update import MOVES, Event, Phase, UpdateLimits, move
 from edgewise.ports import MemoryClock, read_bundle
-from edgewise.wire import Needs, NotTrusted, NotValid, Release, digest
+from edgewise.wire import Needs, NotTrusted, NotValid, Release, Terms, Window, digest
 
 
 def settle(bench, updater, envelope=None, seconds=0.0):
@@ -488,6 +488,9 @@ def test_the_first_install_survives_a_power_cut_at_any_point(make_bench):
         assert (updater.phase, updater.running.release) == (Phase.COMMITTED, one.id), f"cut at {at} ({seen[at]})"
 
 
+SOON = Terms(windows=(Window(opens="12:01", closes="12:02"), Window(opens="12:04", closes="12:00")))
+
+
 class UpdateMachine(RuleBasedStateMachine):
     """Assignments of any kind, lost links, power cuts anywhere, planned restarts and failing bundles, in any order."""
 
@@ -530,11 +533,11 @@ class UpdateMachine(RuleBasedStateMachine):
         trial_s=st.sampled_from([0, 30]),
         shadow=st.booleans(),
         bake=st.booleans(),
+        wait=st.sampled_from([{}, {"download": SOON}, {"activation": SOON}, {"bytes_per_s_max": 300.0}]),
     )
-    def assign(self, which, revert, trial_s, shadow, bake) -> None:
-        envelope = self.bench.assign(
-            self.releases[which], kind="revert" if revert else "run", trial_s=trial_s, shadow=shadow, bake=bake
-        )
+    def assign(self, which, revert, trial_s, shadow, bake, wait) -> None:
+        kind = "revert" if revert else "run"
+        envelope = self.bench.assign(self.releases[which], kind=kind, trial_s=trial_s, shadow=shadow, bake=bake, **wait)
         self.guarded(lambda: self.updater.accept(envelope, self.bench.clock.now()))
 
     @rule(seconds=st.sampled_from([0, 20, 40]), lose=st.integers(0, 6), cut_after=st.integers(0, 12))

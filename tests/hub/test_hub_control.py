@@ -18,7 +18,7 @@ from edgewise.hub.store import audit as audit_rows
 from edgewise.hub.store import champions, devices, leases, releases
 from edgewise.hub.store import rollouts as rows
 from edgewise.trust import open_assignment, open_release
-from edgewise.wire import ASSIGNMENT_TYPE, Envelope, NotNow, NotValid, decode
+from edgewise.wire import ASSIGNMENT_TYPE, Envelope, NotNow, NotValid, Terms, decode
 
 _SPEC = importlib.util.spec_from_file_location("loop_world", Path(__file__).parents[1] / "loop_world.py")
 assert _SPEC is not None
@@ -285,6 +285,65 @@ def test_conditions_that_do_not_hold_mean_not_now() -> None:
     world.hear("d1", facts={"battery_percent": 80})
     go(world, 1, names=("d1",))
     assert state(world, release) == "finished"
+
+
+def test_an_assignment_carries_the_windows_of_the_policy_in_the_time_of_the_site_and_a_revert_carries_none() -> None:
+    night = {"windows": [{"opens": "22:00", "closes": "05:00"}]}
+    idle = {"conditions": [{"fact": "idle", "op": "eq", "value": True}]}
+    rollout = {"bake_s": 0, "download": night, "activation": idle, "bytes_per_s_max": 50_000}
+    sites = [{"name": "a", "zone": "Europe/Berlin"}, {"name": "b"}]
+    world = LoopWorld(usecase=a_usecase(rollout=rollout, sites=sites))
+    world.label(20)
+    world.enrol("d1", site="a")
+    world.hear("d1")
+    release = release_next(world)
+    go(world, 1, names=("d1",))
+    wanted = world.row("d1").wanted
+    assert (wanted.zone, wanted.bytes_per_s_max) == ("Europe/Berlin", 50_000)
+    assert (wanted.download.windows[0].opens, wanted.activation.conditions[0].fact) == ("22:00", "idle")
+    second = release_next(world)
+    go(world, 1, names=("d1",))
+    assert state(world, second) == "finished"
+    run = status(world, second)
+    rollouts.operate(world.store, run.id, Event.REVERT, who="ann", reason="drill", now=world.hub.now())
+    go(world, 1, names=("d1",))
+    back = world.row("d1").wanted
+    assert (back.kind, back.release) == ("revert", release)
+    assert back.download == back.activation == Terms()
+
+
+def test_a_device_that_waits_for_its_window_is_not_now_and_no_failure() -> None:
+    world = LoopWorld(usecase=a_usecase(rollout={"bake_s": 0}))
+    world.label(20)
+    world.enrol("d1")
+    world.hear("d1")
+    release = release_next(world)
+    world.tick()
+    told_number = world.row("d1").wanted.number
+    why = "the window opens at 2026-03-01T22:00:00+01:00 (Europe/Berlin)"
+    waiting = {"phase": "staged", "release": None, "bundle": None, "assignment": told_number, "not_now": (why,)}
+    for _ in range(20):
+        world.hear("d1", **waiting)
+        world.tick(15)
+    seen = status(world, release)
+    assert seen.state == "running"
+    assert [device.text for device in seen.waves[0].devices] == [why]
+    assert "1 say not now" in seen.waves[0].waits_for[0]
+    # A newer release takes over all the same (invariant 8).
+    newer = release_next(world)
+    world.hear("d1", **waiting)
+    world.tick(15)
+    assert world.row("d1").wanted.release == newer
+    go(world, 2, names=("d1",))
+    assert state(world, newer) == "finished"
+
+
+def test_a_fact_that_is_not_reported_any_more_is_not_known_any_more() -> None:
+    world = LoopWorld()
+    world.enrol("d1")
+    world.hear("d1", facts={"battery_percent": 80, "ram_mb": 512})
+    world.hear("d1", facts={"ram_mb": 512})
+    assert world.row("d1").facts == {"ram_mb": 512}
 
 
 def test_a_hub_without_the_lease_does_nothing(world: Any) -> None:

@@ -114,8 +114,12 @@ class Handler(BaseHTTPRequestHandler):
             case ["HEAD", "blobs", sha256]:
                 return (200 if self.hub.has_blob(device, sha256) else 404), b""
             case ["GET", "blobs", sha256]:
-                start = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.ranges else 0
-                return (206 if start else 200), self.hub.get_blob(device, sha256, offset=start)
+                asked = self.headers.get("Range") if self.ranges else None
+                if asked is None:
+                    return 200, self.hub.get_blob(device, sha256)
+                first, last = asked.removeprefix("bytes=").split("-")
+                data = self.hub.get_blob(device, sha256, offset=int(first))
+                return 206, data[: int(last) - int(first) + 1] if last else data
             case ["GET", "releases", release_id, "envelope"]:
                 return 200, self.hub.get_release(device, release_id)
             case _:
@@ -175,6 +179,13 @@ def test_a_blob_goes_up_and_comes_down(link):
 @pytest.mark.parametrize("offset", [0, 1, 300_000, len(BIG) - 1])
 def test_a_download_goes_on_where_it_broke_off(link, offset):
     assert b"".join(link.get_blob(digest(BIG), offset=offset)) == BIG[offset:]
+
+
+@pytest.mark.parametrize("offset", [0, 1, len(BIG) - 10])
+@pytest.mark.parametrize("bytes_max", [1, 100, 300_000, 10 * len(BIG)])
+def test_no_more_of_a_download_comes_than_was_asked_for(link, offset, bytes_max):
+    pieces = list(link.get_blob(digest(BIG), offset=offset, bytes_max=bytes_max))
+    assert b"".join(pieces) == BIG[offset:][:bytes_max]
 
 
 def test_releases_and_manifests_come_as_their_exact_bytes(link):
@@ -241,6 +252,7 @@ def test_a_409_carries_the_hubs_document(serve):
 def test_a_server_without_ranges_still_gives_the_rest_only(serve):
     link = HttpLink(serve(ranges=False), "press-4", KEY)
     assert b"".join(link.get_blob(digest(BIG), offset=400_000)) == BIG[400_000:]
+    assert b"".join(link.get_blob(digest(BIG), offset=400_000, bytes_max=70_000)) == BIG[400_000:470_000]
     link.close()
 
 

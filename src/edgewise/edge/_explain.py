@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgewise.edge._update_state import Phase, UpdateState
+from edgewise.wire import Wait
 
 NEXT = {
     Phase.IDLE: "nothing until the hub assigns another release",
@@ -17,7 +18,7 @@ NEXT = {
 }
 
 
-def explain(state: UpdateState, *, running: bool) -> dict[str, Any]:
+def explain(state: UpdateState, *, running: bool, not_now: Wait | None = None) -> dict[str, Any]:
     """Why the device is where it is, and what comes next."""
     assignment = state.assignment
     if assignment is None:
@@ -28,6 +29,8 @@ def explain(state: UpdateState, *, running: bool) -> dict[str, Any]:
         if assignment.number == state.refused:
             because += f"; refused here: {state.last_failure}"
     then = NEXT[state.phase]
+    if not_now is not None:
+        then = f"not now: {'; '.join(not_now.reasons)}; then {then}"
     if assignment is not None and assignment.bake and state.phase is Phase.COMMITTED:
         then = f"the former bundle decides beside it while the hub watches; {then}"
     if not running:
@@ -37,5 +40,7 @@ def explain(state: UpdateState, *, running: bool) -> dict[str, Any]:
         "because": because,
         "next": then,
         "since": state.changed_at.isoformat() if state.changed_at else None,
+        "not_now": list(not_now.reasons) if not_now else [],
+        "not_now_until": not_now.until.isoformat() if not_now and not_now.until else None,
         "known_bad": dict(state.known_bad),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from edgewise.ports import Link, disk_error, sync_folder
@@ -27,7 +27,7 @@ class Download:
         self.folder = folder
         self._checkpoint = checkpoint
 
-    def advance(self, link: Link, manifest: Manifest, held: Mapping[str, bytes], bytes_max: int) -> int:
+    def advance(self, link: Link, manifest: Manifest, held: Collection[str], bytes_max: int) -> int:
         """Fetch up to about this many more bytes; comes back with how many are still missing, 0 when all is there.
 
         Args:
@@ -48,11 +48,21 @@ class Download:
         names = {blob.sha256 for blob in manifest.blobs.values()}
         return {name: held[name] if name in held else (self.folder / name).read_bytes() for name in names}
 
+    def size_bytes(self, manifest: Manifest) -> int:
+        """Bytes of this manifest's blobs that lie here, whole or in part."""
+        size = 0
+        for name in {blob.sha256 for blob in manifest.blobs.values()}:
+            for file in (self.folder / name, self.folder / f"{name}.part"):
+                with contextlib.suppress(FileNotFoundError):
+                    size += file.stat().st_size
+        return size
+
     def clear(self, keep: Manifest | None = None) -> None:
         """Forget what was fetched, except the blobs of this manifest."""
         names = {blob.sha256 for blob in keep.blobs.values()} if keep else set()
         if not names:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
             return
         for file in self.folder.iterdir() if self.folder.is_dir() else ():
             if file.name.removesuffix(".part") not in names:
@@ -90,7 +100,11 @@ class Download:
         try:
             with part.open("ab") as file:
                 offset = file.tell()
-                pieces = link.get_blob(blob.sha256, offset=offset) if offset < blob.size_bytes else iter(())
+                pieces = (
+                    link.get_blob(blob.sha256, offset=offset, bytes_max=bytes_max)
+                    if offset < blob.size_bytes
+                    else iter(())
+                )
                 try:
                     for piece in pieces:
                         file.write(piece)

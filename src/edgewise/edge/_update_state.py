@@ -48,6 +48,7 @@ MOVES: dict[tuple[Phase, Event], Phase] = {
     (Phase.IDLE, Event.ASSIGNED): Phase.FETCHING,
     (Phase.FETCHING, Event.VERIFIED): Phase.STAGED,
     (Phase.FETCHING, Event.REFUSED): Phase.IDLE,
+    (Phase.FETCHING, Event.UNHEALTHY): Phase.REVERTING,  # the running bundle, while another waits for its window
     (Phase.STAGED, Event.SHADOW_WANTED): Phase.SHADOW,
     (Phase.STAGED, Event.REFUSED): Phase.IDLE,
     (Phase.SHADOW, Event.PROMOTED): Phase.STAGED,

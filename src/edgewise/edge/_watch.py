@@ -1,11 +1,14 @@
-"""How the running bundle does, told by the decision loop and judged by the updater."""
+"""How a bundle does: tried on its golden inputs, then told by the decision loop and judged by the updater."""
 
 from __future__ import annotations
 
 import threading
 
+from edgewise.edge._slots import Running
 from edgewise.edge._update_state import UpdateLimits
 from edgewise.measure import Histogram
+from edgewise.ports import Clock
+from edgewise.wire import NotValid
 
 
 class Watch:
@@ -41,3 +44,22 @@ class Watch:
             if self._latency.count >= limits.latency_count_min and p95 is not None and p95 > limits.latency_ms_max:
                 return f"decisions take {p95:.3g} ms (95th percentile), at most {limits.latency_ms_max:g} allowed"
             return None
+
+
+def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:
+    """The bundle, once it gave the right answers to its golden inputs in time.
+
+    Raises:
+        NotValid: another answer, or too slow (code ``too_slow``).
+    """
+    opened.pipeline.check_golden()  # also warms it up: the first run of a network is no measure of it
+    began = clock.monotonic_s()
+    opened.pipeline.check_golden()
+    latency_ms = (clock.monotonic_s() - began) * 1000 / opened.pipeline.manifest.golden.count
+    if latency_ms > limits.latency_ms_max:
+        raise NotValid(
+            f"{opened.release} takes {latency_ms:.3g} ms for a golden input, at most "
+            f"{limits.latency_ms_max:g} ms are allowed here",
+            code="too_slow",
+        )
+    return opened

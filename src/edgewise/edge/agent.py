@@ -26,6 +26,7 @@ from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
 from edgewise.edge._slots import POINTER_FILE
+from edgewise.edge._update_choices import waits
 from edgewise.edge._update_state import read_state
 from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.ports import (
@@ -37,6 +38,7 @@ from edgewise.ports import (
     Source,
     SystemChance,
     SystemClock,
+    SystemFacts,
     disk_error,
     enrol_over_http,
     replace_file,
@@ -60,6 +62,12 @@ class AgentConfig(Strict):
     idle_s_max: float = Field(default=0.1, gt=0, le=10, description="longest pause between two looks for a new frame")
     pace_s: float = Field(
         default=0.05, gt=0, le=10, description="pause between two looks at records, contacts and updates"
+    )
+    download_bytes_per_s_max: float | None = Field(
+        default=None, gt=0, description="most that downloads may take; the use case may ask for less"
+    )
+    facts: dict[str, str | float | int | bool] = Field(
+        default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
     )
 
 
@@ -140,11 +148,18 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = given
+            values[name] = _mapping(given) if name == "facts" else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
         raise NotValid(f"{file} or the environment: {wrong(error)}", code="config_invalid") from error
+
+
+def _mapping(given: str) -> Any:
+    try:
+        return yaml.safe_load(given)
+    except yaml.YAMLError as error:
+        raise NotValid(f"EDGEWISE_EDGE_FACTS is not YAML: {error}", code="config_invalid") from error
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -286,7 +301,11 @@ def run(
             chance=chance,
             act=act,
             facts=facts(),
-            limits=DeviceLimits(loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect)),
+            live=SystemFacts(data_dir, config.facts),
+            limits=DeviceLimits(
+                loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect),
+                bytes_per_s_max=config.download_bytes_per_s_max,
+            ),
         )
         agent = Agent(device, config=config, clock=clock)
         try:
@@ -349,6 +368,8 @@ def status(data_dir: Path) -> dict[str, Any]:
     identity, state = load_identity(data_dir), read_state(data_dir)
     pointer = data_dir / POINTER_FILE
     slot = state.slots.get(pointer.read_text().strip()) if pointer.exists() else None
+    reported = {**facts(), **SystemFacts(data_dir, load_config(data_dir).facts).read()}
+    not_now = waits(state, reported, SystemClock().now())
     about = {
         "device": identity.device,
         "site": identity.site,
@@ -361,7 +382,9 @@ def status(data_dir: Path) -> dict[str, Any]:
         "bundle": slot.bundle if slot else None,
         "last_failure": state.last_failure,
     }
-    return about | _outbox_status(data_dir / "outbox") | {"why": explain(state, running=slot is not None)}
+    return (
+        about | _outbox_status(data_dir / "outbox") | {"why": explain(state, running=slot is not None, not_now=not_now)}
+    )
 
 
 def _is_locked(data_dir: Path) -> bool:

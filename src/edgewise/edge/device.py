@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.edge._bandwidth import smallest
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._decider import Act, Decider, LoopLimits
 from edgewise.edge._explain import explain
+from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
-from edgewise.ports import Chance, Clock, Link, Runtime, Source
+from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, Runtime, Source
 from edgewise.wire import Decision, NotValid, Record, Report, TrustRoot, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
+NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
 
 
 class Identity(Record):
@@ -43,6 +46,8 @@ class DeviceLimits:
     loop: LoopLimits = field(default_factory=LoopLimits)
     outbox: OutboxLimits | None = None  # from the use case where not given
     update: UpdateLimits | None = None  # with the use case's deadline where not given
+    facts_every_s: float = 10.0  # the machine is asked for its facts no more often
+    bytes_per_s_max: float | None = None  # of downloads; the use case and an assignment may ask for less
 
 
 class Device:
@@ -60,6 +65,7 @@ class Device:
         clock, chance: time and dice.
         act: the app's pure function; a text it returns raises an alarm.
         facts: the device's capability card.
+        live: tells what is true of the machine now, for conditions; it wins over the card.
         checkpoint: called by name where a power cut would matter.
     Raises:
         NotValid: the folder is of another version, or cannot be written. NotNow: the disk is full or fails.
@@ -77,6 +83,7 @@ class Device:
         chance: Chance,
         act: Act | None = None,
         facts: Mapping[str, str | float | int | bool] | None = None,
+        live: Facts | None = None,
         limits: DeviceLimits | None = None,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
@@ -85,47 +92,54 @@ class Device:
         self._facts = dict(facts or {})
         limits = limits or DeviceLimits()
         usecase = identity.usecase
+        self._live = RatedFacts(live or MemoryFacts(), clock, every_s=limits.facts_every_s)
         self.outbox = Outbox(
             folder / "outbox",
             chance=chance,
             limits=limits.outbox or OutboxLimits(bytes_max=usecase.upload.outbox_bytes),
             checkpoint=checkpoint,
         )
-        self.updater = Updater(
-            folder,
-            device=identity.device,
-            use_case=identity.use_case,
-            root=identity.root,
-            runtime=runtime,
-            clock=clock,
-            facts=self._facts,
-            limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
-            checkpoint=checkpoint,
-        )
-        ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
-        self.keeper = Keeper(
-            self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
-        )
-        self._decisions_before = self.keeper.decisions
-        self._tries, self._tried_number = 0, 0
-        self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
-        contact_s = usecase.connectivity.contact_s
-        self.decider = Decider(
-            open_source(self.keeper.cursor),
-            self.updater,
-            ring,
-            clock=clock,
-            upload=usecase.upload,
-            limits=limits.loop,
-            act=act,
-            telemetry_s=contact_s,
-        )
-        self.ring = ring
-        uplink = Uplink(self.outbox, identity.device, usecase.data)
-        self.contacts = Contacts(
-            uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
-        )
-        self._started(clock.now())
+        try:
+            self.updater = Updater(
+                folder,
+                device=identity.device,
+                use_case=identity.use_case,
+                root=identity.root,
+                runtime=runtime,
+                clock=clock,
+                facts=self._facts,
+                reported=self._reported,
+                bytes_per_s_max=smallest(limits.bytes_per_s_max, usecase.connectivity.bytes_per_s_max),
+                limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
+                checkpoint=checkpoint,
+            )
+            ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
+            self.keeper = Keeper(
+                self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
+            )
+            self._decisions_before = self.keeper.decisions
+            self._tries, self._tried_number = 0, 0
+            self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
+            contact_s = usecase.connectivity.contact_s
+            self.decider = Decider(
+                open_source(self.keeper.cursor),
+                self.updater,
+                ring,
+                clock=clock,
+                upload=usecase.upload,
+                limits=limits.loop,
+                act=act,
+                telemetry_s=contact_s,
+            )
+            self.ring = ring
+            uplink = Uplink(self.outbox, identity.device, usecase.data)
+            self.contacts = Contacts(
+                uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
+            )
+            self._started(clock.now())
+        except BaseException:
+            self.outbox.close()  # nobody gets this device, so nobody else can
+            raise
 
     def _started(self, now: datetime) -> None:
         running = self.updater.running
@@ -152,8 +166,10 @@ class Device:
         happened = self.updater.step(self._link, now)
         self._tries = self._tries + 1 if self.updater.stuck else 0
         self._tried_number = self.updater.number
-        pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2
-        self._try_again_at = now + timedelta(seconds=pause_s) if self.updater.stuck else None
+        pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2 if self.updater.stuck else 0.0
+        if self.updater.not_now is not None:
+            pause_s = NOT_NOW_PAUSE_S
+        self._try_again_at = now + timedelta(seconds=pause_s) if pause_s else None
         for item in happened:
             self.keeper.note(item.what, item.text, now, item.data)
         assignment = self.updater.assignment
@@ -173,6 +189,10 @@ class Device:
         self.contact_step(now)
         self.update_step(now)
         return decision
+
+    def _reported(self) -> dict[str, Fact]:
+        """The capability card and what is true now."""
+        return {**self._facts, **self._live.read()}
 
     # -- from outside ------------------------------------------------------------------------------------------------
 
@@ -233,7 +253,7 @@ class Device:
             waits_for=self.waits_for(),
             backlog=self.backlog,
             decisions=self.decisions,
-            facts=self._facts,
+            facts=self._reported(),
             version=__version__,
             **self.updater.report_fields(),
         )
@@ -275,7 +295,9 @@ class Device:
             },
             "waits_for": list(self.waits_for()),
         }
-        return about | {"why": explain(self.updater.state, running=self.updater.running is not None)}
+        return about | {
+            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now)
+        }
 
     def made_ids(self) -> list[str]:
         """Records that were offered and neither shed nor lost, as far as the ledger goes back."""

@@ -24,13 +24,12 @@ from edgewise.edge._outbox_records import (
     Entry,
     Made,
     OutboxLimits,
-    lost_record,
     made_at_of,
     nothing,
-    pack,
     spacing,
     unpack,
 )
+from edgewise.edge._outbox_segments import drop_unused, drop_waiting, renew, reseal_without, seal_one
 from edgewise.ports import Blobs, Chance, FolderBlobs, disk_error
 from edgewise.wire import (
     CLASSES,
@@ -40,11 +39,8 @@ from edgewise.wire import (
     NotValid,
     Sample,
     SegmentHeader,
-    canonical,
     decode,
-    digest,
     encode,
-    loads,
 )
 
 __all__ = ["Backlog", "Entry", "Made", "Outbox", "OutboxLimits", "unpack"]
@@ -190,7 +186,7 @@ class Outbox:
                 for key, value in state.items():
                     db.execute(sql.SET_STATE, (key, value))
                 held = [self._add_one(db, entry, body, written) for entry, body in zip(entries, bodies, strict=True)]
-                unused = _drop_unused(db)
+                unused = drop_unused(db)
                 self._checkpoint("added")
         except Exception:
             self._forget_files(written)
@@ -243,19 +239,9 @@ class Outbox:
             seq, thinnest, freed, blob = db.execute(sql.THINNEST, (last,)).fetchone()
             if last == rank and thinnest > rarity:
                 return False
-            self._drop_waiting(db, seq, last, freed, blob, "shed")
+            drop_waiting(db, seq, last, freed, blob, "shed")
             held -= freed
         return True
-
-    def _drop_waiting(
-        self, db: sqlite3.Connection, seq: int, rank: int, size_bytes: int, blob: str | None, fate: str
-    ) -> None:
-        db.execute(sql.REMOVE, (seq,))
-        db.execute(sql.SET_FATE, (fate, seq))
-        db.execute(sql.MORE_WAIT, (-1, -size_bytes, rank))
-        db.execute(sql.MORE_SHED, (1, rank))
-        if blob:
-            db.execute(sql.FREE_BLOB, (blob,))
 
     # -- sealing and acknowledging -----------------------------------------------------------------------------------
 
@@ -277,64 +263,12 @@ class Outbox:
                 if rank is None:
                     return sealed
                 number = int(db.execute("SELECT value FROM about WHERE key = 'next'").fetchone()[0])
-                left = self._seal_one(db, rank, number, now, check)
+                left = seal_one(db, rank, number, now, check, self.limits)
                 self._checkpoint("sealed")
             self._delete_files(left)
             # Only after the commit: a number that was not committed was not given.
             if self._reload_about()["next"] > number:
                 sealed += 1
-
-    def _seal_one(
-        self, db: sqlite3.Connection, rank: int, number: int, now: datetime, check: Callable[[SegmentHeader], None]
-    ) -> list[str]:
-        rows = self._head_run(db, rank)
-        blobs = tuple(dict.fromkeys(row[4] for row in rows if row[4]))
-        payload = pack(row[3] for row in rows)
-        size_bytes = sum(row[5] for row in rows)
-        header = SegmentHeader(
-            number=number,
-            sha256=digest(payload),
-            size_bytes=len(payload),
-            record_class=CLASSES[rank],
-            count=len(rows),
-            policy_version=rows[0][1],
-            transform=rows[0][2],
-            blobs=blobs,
-            sealed_at=now,
-        )
-        try:
-            check(header)
-        except NotValid:
-            for row in rows:
-                self._drop_waiting(db, row[0], rank, row[5], row[4], "shed")
-            return _drop_unused(db)
-        for row in rows:
-            db.execute(sql.REMOVE, (row[0],))
-            db.execute(sql.SET_SEALED, (number, row[0]))
-        for blob in blobs:
-            db.execute(sql.USE_BLOB, (blob,))  # once a segment, instead of once a record
-        for row in rows:
-            if row[4]:
-                db.execute(sql.FREE_BLOB, (row[4],))
-        db.execute(sql.SEAL, (number, rank, encode(header), payload, size_bytes, len(rows)))
-        db.execute(sql.MORE_WAIT, (-len(rows), -size_bytes, rank))
-        db.execute(sql.MORE_SEALED, (len(rows), size_bytes, rank))
-        db.execute(sql.SET_ABOUT, ("next", number + 1))
-        return []
-
-    def _head_run(self, db: sqlite3.Connection, rank: int) -> list[tuple[Any, ...]]:
-        """The oldest records of the class that share policy and transform, up to the bounds of a segment."""
-        rows = db.execute(sql.OLDEST_OF_CLASS, (rank, self.limits.segment_records_max)).fetchall()
-        run: list[tuple[Any, ...]] = []
-        body_bytes = blob_bytes = 0
-        for row in rows:
-            body_bytes += len(row[3])
-            blob_bytes += row[5] - len(row[3])
-            over = body_bytes > self.limits.segment_bytes_max or blob_bytes > self.limits.segment_blob_bytes_max
-            if run and (over or row[1:3] != run[0][1:3]):
-                break
-            run.append(row)
-        return run
 
     def ack(self, watermark: int, refused: Collection[int] = ()) -> int:
         """Delete what the hub has stored: all segments up to the watermark. Comes back with the count of records.
@@ -362,9 +296,9 @@ class Outbox:
                 count += records
             db.execute(sql.SET_ABOUT, ("acked", watermark))
             db.execute(sql.FORGET_MADE, (self.limits.ledger_max,))
-            unused = _drop_unused(db)
+            unused = drop_unused(db)
             if watermark >= self.next_number:
-                self._renew(db)
+                renew(db, self._chance.id())
             self._checkpoint("acked")
         self._reload_about()
         self._delete_files(unused)
@@ -377,17 +311,8 @@ class Outbox:
         gone here, and the open segments, which it cannot have, must not be stuck behind that gap.
         """
         with self._file.change() as db:
-            self._renew(db)
+            renew(db, self._chance.id())
         self._reload_about()
-
-    def _renew(self, db: sqlite3.Connection) -> None:
-        rows = db.execute(sql.ALL_SEGMENTS).fetchall()
-        for number, (old, _, header, *_rest) in enumerate(rows, start=1):
-            fresh = decode(SegmentHeader, header).model_copy(update={"number": number})
-            db.execute(sql.RENUMBER, (number, encode(fresh), old))
-            db.execute(sql.RENUMBER_MADE, (number, old))
-        for key, value in (("epoch", self._chance.id()), ("next", len(rows) + 1), ("acked", 0)):
-            db.execute(sql.SET_ABOUT, (key, value))
 
     def give_up_blob(self, blob: str, now: datetime) -> int:
         """Take a blob that can no longer be read out of the open segments, or they would never be accepted.
@@ -400,31 +325,11 @@ class Outbox:
             for row in db.execute(sql.ALL_SEGMENTS).fetchall():
                 header = decode(SegmentHeader, row[2])
                 if blob in header.blobs:
-                    lost += self._reseal_without(db, blob, header, row, now)
+                    lost += reseal_without(db, blob, header, row, now)
                     db.execute(sql.FREE_BLOB, (blob,))
-            unused = _drop_unused(db)
+            unused = drop_unused(db)
         self._delete_files(unused)
         return lost
-
-    def _reseal_without(
-        self, db: sqlite3.Connection, blob: str, header: SegmentHeader, row: tuple[Any, ...], now: datetime
-    ) -> int:
-        number, rank, _, payload, size_bytes, count = row
-        lines = [loads(line) for line in unpack(bytes(payload))]
-        gone = [line for line in lines if line.get("blob") == blob]
-        for line in gone:
-            db.execute(sql.SET_FATE_BY_ID, ("lost", line["id"]))
-        kept = [canonical(line) for line in lines if line not in gone]
-        update: dict[str, Any] = {"blobs": tuple(item for item in header.blobs if item != blob)}
-        db.execute(sql.MORE_SEALED, (-count, -size_bytes, rank))
-        if not kept:  # the number is given and cannot be skipped: it says what became of it
-            kept, rank = [lost_record(header, now)], CLASSES.index("audit")
-            update |= {"record_class": "audit", "transform": "none"}
-        fresh = pack(kept)
-        update |= {"sha256": digest(fresh), "size_bytes": len(fresh), "count": len(kept)}
-        db.execute(sql.RESEAL, (rank, encode(header.model_copy(update=update)), fresh, len(fresh), len(kept), number))
-        db.execute(sql.MORE_SEALED, (len(kept), len(fresh), rank))
-        return len(gone)
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
@@ -487,7 +392,3 @@ class Outbox:
         for blob in written:
             with contextlib.suppress(NotNow, NotValid, NotTrusted):
                 self.blobs.delete(blob)
-
-
-def _drop_unused(db: sqlite3.Connection) -> list[str]:
-    return [row[0] for row in db.execute(sql.DROP_UNUSED_BLOBS).fetchall()]

@@ -204,6 +204,7 @@ class _Walk:
             rollout,
             hub_epoch=self._hub.hub_epoch,
             policy_version=self._usecase.data.version,
+            zone=self._zone(step.device),
             evidence=evidence,
             now=self._now,
         )
@@ -221,6 +222,10 @@ class _Walk:
         audit.note(
             self._connection, actor=ACTOR, action="device.assigned", subject=step.device, data=data, now=self._now
         )
+
+    def _zone(self, device: str) -> str:
+        site = self._situation.row(device).site
+        return next((item.zone for item in self._usecase.sites if item.name == site), "UTC")
 
     def _remember(self, rollout: str, data: dict[str, object]) -> None:
         if not self._dry:

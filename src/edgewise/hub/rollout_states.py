@@ -134,12 +134,13 @@ class Device:
     paired: int = 0  # decisions made by both bundles on the same frames, in this rollout
     away: bool = False  # no contact for longer than expected
     unmet: tuple[str, ...] = ()  # conditions of the policy that do not hold now
+    not_now: tuple[str, ...] = ()  # windows and conditions of its assignment that it says it waits for
     misfits: tuple[str, ...] = ()  # why the bundle can never run here
 
     @property
     def waits(self) -> bool:
         """True while the device says "not now". That is no failure (invariant 8)."""
-        return bool(self.away or self.unmet or self.misfits)
+        return bool(self.away or self.unmet or self.not_now or self.misfits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -150,7 +150,7 @@ def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: dateti
                 site=device.site,
                 state=_state(rollout, device),
                 committed_at=device.committed_at,
-                text="; ".join((*device.unmet, *device.misfits)),
+                text="; ".join((*device.unmet, *device.not_now, *device.misfits)),
             )
         )
     return WaveStatus(

@@ -15,7 +15,7 @@ from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.devices import CommitRow, DeviceRow
 from edgewise.measure import Pair, count_pairs
 from edgewise.plan import misfits
-from edgewise.wire import Assignment, UseCase, canonical, unmet
+from edgewise.wire import Assignment, Report, Terms, UseCase, canonical, unmet
 
 AWAY_CONTACTS = 3  # contact periods without a word until a device counts as away
 AWAY_S_MIN = 60.0  # our choice: a link that drops for a moment is no reason to leave a device out
@@ -139,6 +139,7 @@ class Situation:
             paired=data.get("paired_by_device", {}).get(row.id, 0),
             away=self._away(row),
             unmet=tuple(unmet(rollout.policy.conditions, row.facts)),
+            not_now=_not_now(rollout, row, report),
             misfits=tuple(reasons),
         )
         return replace(device, committed_at=_committed_at(rollout, commits, device))
@@ -165,10 +166,15 @@ def assignment_of(
     *,
     hub_epoch: str,
     policy_version: int,
+    zone: str = "UTC",
     evidence: str | None,
     now: datetime,
 ) -> Assignment:
-    """The device's next assignment; its number is one above the last."""
+    """The device's next assignment; its number is one above the last.
+
+    A revert waits for no window and no condition: what harms is taken back at once.
+    """
+    policy, waits = rollout.policy, step.want.kind != "revert"
     return Assignment(
         device=row.id,
         number=row.assignment_number + 1,
@@ -180,6 +186,10 @@ def assignment_of(
         rollout=step.want.rollout,
         trial_s=rollout.policy.trial_s,
         bake=step.want.bake,
+        download=policy.download if waits else Terms(),
+        activation=policy.activation if waits else Terms(),
+        zone=zone,
+        bytes_per_s_max=policy.bytes_per_s_max,
         policy_version=policy_version,
         reason=step.reason,
         evidence=evidence,
@@ -222,6 +232,13 @@ def _want(assignment: Assignment | None) -> Want | None:
         rollout=assignment.rollout or "",
         bake=assignment.bake,
     )
+
+
+def _not_now(rollout: Rollout, row: DeviceRow, report: Report | None) -> tuple[str, ...]:
+    """Why the device puts off this rollout's assignment, in its own words; of another one it says nothing here."""
+    if report is None or row.wanted is None or row.wanted.rollout != rollout.id:
+        return ()
+    return report.not_now if report.assignment == row.assignment_number else ()
 
 
 def _thinned(history: list[list[Any]]) -> list[list[Any]]:

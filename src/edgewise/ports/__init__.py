@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgewise.ports._bundle import StoredBundle, open_manifest, read_bundle, write_bundle
     from edgewise.ports._chance import Chance, SeededChance, SystemChance
     from edgewise.ports._clock import Clock, MemoryClock, SystemClock
+    from edgewise.ports._facts import Fact, Facts, MemoryFacts, SystemFacts, network_kind
     from edgewise.ports._files import disk_error, replace_file, sync_folder
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._link import HttpLink, HubDoor, Link, LinkDown, MemoryLink, Refused, enrol_over_http
@@ -31,6 +32,8 @@ __all__ = [
     "Blobs",
     "Chance",
     "Clock",
+    "Fact",
+    "Facts",
     "Fetcher",
     "FolderBlobs",
     "FolderKeys",
@@ -46,6 +49,7 @@ __all__ = [
     "ListSource",
     "MemoryBlobs",
     "MemoryClock",
+    "MemoryFacts",
     "MemoryFetcher",
     "MemoryKeys",
     "MemoryLink",
@@ -63,6 +67,7 @@ __all__ = [
     "StoredBundle",
     "SystemChance",
     "SystemClock",
+    "SystemFacts",
     "Tensor",
     "TooSlow",
     "TufBounds",
@@ -72,6 +77,7 @@ __all__ = [
     "disk_error",
     "enrol_over_http",
     "listen",
+    "network_kind",
     "open_manifest",
     "open_pipeline",
     "read_bundle",
@@ -86,6 +92,7 @@ _HOMES = {
     "_bundle": ("StoredBundle", "open_manifest", "read_bundle", "write_bundle"),
     "_chance": ("Chance", "SeededChance", "SystemChance"),
     "_clock": ("Clock", "MemoryClock", "SystemClock"),
+    "_facts": ("Fact", "Facts", "MemoryFacts", "SystemFacts", "network_kind"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_link": ("HttpLink", "HubDoor", "Link", "LinkDown", "MemoryLink", "Refused", "enrol_over_http"),

@@ -57,8 +57,11 @@ class Link(Protocol):
     def has_blob(self, sha256: str) -> bool:
         """Whether the hub holds a blob."""
 
-    def get_blob(self, sha256: str, *, offset: int = 0) -> Iterator[bytes]:
-        """A blob from a byte on, piece by piece; after LinkDown what came so far is good, so go on from there."""
+    def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
+        """A blob from a byte on, piece by piece; after LinkDown what came so far is good, so go on from there.
+
+        With ``bytes_max`` no more than that is asked for, so that no more is on its way either.
+        """
 
     def get_release(self, release_id: str) -> bytes:
         """The envelope of a release, as JSON."""
@@ -105,11 +108,11 @@ class MemoryLink:
     def has_blob(self, sha256: str) -> bool:
         return self._call(self._hub.has_blob, check_digest(sha256))
 
-    def get_blob(self, sha256: str, *, offset: int = 0) -> Iterator[bytes]:
+    def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
         check_digest(sha256)
         self._refuse_lost("request")
         with _AsLink():
-            data = self._hub.get_blob(self._device, sha256, offset=offset)
+            data = self._hub.get_blob(self._device, sha256, offset=offset)[:bytes_max]
         if self._lose("reply"):
             yield data[: len(data) // 2]  # a download that breaks off has given something already
             raise LinkDown("the reply was lost on the simulated link")
@@ -184,17 +187,21 @@ class HttpLink:
             raise
         return True
 
-    def get_blob(self, sha256: str, *, offset: int = 0) -> Iterator[bytes]:
+    def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
         path = f"/blobs/{check_digest(sha256)}"
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        last = "" if bytes_max is None else str(offset + bytes_max - 1)
+        headers = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
+        left = bytes_max
         try:
             with self._http.stream("GET", API + path, headers=headers | self._signature("GET", path, b"")) as response:
                 _refuse_failed(response)
                 skip = offset if response.status_code == 200 else 0  # a server without ranges starts at the beginning
                 for piece in response.iter_bytes(CHUNK_BYTES):
-                    if len(piece) > skip:
-                        yield piece[skip:]
-                    skip = max(0, skip - len(piece))
+                    wanted, skip = piece[skip:][:left], max(0, skip - len(piece))
+                    if wanted:
+                        yield wanted
+                    if left is not None and (left := left - len(wanted)) <= 0:
+                        return
         except httpx.HTTPError as error:
             raise _down(self.base_url, error) from error
 

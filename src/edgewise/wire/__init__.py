@@ -47,6 +47,7 @@ from edgewise.wire.release import (
     Signature,
     TrustRoot,
 )
+from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
     Connectivity,
     DataPolicy,
@@ -67,6 +68,7 @@ from edgewise.wire.usecase import (
 __all__ = [
     "ASSIGNMENT_TYPE",
     "CLASSES",
+    "DAYS",
     "MEDIA_TYPE",
     "RELEASE_TYPE",
     "SEGMENTS_MAX",
@@ -122,12 +124,15 @@ __all__ = [
     "Strict",
     "TableSpec",
     "Telemetry",
+    "Terms",
     "TrustRoot",
     "Upload",
     "UploadHeader",
     "UseCase",
     "Verdict",
+    "Wait",
     "Wave",
+    "Window",
     "canonical",
     "decode",
     "digest",
@@ -139,4 +144,6 @@ __all__ = [
     "record_digest",
     "unmet",
     "unpack_upload",
+    "wait_for",
+    "zone_of",
 ]

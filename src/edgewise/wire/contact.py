@@ -110,6 +110,8 @@ class Report(Record):
     previous: Name | None = None
     assignment: int = 0  # number of the newest assignment accepted
     waits_for: tuple[str, ...] = ()
+    not_now: tuple[str, ...] = ()  # why the newest assignment waits for its window or conditions; no failure
+    not_now_until: Time | None = None  # when its window opens
     known_bad: tuple[Digest, ...] = ()
     last_failure: str | None = None
     failed_rollout: Id | None = None  # the rollout whose trial failed here

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from edgewise.wire._record import Digest, Id, Name, Record, Time
+from edgewise.wire.terms import Terms
 
 RELEASE_TYPE = "application/vnd.edgewise.release+json"
 ASSIGNMENT_TYPE = "application/vnd.edgewise.assignment+json"
@@ -74,6 +75,10 @@ class Assignment(Record):
     trial_s: float = Field(0, ge=0)
     bake: bool = False  # run the previous bundle in shadow on the same frames, until an assignment says otherwise
     shadow: bool = False  # let the new bundle decide beside the running one, without acting, until one says otherwise
+    download: Terms = Terms()  # when its bytes may come
+    activation: Terms = Terms()  # when it may be switched to
+    zone: str = "UTC"  # the site's time zone, in which their windows are
+    bytes_per_s_max: float | None = Field(None, gt=0)  # of the download
     policy_version: int = Field(1, ge=1)
     reason: str = ""
     evidence: Digest | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgewise.wire._record import Name, Share, Strict
 from edgewise.wire.conditions import Condition
+from edgewise.wire.terms import Terms, zone_of
 
 
 class Outcome(Strict):
@@ -33,7 +34,15 @@ class Site(Strict):
 
     name: Name
     region: str = "local"
+    zone: str = Field("UTC", description="IANA time zone of its windows, such as Europe/Berlin")
     labels: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, zone: str) -> str:
+        if zone_of(zone) is None:
+            raise ValueError(f"{zone!r} is not a time zone; name one as Europe/Berlin or UTC")
+        return zone
 
 
 class DataPolicy(Strict):
@@ -118,7 +127,10 @@ class RolloutPolicy(Strict):
     success_share: Share = 1.0
     failures_max: int = Field(0, ge=0, description="failed trials beyond this stop the rollout and revert it")
     revert_alpha: float = Field(0.01, gt=0, lt=1, description="false-revert bound: revert at e-value >= 1/alpha")
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[Condition, ...] = Field((), description="a device takes part while its facts meet all of them")
+    download: Terms = Field(Terms(), description="when a device may download")
+    activation: Terms = Field(Terms(), description="when a device may switch to what it has downloaded")
+    bytes_per_s_max: float | None = Field(None, gt=0, description="download bandwidth of one device, bytes/s")
     approval: Literal["none", "person"] = "none"
     automatic: bool = Field(True, description="a release signed on the gate's word starts its rollout by itself")
     trial_s: float = Field(60, ge=0, description="a device's own trial before it commits")
@@ -131,6 +143,7 @@ class Placement(Strict):
 
 class Connectivity(Strict):
     contact_s: float = Field(60, gt=0, description="seconds between contacts while all is quiet")
+    bytes_per_s_max: float | None = Field(None, gt=0, description="most that downloads of one device may take, bytes/s")
     price_per_gb: float | None = Field(None, ge=0)
     currency: str | None = None
 

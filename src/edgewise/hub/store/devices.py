@@ -115,7 +115,8 @@ def heard(connection: sa.Connection, device: DeviceRow, report: Report, *, sent_
     values: dict[str, Any] = {"seen_at": now, "sent_at": sent_at, "report": plain(report), "phase": report.phase}
     values |= {"release": report.release, "bundle": report.bundle}
     if report.facts:
-        values["facts"] = {**device.facts, **report.facts}
+        # Whole, not merged: a fact that is not told any more is not known any more.
+        values["facts"] = report.facts
     change(connection, device.id, **values)
     if report.phase.lower() == COMMITTED and report.release and report.bundle:
         _committed(connection, device, report.release, report.bundle, now)

@@ -1,0 +1,164 @@
+"""A release on its way here: its envelope, manifest and blobs, verified and compared with what may and can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewise.edge._bandwidth import Bucket, full, smallest
+from edgewise.edge._fetch import Download
+from edgewise.edge._update_state import UpdateLimits, UpdateState
+from edgewise.plan import misfits
+from edgewise.ports import Link
+from edgewise.trust import may_install, open_release
+from edgewise.wire import (
+    Assignment,
+    Envelope,
+    Manifest,
+    NotTrusted,
+    NotValid,
+    Release,
+    TrustRoot,
+    decode,
+    digest,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A release that this device may install, and the manifest of the bundle that is meant for it."""
+
+    envelope: Envelope
+    release: Release
+    data: bytes  # the manifest as signed
+    manifest: Manifest
+
+    @property
+    def bundle(self) -> str:
+        return digest(self.data)
+
+
+class ReleaseFetch:
+    """Gets what an assignment names, piece by piece, and refuses what must not or cannot run here.
+
+    Args:
+        folder: of the device; blobs on their way lie in ``fetch``.
+        use_case: what releases must be for.
+        root: whom to trust.
+        facts: the device's capability card, compared with a bundle's needs before it is downloaded.
+        bytes_per_s_max: this device's cap for downloads, None for none; an assignment may set a smaller one.
+        checkpoint: called by name where a power cut would matter.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        use_case: str,
+        root: TrustRoot,
+        facts: Mapping[str, Any],
+        limits: UpdateLimits,
+        bytes_per_s_max: float | None,
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self._use_case = use_case
+        self._root = root
+        self._facts = facts
+        self._limits = limits
+        self._cap = bytes_per_s_max
+        self._bucket: Bucket | None = None
+        self._download = Download(folder / "fetch", checkpoint)
+        self._seen: dict[str, bytes] = {}  # envelope and manifest of what is fetched now, by name
+
+    def offer(self, link: Link, working: Assignment, state: UpdateState, running: str | None) -> Offer:
+        """What the assignment names, verified; the blobs are not there yet.
+
+        Args:
+            running: the slot that runs now.
+        Raises:
+            NotNow: the link. NotTrusted: it may not be installed. NotValid: it cannot run on this device.
+        """
+        envelope = decode(Envelope, self._once(working.release or "", link.get_release))
+        release = open_release(envelope, self._root)
+        data = self._once(working.bundle or "", link.get_manifest)
+        manifest = decode(Manifest, data)
+        self.check_install(working, release, digest(data), state, running)
+        self._check_fit(manifest)
+        return Offer(envelope=envelope, release=release, data=data, manifest=manifest)
+
+    def cap(self, working: Assignment) -> float | None:
+        """The bytes a second that count here: the smallest of what anybody says."""
+        return smallest(self._cap, working.bytes_per_s_max)
+
+    def bytes_allowed(self, working: Assignment, now_s: float) -> int:
+        """How many bytes may come now; 0 means to wait, at most half a second."""
+        most, cap = self._limits.fetch_bytes_per_step, self.cap(working)
+        if cap is None:
+            return most
+        if self._bucket is None or self._bucket.bytes_per_s != cap:
+            self._bucket = full(cap, now_s)
+        self._bucket = self._bucket.at(now_s)
+        return min(most, self._bucket.allowed)
+
+    def advance(self, link: Link, offer: Offer, held: Collection[str], bytes_max: int) -> int:
+        """Fetch some more of the blobs; comes back with the bytes still missing, 0 when all is there.
+
+        Leftovers of other bundles are deleted first; what both have in common stays.
+        """
+        self._download.clear(keep=offer.manifest)
+        before = self._download.size_bytes(offer.manifest)
+        try:
+            return self._download.advance(link, offer.manifest, held, bytes_max)
+        finally:
+            if self._bucket is not None:
+                self._bucket = self._bucket.spent(self._download.size_bytes(offer.manifest) - before)
+
+    def blobs(self, offer: Offer, held: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The bytes of all blobs, once nothing is missing."""
+        return self._download.blobs(offer.manifest, held)
+
+    def text(self, working: Assignment, missing: int | None = None) -> str:
+        """What is still to come."""
+        cap = self.cap(working)
+        count = "more bytes" if missing is None else f"{missing} more bytes"
+        return f"{count} of {working.release}" + (f", at most {cap:g} a second" if cap is not None else "")
+
+    def forget(self) -> None:
+        """Nothing is fetched now, or something else."""
+        self._seen.clear()
+
+    def clear(self) -> None:
+        """Delete what was downloaded."""
+        self._download.clear()
+
+    def check_install(
+        self, assignment: Assignment, release: Release, manifest_digest: str, state: UpdateState, running: str | None
+    ) -> None:
+        """Whether the two signed words together allow this bundle here.
+
+        Raises:
+            NotTrusted: they do not.
+        """
+        if release.use_case != self._use_case:
+            raise NotTrusted(f"release {release.id} is for {release.use_case}, this device for {self._use_case}")
+        slot = state.slots.get(running) if running else None
+        may_install(
+            assignment,
+            release,
+            manifest_digest=manifest_digest,
+            known_bad=state.known_bad,
+            committed_before=state.committed_before,
+            running=open_release(slot.envelope, self._root) if slot else None,
+        )
+
+    def _check_fit(self, manifest: Manifest) -> None:
+        reasons = misfits(manifest.needs, self._facts, latency_ms_max=self._limits.latency_ms_max)
+        if reasons:
+            raise NotValid("; ".join(reasons), code="misfit")
+
+    def _once(self, name: str, get: Callable[[str], bytes]) -> bytes:
+        if name not in self._seen:
+            self._seen[name] = get(name)
+        return self._seen[name]
