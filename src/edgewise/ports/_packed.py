@@ -36,6 +36,7 @@ VERSION = 20  # zip 2.0
 MADE_BY = 3 << 8 | VERSION  # on Unix, so that the mode below counts
 DATE = 0x21  # 1 January 1980, the first day that zip knows
 MODE = 0o100644
+KINDS = {0o120000: "a symbolic link", 0o040000: "a folder", 0o100000: "a file"}
 MANIFEST_ENTRY = "manifest.json"
 BLOB_ENTRY = re.compile(r"blobs/[0-9a-f]{64}")
 

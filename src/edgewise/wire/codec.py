@@ -70,11 +70,11 @@ def decode(kind: type[Model], data: bytes | str) -> Model:
 def explain(error: ValidationError) -> str:
     """One line for people: each wrong field with the value seen and what is needed."""
     parts = []
-    for item in error.errors()[:5]:
+    for item in error.errors(include_url=False, include_context=False)[:5]:
         where = ".".join(str(part) for part in item["loc"]) or "the whole document"
         seen = repr(item.get("input"))
         parts.append(f"{where}: {item['msg']} (seen {seen[:77] + '…' if len(seen) > 78 else seen})")
-    more = len(error.errors()) - len(parts)
+    more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
 
