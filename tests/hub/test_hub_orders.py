@@ -47,7 +47,7 @@ def tick(yard) -> None:
 
 
 def make_bundle(yard, made_for: Order, **lie: Any) -> str:
-    blob = yard.hub.store.blobs.put(b"graph of " + made_for.id.encode())
+    blob = yard.hub.store.blobs.put(canonical({"classes": 2, "seed": 1, "embedding": 2, "of": made_for.id}))
     made = {"order": made_for.id, "revision": made_for.revision} | lie
     manifest = Manifest(
         name="press",
@@ -59,7 +59,9 @@ def make_bundle(yard, made_for: Order, **lie: Any) -> str:
         provenance=Provenance(trained_at=yard.hub.now(), trainer="vision", code_version="1", **made),
         blobs={"main.onnx": Blob(sha256=blob, size_bytes=yard.hub.store.blobs.size(blob))},
     )
-    return bundles.add_bundle(yard.hub.store, encode(manifest), who="test", now=yard.hub.now())
+    return bundles.add_bundle(
+        yard.hub.store, encode(manifest), runtime=yard.hub.runtime, who="test", now=yard.hub.now()
+    )
 
 
 def test_a_revision_never_holds_the_evaluation_share_and_names_what_is_new(yard):
@@ -221,6 +223,8 @@ def test_a_bundle_is_taken_only_whole(yard):
     ):
         body = encode(manifest.model_copy(update={"blobs": {key: lie}}))
         with pytest.raises(NotValid, match=text):
-            bundles.add_bundle(yard.hub.store, body, who="test", now=yard.hub.now())
+            bundles.add_bundle(yard.hub.store, body, runtime=yard.hub.runtime, who="test", now=yard.hub.now())
     with pytest.raises(NotValid, match="not a valid Manifest"):
-        bundles.add_bundle(yard.hub.store, canonical({"name": 1}), who="test", now=yard.hub.now())
+        bundles.add_bundle(
+            yard.hub.store, canonical({"name": 1}), runtime=yard.hub.runtime, who="test", now=yard.hub.now()
+        )

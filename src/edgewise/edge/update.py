@@ -7,7 +7,7 @@ assignment, the phase, the slots. Asking twice changes nothing (invariant 12).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from edgewise.edge._update_state import (
 )
 from edgewise.edge._watch import Watch
 from edgewise.plan import misfits
-from edgewise.ports import Clock, Link, Runtime, replace_file
+from edgewise.ports import Clock, Link, Runtime, replace_file, vet_bundle
 from edgewise.trust import may_install, open_assignment, open_release
 from edgewise.wire import (
     Assignment,
@@ -93,6 +93,7 @@ class Updater:
         self.stuck = False  # the last step ended because the link or the disk said not now
         self._happened: list[Happening] = []
         self._seen: dict[str, bytes] = {}  # envelope and manifest of what is fetched now, by name
+        self._runtime = runtime
         self._slots = Slots(folder, root=root, runtime=runtime, checkpoint=checkpoint)
         self._download = Download(folder / "fetch", checkpoint)
         self.state = read_state(folder)
@@ -271,6 +272,7 @@ class Updater:
                 if missing:
                     self.waits_for = f"{missing} more bytes of {working.release}"
                     return False
+                self._vet(manifest)
                 self._stage(spare, data, self._download.blobs(manifest, held))
         except NotNow:
             raise
@@ -284,6 +286,19 @@ class Updater:
         self._download.clear()
         self._forget_work()
         return True
+
+    def _vet(self, manifest: Manifest) -> None:
+        """Open the networks for the first time, in a process of their own; what is refused is bad here for good."""
+        places = [self._download.folder, *(self._slots.path(name) / "blobs" for name in self.state.slots)]
+        try:
+            vet_bundle(manifest, lambda name: _first_file(places, name), self._runtime)
+        except NotTrusted as error:
+            working = self._working()
+            bad = {**self.state.known_bad, working.bundle or "": str(error)[:500]}
+            self._save(known_bad=dict(list(bad.items())[-self.limits.remembered_max :]))
+            self._tell("bundle_refused", str(error), working, code=error.code)
+            self._download.clear()
+            raise
 
     def _stage(self, spare: str, manifest: bytes, blobs: Mapping[str, bytes]) -> None:
         """Write the bundle into the spare slot. What was there is forgotten first: a slot is whole or not named."""
@@ -561,6 +576,11 @@ class Updater:
         if name not in self._seen:
             self._seen[name] = link.get_manifest(name)
         return self._seen[name]
+
+
+def _first_file(folders: Iterable[Path], name: str) -> Path:
+    """The file of this name in the first folder that has it, which was checked before."""
+    return next(folder / name for folder in folders if (folder / name).is_file())
 
 
 def _target(assignment: Assignment) -> tuple[str | None, str | None]:

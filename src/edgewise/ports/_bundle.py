@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from edgewise.ports._blobs import check_bytes
+from edgewise.ports._blobs import PIECE_BYTES, check_bytes
 from edgewise.ports._files import disk_error, sync_folder, write_new
-from edgewise.ports._packed import MANIFEST_ENTRY, PIECE_BYTES, PackedFile, checked, is_packed, write_packed
+from edgewise.ports._packed import MANIFEST_ENTRY, PackedFile, checked, is_packed, write_packed
 from edgewise.ports._runtime import Runtime
 from edgewise.ports._vet import VetLimits, vet_bundle
 from edgewise.wire import Manifest, NotTrusted, NotValid, canonical, decode, digest, encode, loads
@@ -239,7 +239,8 @@ def verify_bundle(path: Path, runtime: Runtime, limits: VetLimits | None = None)
         for blob in opened.names:
             for _ in opened.pieces(blob):
                 pass
-        vet_bundle(opened.manifest, copied_blobs(opened.pieces, Path(name)), runtime, limits)
+        blob_file = copied_blobs(opened.pieces, Path(name)) if path.is_file() else (path / "blobs").joinpath
+        vet_bundle(opened.manifest, blob_file, runtime, limits)
         return opened
 
 

@@ -20,10 +20,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+from edgewise.ports._blobs import PIECE_BYTES
 from edgewise.ports._files import disk_error, sync_folder
 from edgewise.wire import Manifest, NotTrusted, NotValid
 
-PIECE_BYTES = 1 << 20
 ENTRIES_MAX = 1001  # the manifest and as many blobs as it may name
 INDEX_BYTES_MAX = ENTRIES_MAX * 256
 PACKED_BYTES_MAX = (1 << 32) - 1  # above, zip needs other headers
