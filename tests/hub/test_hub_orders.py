@@ -11,6 +11,7 @@ from edgewise.hub.orders import OrderWish
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import tables
+from edgewise.ports import OnnxRuntime
 from edgewise.wire import (
     Blob,
     Candidate,
@@ -19,10 +20,12 @@ from edgewise.wire import (
     ImageSpec,
     Manifest,
     Needs,
+    NotTrusted,
     NotValid,
     Order,
     Provenance,
     canonical,
+    digest,
     encode,
     record_digest,
 )
@@ -228,3 +231,23 @@ def test_a_bundle_is_taken_only_whole(yard):
         bundles.add_bundle(
             yard.hub.store, canonical({"name": 1}), runtime=yard.hub.runtime, who="test", now=yard.hub.now()
         )
+
+
+def test_a_bundle_that_could_harm_whoever_opens_it_is_refused_with_an_audit_entry(yard):
+    label_some(yard, 6)
+    good = make_bundle(yard, create(yard))
+    with yard.hub.store.read() as connection:
+        manifest = bundle_rows.manifest(connection, good)
+    pickled = b"\x80\x04cos\nsystem\n"
+    name = yard.hub.store.blobs.put(pickled)
+    (blob,) = manifest.blobs.values()
+    evil = blob.model_copy(update={"sha256": name, "size_bytes": len(pickled)})
+    body = encode(manifest.model_copy(update={"blobs": {"main.onnx": evil}}))
+    with pytest.raises(NotTrusted, match="Python pickle") as caught:
+        bundles.add_bundle(yard.hub.store, body, runtime=OnnxRuntime(), who="worker", now=yard.hub.now())
+    assert caught.value.code == "foreign_file"
+    entry = yard.rows(tables.audit)[-1]
+    assert (entry["actor"], entry["action"], entry["subject"]) == ("worker", "bundle.refused", digest(body))
+    assert entry["data"]["code"] == "foreign_file"
+    with yard.hub.store.read() as connection:
+        assert bundle_rows.get(connection, digest(body)) is None

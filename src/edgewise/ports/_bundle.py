@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from edgewise.ports._blobs import PIECE_BYTES, check_bytes
 from edgewise.ports._files import disk_error, sync_folder, write_new
-from edgewise.ports._packed import MANIFEST_ENTRY, PackedFile, checked, is_packed, write_packed
+from edgewise.ports._packed import MANIFEST_ENTRY, PackedFile, checked, write_packed
 from edgewise.ports._runtime import Runtime
 from edgewise.ports._vet import VetLimits, vet_bundle
 from edgewise.wire import Manifest, NotTrusted, NotValid, canonical, decode, digest, encode, loads
@@ -164,7 +164,7 @@ def open_bundle(path: Path) -> Iterator[OpenBundle]:
     Raises:
         NotValid: there is no bundle here. NotTrusted: it is damaged or was changed; the message names what.
     """
-    if is_packed(path):
+    if path.is_file():
         with _opened(path) as file:
             yield _open_packed(file, path)
         return

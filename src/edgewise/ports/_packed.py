@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from edgewise.ports._blobs import PIECE_BYTES
 from edgewise.ports._files import disk_error, sync_folder
+from edgewise.ports._foreign import HEAD_BYTES, foreign
 from edgewise.wire import Manifest, NotTrusted, NotValid
 
 ENTRIES_MAX = 1001  # the manifest and as many blobs as it may name
@@ -167,7 +168,9 @@ class PackedFile:
             raise self._refused(f"it has {self._size} bytes, at most {PACKED_BYTES_MAX} are read", "bundle_huge")
         end = self._read(self._size - END.size, END.size)
         if len(end) < END.size or not end.startswith(END_MAGIC):
-            raise self._refused("its end is not that of a packed bundle: it is cut short or has a comment")
+            what = foreign(self._read(0, HEAD_BYTES))
+            seen = f"; the file is {what}" if what is not None else ""
+            raise self._refused(f"its end is not that of a packed bundle: it is cut short or has a comment{seen}")
         _, _, _, _, count, length, start, _ = END.unpack(end)
         if not 1 <= count <= ENTRIES_MAX or length > INDEX_BYTES_MAX or start + length + END.size != self._size:
             raise self._refused(
