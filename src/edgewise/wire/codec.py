@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from edgewise.wire.errors import NotValid
 
+EXPLAINED_MAX = 1000
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -69,6 +71,8 @@ def decode(kind: type[Model], data: bytes | str) -> Model:
 
 def explain(error: ValidationError) -> str:
     """One line for people: each wrong field with the value seen and what is needed."""
+    if error.error_count() > EXPLAINED_MAX:  # as many dictionaries would take many times the document's memory
+        return f"{error.error_count()} mistakes in it, at most {EXPLAINED_MAX} are explained"
     parts = []
     for item in error.errors(include_url=False, include_context=False)[:5]:
         where = ".".join(str(part) for part in item["loc"]) or "the whole document"
