@@ -163,7 +163,9 @@ class LoopWorld:
             ),
             blobs={"net": Blob(sha256=blob, size_bytes=len(model))},
         )
-        return bundles.add_bundle(self.store, encode(manifest), who="worker", now=self.hub.now())
+        return bundles.add_bundle(
+            self.store, encode(manifest), runtime=self.hub.runtime, who="worker", now=self.hub.now()
+        )
 
     def candidate(self, **options: Any) -> str:
         """A bundle that answers an order; the gate has not seen it yet."""

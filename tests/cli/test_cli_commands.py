@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import socket
@@ -78,6 +80,8 @@ def test_without_a_command_the_help_is_shown() -> None:
         (["edge", "run", "--data-dir", "nowhere", "--source", "nowhere"], 2, "nowhere"),
         (["edge", "serve", "missing.onnx"], 2, "missing.onnx"),
         (["bundle", "show", "nowhere"], 2, "nowhere"),
+        (["bundle", "verify", "nowhere"], 2, "nowhere"),
+        (["bundle", "pack", "nowhere", "-o", "out.zip"], 2, "nowhere"),
         (["rollout", "create", "a@1", "--wave", "some%"], 2, "some"),
     ],
 )
@@ -107,6 +111,29 @@ def test_a_corrupt_bundle_is_not_trusted(tmp_path: Path) -> None:
     done = edgewise("bundle", "show", str(tmp_path))
     assert done.returncode in (2, 3)
     assert "manifest" in done.stderr
+
+
+def test_a_bundle_is_packed_verified_and_shown_and_a_hostile_one_is_not_trusted(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("hostile_corpus", ROOT / "tests" / "hostile_corpus.py")
+    assert spec is not None
+    assert spec.loader is not None
+    corpus = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(corpus)
+    corpus.bundle_folder(tmp_path / "good")
+    packed = edgewise("bundle", "pack", "good", "-o", "good.zip", cwd=tmp_path)
+    assert packed.returncode == 0, packed.stderr
+    for name in ("good", "good.zip"):
+        for verb in ("verify", "show"):
+            done = edgewise("bundle", verb, name, "-o", "json", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["digest"] in packed.stdout
+    corpus.bundle_folder(tmp_path / "evil", corpus.NETWORKS["a custom operator"][0]())
+    done = edgewise("bundle", "verify", "evil", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "evil.Run" in done.stderr
+    assert done.stderr.count("\n") == 1
+    done = edgewise("bundle", "verify", "good.zip", cwd=tmp_path, EDGEWISE_TOKEN="secret")
+    assert done.returncode == 0
 
 
 def test_the_application_is_built_by_typer() -> None:

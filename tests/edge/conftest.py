@@ -35,6 +35,7 @@ from edgewise.wire import (
     TableSpec,
     TrustRoot,
     UseCase,
+    canonical,
     digest,
     encode,
     loads,
@@ -158,6 +159,17 @@ class Bench:
         self.hub.blobs[digest(network)] = network
         self.hub.manifests[digest(data)] = data
         return digest(data)
+
+    def hostile_release(self, seed: int) -> Release:
+        """A signed release whose network is a pickle."""
+        manifest = loads(self.hub.manifests[self.bundle(seed)])
+        evil = b"\x80\x04cos\nsystem\n"
+        manifest["blobs"]["net"] = {"sha256": digest(evil), "size_bytes": len(evil)}
+        data = canonical(manifest)
+        self.hub.blobs[digest(evil)], self.hub.manifests[digest(data)] = evil, data
+        release = self.release(seed).model_copy(update={"bundles": {"fp32": digest(data)}})
+        self.hub.releases[release.id] = encode(seal(encode(release), RELEASE_TYPE, [self.release_key]))
+        return release
 
     def assign(self, release: Release | None, **more: Any) -> Envelope:
         """A newer assignment for the device; the hub hands it out from now on."""

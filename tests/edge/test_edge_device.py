@@ -366,3 +366,20 @@ def test_rows_of_different_lengths_before_the_first_bundle_still_give_a_selectio
     fleet.run(device, 100)
     assert fleet.stored("sample")
     assert "selection_failed" not in device.keeper.not_kept
+
+
+def test_the_hub_hears_of_a_hostile_bundle_at_the_next_contact_while_the_device_decides(fleet):
+    first = fleet.release(1)
+    fleet.assign(first)
+    device = fleet.device()
+    fleet.feed(40)
+    fleet.run(device, steps=200)
+    assert device.updater.running.release == first.id
+    release = fleet.hostile_release(2)
+    fleet.assign(release)
+    fleet.feed(40)
+    assert fleet.run(device, steps=300) == 40
+    (event,) = [record for record in fleet.stored("event") if record["what"] == "bundle_refused"]
+    assert event["data"]["bundle"] == release.bundles["fp32"]
+    assert device.updater.running.release == first.id
+    device.close(fleet.clock.now())

@@ -208,6 +208,22 @@ def test_a_blob_changed_on_the_way_is_refused_and_leaves_the_old_bundle(bench):
     assert "was changed on the way" in updater.state.last_failure
 
 
+def test_a_hostile_network_is_refused_before_anything_is_changed_and_remembered(bench):
+    one, two = bench.release(1), bench.release(2)
+    updater = installed(bench, one, two)
+    evil = bench.hostile_release(9)
+    slots = {path: path.stat().st_mtime_ns for path in (bench.folder / "slots").rglob("*")}
+    happened = settle(bench, updater, bench.assign(evil))
+    assert (updater.phase, updater.running.release) == (Phase.IDLE, two.id)
+    assert {path: path.stat().st_mtime_ns for path in (bench.folder / "slots").rglob("*")} == slots
+    assert not (bench.folder / "fetch").exists()
+    (told,) = [item for item in happened if item.what == "bundle_refused"]
+    assert told.data["code"] == "not_json"
+    assert told.data["bundle"] in updater.state.known_bad
+    settle(bench, updater, bench.assign(evil))
+    assert "failed on this device before" in updater.state.last_failure
+
+
 def test_a_bundle_that_needs_more_than_the_device_has_is_refused_before_the_download(bench):
     one, big = bench.release(1), bench.release(2, needs=Needs(opset=18, ram_mb=10_000, latency_ms=1))
     updater = bench.updater(facts={"ram_mb": 500})

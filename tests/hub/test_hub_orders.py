@@ -11,6 +11,7 @@ from edgewise.hub.orders import OrderWish
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import tables
+from edgewise.ports import OnnxRuntime
 from edgewise.wire import (
     Blob,
     Candidate,
@@ -19,10 +20,12 @@ from edgewise.wire import (
     ImageSpec,
     Manifest,
     Needs,
+    NotTrusted,
     NotValid,
     Order,
     Provenance,
     canonical,
+    digest,
     encode,
     record_digest,
 )
@@ -47,7 +50,7 @@ def tick(yard) -> None:
 
 
 def make_bundle(yard, made_for: Order, **lie: Any) -> str:
-    blob = yard.hub.store.blobs.put(b"graph of " + made_for.id.encode())
+    blob = yard.hub.store.blobs.put(canonical({"classes": 2, "seed": 1, "embedding": 2, "of": made_for.id}))
     made = {"order": made_for.id, "revision": made_for.revision} | lie
     manifest = Manifest(
         name="press",
@@ -59,7 +62,9 @@ def make_bundle(yard, made_for: Order, **lie: Any) -> str:
         provenance=Provenance(trained_at=yard.hub.now(), trainer="vision", code_version="1", **made),
         blobs={"main.onnx": Blob(sha256=blob, size_bytes=yard.hub.store.blobs.size(blob))},
     )
-    return bundles.add_bundle(yard.hub.store, encode(manifest), who="test", now=yard.hub.now())
+    return bundles.add_bundle(
+        yard.hub.store, encode(manifest), runtime=yard.hub.runtime, who="test", now=yard.hub.now()
+    )
 
 
 def test_a_revision_never_holds_the_evaluation_share_and_names_what_is_new(yard):
@@ -221,6 +226,28 @@ def test_a_bundle_is_taken_only_whole(yard):
     ):
         body = encode(manifest.model_copy(update={"blobs": {key: lie}}))
         with pytest.raises(NotValid, match=text):
-            bundles.add_bundle(yard.hub.store, body, who="test", now=yard.hub.now())
+            bundles.add_bundle(yard.hub.store, body, runtime=yard.hub.runtime, who="test", now=yard.hub.now())
     with pytest.raises(NotValid, match="not a valid Manifest"):
-        bundles.add_bundle(yard.hub.store, canonical({"name": 1}), who="test", now=yard.hub.now())
+        bundles.add_bundle(
+            yard.hub.store, canonical({"name": 1}), runtime=yard.hub.runtime, who="test", now=yard.hub.now()
+        )
+
+
+def test_a_bundle_that_could_harm_whoever_opens_it_is_refused_with_an_audit_entry(yard):
+    label_some(yard, 6)
+    good = make_bundle(yard, create(yard))
+    with yard.hub.store.read() as connection:
+        manifest = bundle_rows.manifest(connection, good)
+    pickled = b"\x80\x04cos\nsystem\n"
+    name = yard.hub.store.blobs.put(pickled)
+    (blob,) = manifest.blobs.values()
+    evil = blob.model_copy(update={"sha256": name, "size_bytes": len(pickled)})
+    body = encode(manifest.model_copy(update={"blobs": {"main.onnx": evil}}))
+    with pytest.raises(NotTrusted, match="Python pickle") as caught:
+        bundles.add_bundle(yard.hub.store, body, runtime=OnnxRuntime(), who="worker", now=yard.hub.now())
+    assert caught.value.code == "foreign_file"
+    entry = yard.rows(tables.audit)[-1]
+    assert (entry["actor"], entry["action"], entry["subject"]) == ("worker", "bundle.refused", digest(body))
+    assert entry["data"]["code"] == "foreign_file"
+    with yard.hub.store.read() as connection:
+        assert bundle_rows.get(connection, digest(body)) is None

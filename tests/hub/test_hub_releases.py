@@ -28,12 +28,13 @@ from edgewise.wire import (
     Release,
     Report,
     Verdict,
+    canonical,
     encode,
 )
 
 
 def make_bundle(yard, seed: int = 0) -> str:
-    data = f"graph {seed}".encode()
+    data = canonical({"classes": 2, "seed": seed, "embedding": 2})
     blob = Blob(sha256=yard.hub.store.blobs.put(data), size_bytes=len(data))
     manifest = Manifest(
         name="press",
@@ -45,7 +46,9 @@ def make_bundle(yard, seed: int = 0) -> str:
         provenance=Provenance(trained_at=yard.hub.now(), trainer="vision", code_version="1"),
         blobs={"main.onnx": blob},
     )
-    return bundles.add_bundle(yard.hub.store, encode(manifest), who="test", now=yard.hub.now())
+    return bundles.add_bundle(
+        yard.hub.store, encode(manifest), runtime=yard.hub.runtime, who="test", now=yard.hub.now()
+    )
 
 
 def make_verdict(yard, bundle: str, result: str = "passed") -> str:

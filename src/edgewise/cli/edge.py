@@ -49,7 +49,7 @@ def run(
 
 @app.command(epilog="Example: edgewise edge serve model.onnx --http-port 8081")
 def serve(
-    models: list[Path] = typer.Argument(..., help="ONNX files or bundle folders", show_default=False),
+    models: list[Path] = typer.Argument(..., help="ONNX files or bundles (folders, packed files)", show_default=False),
     host: str = typer.Option("127.0.0.1", "--host", help="address to listen on; loopback by default"),
     http_port: int = typer.Option(8081, "--http-port", min=0, max=65535, help="0 picks a free one and prints it"),
     data_dir: Path | None = typer.Option(None, "--data-dir", help="where served bundles may be kept"),

@@ -14,7 +14,7 @@ EXAMPLE = "Example: edgewise score bundle/ --data other-pictures/ -o json"
 
 
 def command(
-    bundle: Path = typer.Argument(..., help="a bundle's folder", show_default=False),
+    bundle: Path = typer.Argument(..., help="a bundle's folder or packed file", show_default=False),
     data: Path = typer.Option(..., "--data", help="images.zip or images beside labels.csv, or one folder per class"),
     good: list[str] = typer.Option([], "--good", help="label of good parts; what the bundle remembers without it"),
     group: str = typer.Option("", "--group", help="column of groups for the intervals; found by itself without it"),

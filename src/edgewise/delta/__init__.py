@@ -1,14 +1,78 @@
 """Model updates as small files: what changed between two versions of a network, and nothing else.
 
 A hub calls `encode` once for a pair of versions, a device calls `decode` with the version that it has. Only the encoder
-knows model formats; the decoder knows byte ranges.
+knows model formats; the decoder knows byte ranges. `Walk` steps over Protocol Buffers for others as well.
+
+The names load on first use: whoever only walks over a file pays for neither pcodec nor Zstandard.
 """
 
-from edgewise.delta._container import Limits, Summary, summary
-from edgewise.delta._decode import decode
-from edgewise.delta._encode import encode
-from edgewise.delta._regions import Region, RegionKind
-from edgewise.delta._scan import scan
-from edgewise.delta._snap import snap
+from __future__ import annotations
 
-__all__ = ["Limits", "Region", "RegionKind", "Summary", "decode", "encode", "scan", "snap", "summary"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewise.delta._container import Limits, Summary, summary
+    from edgewise.delta._decode import decode
+    from edgewise.delta._encode import encode
+    from edgewise.delta._protobuf import (
+        BYTES,
+        FIXED32,
+        FIXED64,
+        VARINT,
+        Field,
+        Walk,
+        tagged_floats_count,
+        tagged_integer_ends,
+    )
+    from edgewise.delta._regions import Region, RegionKind
+    from edgewise.delta._scan import scan
+    from edgewise.delta._snap import snap
+
+__all__ = [
+    "BYTES",
+    "FIXED32",
+    "FIXED64",
+    "VARINT",
+    "Field",
+    "Limits",
+    "Region",
+    "RegionKind",
+    "Summary",
+    "Walk",
+    "decode",
+    "encode",
+    "scan",
+    "snap",
+    "summary",
+    "tagged_floats_count",
+    "tagged_integer_ends",
+]
+
+_HOMES = {
+    "_container": ("Limits", "Summary", "summary"),
+    "_decode": ("decode",),
+    "_encode": ("encode",),
+    "_protobuf": (
+        "BYTES",
+        "FIXED32",
+        "FIXED64",
+        "VARINT",
+        "Field",
+        "Walk",
+        "tagged_floats_count",
+        "tagged_integer_ends",
+    ),
+    "_regions": ("Region", "RegionKind"),
+    "_scan": ("scan",),
+    "_snap": ("snap",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value  # asked once only
+    return value

@@ -15,8 +15,8 @@ from edgewise.delta._container import DICTIONARY_BYTES_MAX
 from edgewise.delta._fit import fit
 from edgewise.delta._match import Partners
 from edgewise.delta._numbers import Bits
-from edgewise.delta._onnx import tagged_integer_ends
 from edgewise.delta._operations import Copy, Difference, Literal, Numbers, Operation, Snapped
+from edgewise.delta._protobuf import tagged_integer_ends
 from edgewise.delta._regions import Region, RegionKind
 from edgewise.delta._scan import scan
 from edgewise.delta._snap import can_snap, recover

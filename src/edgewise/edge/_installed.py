@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._update_choices import slot_to_shadow
@@ -53,6 +54,10 @@ class Installed:
         if self._held[0] != bundle:
             self._held = (bundle, frozenset(self._slots.held(manifest, self._journal.state.slots)))
         return self._held[1]
+
+    def blob_folders(self) -> list[Path]:
+        """Where the blobs of both slots lie."""
+        return [self._slots.path(name) / "blobs" for name in self._journal.state.slots]
 
     def lies_in(self, name: str, bundle: str) -> bool:
         """Whether this very bundle lies in the slot, every byte checked."""

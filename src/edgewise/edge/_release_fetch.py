@@ -125,6 +125,11 @@ class ReleaseFetch:
         count = "more bytes" if missing is None else f"{missing} more bytes"
         return f"{count} of {working.release}" + (f", at most {cap:g} a second" if cap is not None else "")
 
+    @property
+    def folder(self) -> Path:
+        """Where blobs lie as they come."""
+        return self._download.folder
+
     def forget(self) -> None:
         """Nothing is fetched now, or something else."""
         self._seen.clear()

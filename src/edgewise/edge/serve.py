@@ -16,7 +16,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, failure, reply, v2_app
-from edgewise.ports import OnnxRuntime, Pipeline, address, listen, open_pipeline, read_bundle, replace_file
+from edgewise.ports import OnnxRuntime, Pipeline, address, is_packed, listen, open_pipeline, read_bundle, replace_file
 from edgewise.wire import NotValid, canonical
 
 __all__ = ["ServedModel", "open_models", "run_app", "serve", "serve_app", "v2_app"]
@@ -37,7 +37,8 @@ def serve(
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        models: ONNX files, served under their file's name, and bundle folders, served under their manifest's name.
+        models: ONNX files, served under their file's name, and bundles (folders or packed files), served under the
+            name in their manifest.
         host: address to listen on.
         http_port: 0 picks a free one.
         data_dir: where ``serve.json`` names the address, the process and the models while this runs; None writes none.
@@ -69,7 +70,7 @@ def open_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
     """
     served: dict[str, ServedModel] = {}
     for path in map(Path, paths):
-        name, model = _open_bundle(path) if path.is_dir() else _open_onnx(path)
+        name, model = _open_bundle(path) if path.is_dir() or is_packed(path) else _open_onnx(path)
         if name in served:
             raise NotValid(f"two of the given models are named {name}; rename one of the files", code="name_taken")
         served[name] = model

@@ -7,14 +7,14 @@ reads the whole situation: the newest assignment, the phase, the slots. Asking t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from edgewise.edge._installed import Installed
 from edgewise.edge._outbox_records import nothing
-from edgewise.edge._release_fetch import ReleaseFetch
+from edgewise.edge._release_fetch import Offer, ReleaseFetch
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._trial import Trial
 from edgewise.edge._update_choices import (
@@ -36,7 +36,7 @@ from edgewise.edge._update_state import (
     move,
 )
 from edgewise.edge._watch import Watch
-from edgewise.ports import Clock, Link, Runtime
+from edgewise.ports import Clock, Link, Runtime, vet_bundle
 from edgewise.trust import open_assignment, open_release
 from edgewise.wire import (
     Assignment,
@@ -95,6 +95,7 @@ class Updater:
         self.not_now: Wait | None = None  # the window or condition that the assignment waits for
         self._begun = False  # the download goes on, so that its window's grace counts
         self.stuck = False  # the last step ended because the link or the disk said not now
+        self._runtime = runtime
         self._slots = Slots(folder, root=root, runtime=runtime, checkpoint=checkpoint)
         self._fetch = ReleaseFetch(
             folder,
@@ -325,6 +326,7 @@ class Updater:
                 if missing:
                     self.waits_for = self._fetch.text(working, missing)
                     return False
+                self._vet(offer)
                 self.installed.stage(offer.data, self._fetch.blobs(offer, held))
         except NotNow:
             raise
@@ -339,6 +341,18 @@ class Updater:
         self._fetch.clear()
         self._fetch.forget()
         return True
+
+    def _vet(self, offer: Offer) -> None:
+        """Open the networks for the first time, in a process of their own; what is refused is bad here for good."""
+        places = [self._fetch.folder, *self.installed.blob_folders()]
+        try:
+            vet_bundle(offer.manifest, lambda name: _first_file(places, name), self._runtime)
+        except NotTrusted as error:
+            bad = {**self.state.known_bad, offer.bundle: str(error)[:500]}
+            self._journal.save(known_bad=dict(list(bad.items())[-self.limits.remembered_max :]))
+            self._journal.tell("bundle_refused", str(error), self._working(), code=error.code)
+            self._fetch.clear()
+            raise
 
     def _refuse(self, now: datetime, reason: str, **changes: Any) -> None:
         working = self._working()
@@ -412,3 +426,8 @@ class Updater:
     def _working(self) -> Assignment:
         assert self.state.working is not None, f"nothing is worked on while {self.phase.value}"
         return self.state.working
+
+
+def _first_file(folders: Iterable[Path], name: str) -> Path:
+    """The file of this name in the first folder that has it, which was checked before."""
+    return next(folder / name for folder in folders if (folder / name).is_file())

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
-    from edgewise.ports._bundle import StoredBundle, open_manifest, read_bundle, write_bundle
+    from edgewise.ports._bundle import (
+        OpenBundle,
+        StoredBundle,
+        copied_blobs,
+        open_bundle,
+        open_manifest,
+        pack_bundle,
+        read_bundle,
+        verify_bundle,
+        write_bundle,
+    )
     from edgewise.ports._chance import Chance, SeededChance, SystemChance
     from edgewise.ports._clock import Clock, MemoryClock, SystemClock
     from edgewise.ports._facts import Fact, Facts, MemoryFacts, SystemFacts, network_kind
@@ -19,12 +29,14 @@ if TYPE_CHECKING:
     from edgewise.ports._link import HttpLink, HubDoor, Link, LinkDown, MemoryLink, Refused, enrol_over_http
     from edgewise.ports._listen import address, listen
     from edgewise.ports._objects import ObjectBlobs
+    from edgewise.ports._packed import is_packed
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
     from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed, TooSlow
     from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports._vet import VetLimits, vet_bundle
     from edgewise.ports.api import HubApi
 
 __all__ = [
@@ -57,6 +69,7 @@ __all__ = [
     "NotServed",
     "ObjectBlobs",
     "OnnxRuntime",
+    "OpenBundle",
     "Pipeline",
     "Refused",
     "RoleState",
@@ -72,24 +85,41 @@ __all__ = [
     "TooSlow",
     "TufBounds",
     "TufClient",
+    "VetLimits",
     "VouchedTarget",
     "address",
+    "copied_blobs",
     "disk_error",
     "enrol_over_http",
+    "is_packed",
     "listen",
     "network_kind",
+    "open_bundle",
     "open_manifest",
     "open_pipeline",
+    "pack_bundle",
     "read_bundle",
     "replace_file",
     "start_trust",
     "sync_folder",
+    "verify_bundle",
+    "vet_bundle",
     "write_bundle",
 ]
 
 _HOMES = {
     "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
-    "_bundle": ("StoredBundle", "open_manifest", "read_bundle", "write_bundle"),
+    "_bundle": (
+        "OpenBundle",
+        "StoredBundle",
+        "copied_blobs",
+        "open_bundle",
+        "open_manifest",
+        "pack_bundle",
+        "read_bundle",
+        "verify_bundle",
+        "write_bundle",
+    ),
     "_chance": ("Chance", "SeededChance", "SystemChance"),
     "_clock": ("Clock", "MemoryClock", "SystemClock"),
     "_facts": ("Fact", "Facts", "MemoryFacts", "SystemFacts", "network_kind"),
@@ -98,12 +128,14 @@ _HOMES = {
     "_link": ("HttpLink", "HubDoor", "Link", "LinkDown", "MemoryLink", "Refused", "enrol_over_http"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
+    "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed", "TooSlow"),
     "_tuf_trusted": ("RoleState",),
+    "_vet": ("VetLimits", "vet_bundle"),
     "api": ("HubApi",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

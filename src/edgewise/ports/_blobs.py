@@ -12,6 +12,7 @@ from edgewise.ports._files import disk_error, replace_file, sync_folder
 from edgewise.wire import NotTrusted, NotValid, digest
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+PIECE_BYTES = 1 << 20
 STALE_PART_S = 3600.0  # a half-written file this old was left by a power cut; no write of a blob takes so long
 
 
@@ -26,6 +27,9 @@ class Blobs(Protocol):
 
     def get(self, sha256: str) -> bytes:
         """The bytes. NotValid with code ``blob_missing``: not here. NotTrusted: the store gave other bytes."""
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        """The same bytes a piece at a time, never all at once, and not checked: whoever takes them checks."""
 
     def has(self, sha256: str) -> bool:
         """Whether the bytes are here."""
@@ -94,6 +98,10 @@ class MemoryBlobs:
         if check_digest(sha256) not in self._held:
             raise missing(sha256)
         return check_bytes(sha256, self._held[sha256])
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        data = self.get(sha256)
+        return (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
 
     def has(self, sha256: str) -> bool:
         return check_digest(sha256) in self._held
@@ -166,6 +174,14 @@ class FolderBlobs:
         except OSError as error:
             raise disk_error(error, self._file(sha256)) from error
         return check_bytes(sha256, data)
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        try:
+            with self._file(sha256).open("rb") as file:
+                while piece := file.read(PIECE_BYTES):
+                    yield piece
+        except FileNotFoundError as error:
+            raise missing(sha256) from error
 
     def has(self, sha256: str) -> bool:
         return self._file(sha256).is_file()

@@ -10,7 +10,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from edgewise.ports._blobs import DIGEST, FolderBlobs, check_bytes, check_digest, missing
+from edgewise.ports._blobs import DIGEST, PIECE_BYTES, FolderBlobs, check_bytes, check_digest, missing
 from edgewise.wire import NotNow, digest
 
 if TYPE_CHECKING:
@@ -62,6 +62,15 @@ class ObjectBlobs:
         except (BaseError, OSError) as error:
             raise _not_reachable(error) from error
         return check_bytes(sha256, data)
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        try:
+            for piece in obstore.get(self._store, self._name(sha256)).stream(min_chunk_size=PIECE_BYTES):
+                yield bytes(piece)
+        except FileNotFoundError as error:
+            raise missing(sha256) from error
+        except (BaseError, OSError) as error:
+            raise _not_reachable(error) from error
 
     def has(self, sha256: str) -> bool:
         return self._size(sha256) is not None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.wire import NotValid, loads
+from edgewise.wire import Graph, Needs, NotValid, loads
+
+if TYPE_CHECKING:
+    from edgewise.ports._vet import VetLimits
 
 # ONNX tensor types as numpy names; what is missing here (bfloat16, maps, sequences) cannot be run through this port.
 NUMPY_NAMES = {
@@ -57,6 +61,12 @@ class Runtime(Protocol):
     def open(self, model: bytes, *, threads: int = 1) -> Session:
         """A session. NotValid with code ``model_invalid``: these bytes are not a network that runs here."""
 
+    def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
+        """Look at a network's file without opening it in this process, unless it cannot do harm.
+
+        NotTrusted or NotValid: it is refused. NotNow: it cannot be looked at now.
+        """
+
 
 class OnnxRuntime:
     """ONNX Runtime on the CPU, with one thread and without spinning by default.
@@ -79,6 +89,11 @@ class OnnxRuntime:
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
             raise NotValid(f"this network cannot be opened: {_first_line(error)}", code="model_invalid") from error
         return _OnnxSession(session)
+
+    def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
+        from edgewise.ports._vet import vet_onnx  # whoever only runs networks never needs it
+
+        vet_onnx(file, graph, needs, limits)
 
 
 class _OnnxSession:
@@ -151,6 +166,10 @@ class MemoryRuntime:
             raise NotValid(
                 f"this is not a network of numbers made of a seed: {error!r}", code="model_invalid"
             ) from error
+
+    def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
+        del graph, needs, limits  # a few numbers can do no harm
+        self.open(file.read_bytes())
 
 
 class _MemorySession:

@@ -137,7 +137,7 @@ class Worker:
         assert revision is not None, f"order {order.id} names revision {order.revision}, which is not stored"
         manifest, network = fit(order, revision, store.blobs.get, now)
         store.blobs.put(network)
-        bundle = bundles.add_bundle(store, encode(manifest), who="worker", now=now)
+        bundle = bundles.add_bundle(store, encode(manifest), runtime=self._hub.runtime, who="worker", now=now)
         try:
             orders.take_candidate(store, order.id, "worker", Candidate(order=order.id, bundle=bundle), now=now)
         except NotValid as error:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from edgewise.wire._record import Digest, Name, Record, Time
+
+# What a manifest may hold. Its fields come from outside and are read before anything is known about them.
+BLOBS_MAX = 1000
+GRAPHS_MAX = 16
+LABELS_MAX = 10_000
+COLUMNS_MAX = 10_000
+CARD_MAX = 1 << 18
+
+Word = Annotated[str, Field(max_length=256)]
 
 
 class Blob(Record):
@@ -14,7 +23,7 @@ class Blob(Record):
 
     sha256: Digest
     size_bytes: int = Field(ge=0)
-    media_type: str = "application/octet-stream"
+    media_type: Word = "application/octet-stream"
 
 
 class ImageSpec(Record):
@@ -34,20 +43,20 @@ class TableSpec(Record):
     """How a row of numbers becomes the network's input: columns in order, missing values filled, then scaled."""
 
     kind: Literal["table"] = "table"
-    columns: tuple[str, ...] = Field(min_length=1)
-    fill: tuple[float, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    columns: tuple[Word, ...] = Field(min_length=1, max_length=COLUMNS_MAX)
+    fill: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
+    mean: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
+    std: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
 
 
 class Graph(Record):
     """One ONNX graph of the pipeline."""
 
     name: Name = "main"
-    blob: str  # a key of Manifest.blobs
-    input: str  # tensor name, float32 (N, C, H, W) for pictures, (N, F) for tables
-    scores: str  # tensor name, float32 (N, classes), softmax probabilities
-    embedding: str | None = None  # tensor name, float32 (N, D)
+    blob: Word  # a key of Manifest.blobs
+    input: Word  # tensor name, float32 (N, C, H, W) for pictures, (N, F) for tables
+    scores: Word  # tensor name, float32 (N, classes), softmax probabilities
+    embedding: Word | None = None  # tensor name, float32 (N, D)
     pre: ImageSpec | TableSpec = Field(discriminator="kind")
 
 
@@ -56,17 +65,17 @@ class Golden(Record):
 
     seed: int
     count: int = Field(ge=1, le=64)
-    scores: tuple[tuple[float, ...], ...]  # (count, classes)
-    tolerance: float = 1e-3  # largest absolute difference allowed, for other CPUs' rounding
+    scores: tuple[tuple[float, ...], ...] = Field(max_length=64)  # (count, classes)
+    tolerance: float = Field(1e-3, ge=0, le=0.5)  # largest absolute difference allowed, for other CPUs' rounding
 
 
 class Needs(Record):
     """What a device must have to run the bundle."""
 
-    opset: int
-    ram_mb: float
-    latency_ms: float  # measured where the bundle was made, one thread
-    runtime: str = "onnxruntime>=1.22"
+    opset: int = Field(ge=1)
+    ram_mb: float = Field(ge=0, allow_inf_nan=False)
+    latency_ms: float = Field(ge=0, allow_inf_nan=False)  # measured where the bundle was made, one thread
+    runtime: Word = "onnxruntime>=1.22"
 
 
 class Provenance(Record):
@@ -77,11 +86,13 @@ class Provenance(Record):
     parent: Digest | None = None  # manifest digest of the warm start
     seed: int = 0
     trained_at: Time
-    trainer: str
-    code_version: str
-    libraries: dict[str, str] = Field(default_factory=dict)
+    trainer: Word
+    code_version: Word
+    libraries: dict[Word, Word] = Field(default_factory=dict, max_length=1000)
     # What `score` must know to treat data in the same way: group column, uncertain rows, a drill's fault.
-    data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    data: dict[Word, Annotated[str, Field(max_length=4096)] | int | float | bool | None] = Field(
+        default_factory=dict, max_length=1000
+    )
 
 
 class Manifest(Record):
@@ -90,17 +101,17 @@ class Manifest(Record):
     format: Literal[1] = 1
     name: Name
     task: Literal["image-classification", "tabular-classification"]
-    graphs: tuple[Graph, ...] = Field(min_length=1)
-    labels: tuple[str, ...] = Field(min_length=1)
-    good_label: str | None = None
+    graphs: tuple[Graph, ...] = Field(min_length=1, max_length=GRAPHS_MAX)
+    labels: tuple[Word, ...] = Field(min_length=1, max_length=LABELS_MAX)
+    good_label: Word | None = None
     # All labels of good parts where there are several (one network for plants that call them none and free),
     # `good_label` among them; empty means `good_label` alone. P(good) is the sum over them.
-    good_labels: tuple[str, ...] = ()
+    good_labels: tuple[Word, ...] = Field((), max_length=LABELS_MAX)
     # An alarm is raised when P(defect) = 1 - P(good) is at least this; the shown label stays the most probable class.
     defect_threshold: float = Field(0.5, ge=0, le=1)
     golden: Golden
     needs: Needs
     provenance: Provenance
-    licence: str = "unstated"
-    card: str = ""  # model card, Markdown
-    blobs: dict[str, Blob]
+    licence: Word = "unstated"
+    card: str = Field("", max_length=CARD_MAX)  # model card, Markdown
+    blobs: dict[Word, Blob] = Field(max_length=BLOBS_MAX)

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from edgewise.wire.errors import NotValid
 
+EXPLAINED_MAX = 1000
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -36,7 +38,7 @@ def canonical(value: Any) -> bytes:
     """
     try:
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, ValueError, TypeError) as error:
+    except (rfc8785.CanonicalizationError, ValueError, TypeError, RecursionError) as error:
         raise NotValid(f"this value has no canonical JSON form: {error}", code="not_canonical") from error
 
 
@@ -69,12 +71,14 @@ def decode(kind: type[Model], data: bytes | str) -> Model:
 
 def explain(error: ValidationError) -> str:
     """One line for people: each wrong field with the value seen and what is needed."""
+    if error.error_count() > EXPLAINED_MAX:  # as many dictionaries would take many times the document's memory
+        return f"{error.error_count()} mistakes in it, at most {EXPLAINED_MAX} are explained"
     parts = []
-    for item in error.errors()[:5]:
+    for item in error.errors(include_url=False, include_context=False)[:5]:
         where = ".".join(str(part) for part in item["loc"]) or "the whole document"
         seen = repr(item.get("input"))
         parts.append(f"{where}: {item['msg']} (seen {seen[:77] + '…' if len(seen) > 78 else seen})")
-    more = len(error.errors()) - len(parts)
+    more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
 

@@ -101,7 +101,9 @@ def get_revision(digest: str, hub: ThisHub, _who: Worker) -> DatasetRevision:
 async def add_bundle(request: Request, hub: ThisHub, who: Worker) -> BundleName:
     """Store a bundle's manifest; PUT its blobs before. Comes back with the bundle's digest."""
     body = await read_body(request.scope, request.receive, hub.limits.json_bytes_max)
-    name = await run_in_threadpool(bundles.add_bundle, hub.store, body, who=who.role, now=hub.now())
+    name = await run_in_threadpool(
+        bundles.add_bundle, hub.store, body, runtime=hub.runtime, who=who.role, now=hub.now()
+    )
     return BundleName(digest=name)
 
 
