@@ -13,12 +13,14 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgewise.hub import bundles, intake, releases
+from edgewise.hub import bundles, intake, releases, scope
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
 from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie, check_same_origin, note_refused
 from edgewise.hub.door import LocalDoor
+from edgewise.hub.store import bundles as bundle_rows
+from edgewise.hub.store import releases as release_rows
 from edgewise.hub.store import samples
 from edgewise.trust import SIGNATURE_HEADER, request_device, verify_request
 from edgewise.wire import NotTrusted, NotValid, digest
@@ -161,12 +163,20 @@ def _check_blob(hub: Hub, person: Person, name: str) -> None:
 
 
 def envelope(call: Call) -> Answer:
-    call.device_or_person(*GET_NEEDS)
+    person = call.device_or_person(*GET_NEEDS)
+    with call.hub.store.read() as connection:
+        row = release_rows.get(connection, call.name)
+        if person is not None and row is not None:
+            scope.check_some(connection, person, row.use_case, f"release {call.name}")
     return Answer(body=releases.need_envelope(call.hub.store, call.name))
 
 
 def manifest(call: Call) -> Answer:
-    call.device_or_person(*GET_NEEDS)
+    person = call.device_or_person(*GET_NEEDS)
+    with call.hub.store.read() as connection:
+        row = bundle_rows.get(connection, call.name)
+        if person is not None and row is not None:
+            scope.check_some(connection, person, row.use_case, f"bundle {call.name[:12]}…")
     return Answer(body=bundles.need_manifest(call.hub.store, call.digest()))
 
 
