@@ -128,6 +128,29 @@ def test_every_route_says_who_may_call_it_or_is_open_on_purpose():
     assert len(GUARDED) > 45
 
 
+def test_no_change_and_nothing_guarded_is_open_to_a_role_that_only_looks():
+    """The next test takes each route's own word; this one holds that word down where a slip would hurt."""
+    looks = {Action.READ, Action.WATCH}
+    changes = {key for key in GUARDED if key[0] not in ("GET", "HEAD") and key != ("POST", "/logout")}
+    assert all(looks.isdisjoint(GUARDED[key]) for key in changes)
+    held = {
+        Action.AUDIT: ["GET /audit", "GET /audit/verify"],
+        Action.SIGN: ["GET /evaluation", "GET /scorecards/{digest}", "GET /signing", "POST /releases"],
+        Action.TRAIN: ["GET /revisions/{digest}", "POST /orders/claim", "POST /bundles"],
+        Action.ADMINISTER: [
+            "POST /usecases",
+            "POST /root/release-keys",
+            "GET /tokens",
+            "POST /tokens",
+            "POST /tokens/{token}/revoke",
+        ],
+        Action.OPERATE: ["POST /rollouts", "POST /rollouts/{rollout}/revert", "POST /devices/{device}/shut-out"],
+    }
+    for action, routes in held.items():
+        for method, path in (route.split() for route in routes):
+            assert GUARDED[method, API + path] == (action,), path
+
+
 def test_the_table_is_whole_and_each_role_of_people_has_what_the_one_before_has():
     assert set(PERMITTED) == set(ROLES)
     assert set(MEANS) == set(Action)
