@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from edgewise.hub import rollouts
+from edgewise.hub import people, rollouts
+from edgewise.hub.access import Person
 from edgewise.hub.console.pages import STATIC, STATIC_FILES
-from edgewise.hub.store import labels, samples
+from edgewise.hub.store import audit, labels, samples
 from edgewise.hub.store import rollouts as rollout_rows
 
 _SPEC = importlib.util.spec_from_file_location("loop_world", Path(__file__).parents[1] / "loop_world.py")
@@ -128,16 +129,100 @@ def test_without_a_token_there_is_only_the_door(stranger: httpx.Client, world: A
     for path in ("/", "/labelling", "/console/live", "/rollouts/x", "/releases/x"):
         assert "Sign in" in page(client, path, status=401)
     assert "not known" in page(client, "/?token=wrong", status=401)
-    client.cookies.set("edgewise_token", world.hub.tokens.text("worker"))
-    assert "administrator" in page(client, "/", status=401)
+    answer = client.get("/", params={"token": world.hub.tokens.text("worker")})
+    assert (answer.status_code, "edgewise_session" in answer.cookies) == (403, False)
+    assert "the console is for people" in answer.text
+
+
+def as_somebody(client: httpx.Client, world: Any, role: str, sites: list[str] | None = None) -> None:
+    """Sign in as somebody of this role and these sites."""
+    hub, admin = world.hub, Person(name="admin", role="admin")
+    who = {"name": f"some-{role}", "role": role, "sites": sites, "expires_at": None, "by": admin}
+    token, _ = people.make_token(hub.store, now=hub.now(), chance=hub.chance, limits=hub.limits, **who)
+    answer = client.post("/login", data={"token": token}, headers={"origin": origin(client)})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_token_is_taken_by_the_form_and_a_form_of_another_site_is_not(stranger: httpx.Client, world: Any) -> None:
+    as_somebody(stranger, world, "viewer", ["a"])
+    assert "some-viewer · viewer · a" in page(stranger, "/")
+    stranger.cookies.clear()
+    wrong = {"token": world.hub.tokens.text("admin")}
+    assert stranger.post("/login", data=wrong, headers={"origin": "http://evil.example"}).status_code == 403
+    assert stranger.post("/login", data={"token": "ew_x"}, headers={"origin": origin(stranger)}).status_code == 401
+    assert stranger.get("/").status_code == 401
+
+
+def test_signing_out_ends_the_session_in_the_hub_too(client: httpx.Client) -> None:
+    secret = client.cookies["edgewise_session"]
+    assert client.post("/logout", headers={"origin": "http://evil.example"}).status_code == 403
+    assert client.get("/").status_code == 200
+    assert client.post("/logout", headers={"origin": origin(client)}).headers["location"] == "/login"
+    assert client.get("/", headers={"Cookie": f"edgewise_session={secret}"}).status_code == 401
+
+
+def test_what_a_role_may_not_do_is_not_offered_and_refused_when_asked(stranger: httpx.Client, world: Any) -> None:
+    rollout = busy(world)
+    sample = waiting(world, 1)[0]
+    offers = {"/labelling": 'data-key="1"', f"/rollouts/{rollout}": "Take it back"}
+    for role, seen in (("viewer", set()), ("labeller", {"/labelling"}), ("operator", set(offers))):
+        stranger.cookies.clear()
+        as_somebody(stranger, world, role)
+        assert {path for path, mark in offers.items() if mark in page(stranger, path)} == seen, role
+        label = {"use_case": "parts", "sample": sample, "label": "ok"}
+        if "/labelling" not in seen:
+            answer = stranger.post("/labelling", data=label, headers={"origin": origin(stranger)})
+            assert (answer.status_code, label_of(world, sample)) == (403, None)
+            assert "needs role labeller" in answer.text
+        if f"/rollouts/{rollout}" not in seen:
+            assert stranger.post(f"/rollouts/{rollout}/pause", headers={"origin": origin(stranger)}).status_code == 403
+
+
+def test_somebody_of_one_site_sees_that_site_alone(stranger: httpx.Client, world: Any) -> None:
+    rollout = busy(world)
+    sample = waiting(world, 1)[0]
+    as_somebody(stranger, world, "operator", ["b"])
+    text = page(stranger, "/")
+    assert "d2" in text
+    assert not re.search(r">d1<|>cam<|/rollouts/", text)
+    assert "No sample waits" in page(stranger, "/labelling")
+    for path in (f"/rollouts/{rollout}", f"/labelling?sample={sample}"):
+        assert "some-operator (operator) is of site b" in page(stranger, path, status=403)
+    assert ">d1<" not in page(stranger, "/releases/parts@1")
+    body = {"use_case": "parts", "sample": sample, "label": "ok"}
+    assert stranger.post("/labelling", data=body, headers={"origin": origin(stranger)}).status_code == 403
+    assert stranger.post(f"/rollouts/{rollout}/pause", headers={"origin": origin(stranger)}).status_code == 403
+    assert label_of(world, sample) is None
+
+
+def test_a_rollout_that_waits_for_approval_begins_with_an_approvers_word(stranger: httpx.Client, world: Any) -> None:
+    world.label(10)
+    first = world.candidate()
+    world.tick()
+    world.sign(first)
+    hub = world.hub
+    with world.store.write() as connection:
+        connection.exec_driver_sql("DELETE FROM rollouts")
+    wish: dict[str, Any] = {"who": "ann", "why": "test", "now": hub.now(), "chance": hub.chance}
+    row = rollouts.create(world.store, "parts@1", {"approval": "person"}, **wish)
+    for role, state in (("operator", "paused"), ("approver", "running")):
+        stranger.cookies.clear()
+        as_somebody(stranger, world, role)
+        assert ("waits for an approver" in page(stranger, f"/rollouts/{row.id}")) == (role == "operator")
+        stranger.post(f"/rollouts/{row.id}/resume", headers={"origin": origin(stranger)})
+        with world.store.read() as connection:
+            assert rollouts.need(connection, row.id).state == state
+    with world.store.read() as connection:
+        entries = audit.page(connection, limit=1000)
+    assert [item["actor"] for item in entries if item["action"] == "rollout.running"] == ["some-approver"]
 
 
 def test_a_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_get(stranger: httpx.Client, world: Any) -> None:
     answer = stranger.get("/", params={"token": world.hub.tokens.text("admin")})
-    cookie = answer.headers["set-cookie"].lower()
-    assert "httponly" in cookie
-    assert "samesite=strict" in cookie
-    assert world.hub.tokens.text("admin") not in answer.text
+    cookie = answer.headers["set-cookie"]
+    assert "httponly" in cookie.lower()
+    assert "samesite=strict" in cookie.lower()
+    assert world.hub.tokens.text("admin") not in answer.text + cookie, "the cookie is a session, never the token"
 
 
 def test_an_empty_hub_says_how_to_start(client: httpx.Client, world: Any) -> None:
@@ -150,7 +235,7 @@ def test_an_empty_hub_says_how_to_start(client: httpx.Client, world: Any) -> Non
 def test_a_new_use_case_says_what_to_do_next(client: httpx.Client) -> None:
     text = page(client, "/")
     for hint in (
-        "edgewise hub token --use-case parts --site a",
+        "edgewise hub enrol-token --use-case parts --site a",
         "import labelled samples",
         "No candidate was judged yet",
     ):

@@ -137,3 +137,42 @@ def test_a_failed_tick_is_tried_again(yard, caplog):
     assert len(ticks) == 3
     assert "no space" in caplog.text
     assert yard.hub.tick()
+
+
+def test_a_token_made_by_command_is_used_listed_and_revoked(tmp_path):
+    """The whole way of a token through real processes, with the hub told by `hub.yaml`."""
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "hub.yaml").write_text("http_port: 0\n")
+    near = ["--data-dir", str(tmp_path / "hub")]
+
+    def edgewise(*arguments: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGEWISE_")}
+        command = [sys.executable, "-m", "edgewise", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, env=kept, check=False)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgewise", "hub", "serve", *near], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        near += ["--hub", process.stdout.readline().strip().rpartition(" ")[2]]
+        made = edgewise("hub", "token", "create", "ann", "--role", "viewer", "--days", "1", *near)
+        token = made.stdout.strip()
+        assert (made.returncode, token[:3]) == (0, "ew_"), made.stderr
+        assert edgewise("rollout", "status", "--token", token, *near).returncode == 0
+        refused = edgewise("audit", "list", "--token", token, *near)
+        assert (refused.returncode, "ann has role viewer" in refused.stderr) == (3, True)
+        (row,) = json.loads(edgewise("hub", "token", "list", "-o", "json", *near).stdout)
+        assert (row["name"], row["role"], row["sites"]) == ("ann", "viewer", None)
+        assert token not in edgewise("hub", "token", "list", *near).stdout
+        assert edgewise("hub", "token", "revoke", row["id"], *near).returncode == 0
+        ended = edgewise("rollout", "status", "--token", token, *near)
+        assert (ended.returncode, "was revoked" in ended.stderr) == (3, True)
+        wrong = edgewise("hub", "token", "create", "ann", "--role", "king", *near)
+        assert (wrong.returncode, "role" in wrong.stderr) == (2, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -18,7 +18,7 @@ DEVICE_DIR = typer.Option(
 @app.command(epilog="Example: edgewise edge enroll --hub http://127.0.0.1:8080 --token ew_… --data-dir device-a")
 def enroll(
     token: str = typer.Option(
-        ..., "--token", envvar="EDGEWISE_ENROLMENT_TOKEN", help="one-time token of `edgewise hub token`"
+        ..., "--token", envvar="EDGEWISE_ENROLMENT_TOKEN", help="one-time token of `edgewise hub enrol-token`"
     ),
     hub: str = typer.Option("http://127.0.0.1:8080", "--hub", envvar="EDGEWISE_HUB", help="address of the hub"),
     data_dir: Path = DEVICE_DIR,

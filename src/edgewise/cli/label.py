@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 
 import typer
@@ -43,14 +42,13 @@ def next_samples(
 def set_label(
     sample: str = typer.Argument(..., help="the sample's id", show_default=False),
     label: str = typer.Argument(..., help="the class; a new word makes a new class", show_default=False),
-    who: str = typer.Option("", "--who", help="your name; the login name without it"),
     hub: str = HUB,
     token: str = TOKEN,
     data_dir: Path = HUB_DATA,
 ) -> None:
     """Give a sample its label. A second label replaces the first; the history stays."""
     with connect(hub, token, data_dir) as api:
-        api.post("/labels", {"labels": [{"sample": sample, "label": label}], "who": who or getpass.getuser()})
+        api.post("/labels", {"labels": [{"sample": sample, "label": label}]})
     typer.echo(f"{sample} is {label}")
 
 

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from edgewise.hub import audit, control, orders
+from edgewise.hub.attempts import Attempts
 from edgewise.hub.folder import Folder
 from edgewise.hub.limits import Limits
+from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.store import Store, leases, meta
 from edgewise.hub.tokens import Tokens
 from edgewise.ports import (
@@ -25,6 +27,7 @@ from edgewise.ports import (
     SystemChance,
     SystemClock,
 )
+from edgewise.ports.oidc import HttpIssuer, Issuer
 from edgewise.trust import PrivateKey, verifies
 from edgewise.wire import NotNow, NotValid, PublicKey, TrustRoot, decode, encode
 
@@ -41,12 +44,14 @@ class HubConfig:
         database_url: an SQLAlchemy address such as ``postgresql+psycopg://user@host/name``; None: SQLite in `data_dir`.
         objects_url: an object store such as ``s3://bucket/prefix``; None: files in `data_dir`.
         release_keys: who may sign releases; added to the trust root at start.
+        oidc: the issuer whose people may sign in; None for tokens alone.
     """
 
     data_dir: Path | None = None
     database_url: str | None = None
     objects_url: str | None = None
     release_keys: tuple[PublicKey, ...] = ()
+    oidc: OidcSettings | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -54,7 +59,7 @@ class Hub:
     """One hub process (or one simulated hub).
 
     Args:
-        clock, chance, runtime, blobs, keys: the doors outside; real ones where none are given.
+        clock, chance, runtime, blobs, keys, issuer: the doors outside; real ones where none are given.
     Raises:
         NotNow: another hub uses the folder, or the database does not answer.
         NotValid: the folder was made by another version.
@@ -69,6 +74,7 @@ class Hub:
         runtime: Runtime | None = None,
         blobs: Blobs | None = None,
         keys: Keys | None = None,
+        issuer: Issuer | None = None,
     ) -> None:
         self.config = config
         self.limits = config.limits
@@ -84,6 +90,10 @@ class Hub:
         except BaseException:
             self.close()
             raise
+        seconds, most = self.limits.attempts_window_s, self.limits.attempts_keys_max
+        self.attempts = Attempts(failures_max=self.limits.attempts_max, window_s=seconds, keys_max=most)
+        self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
+        self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
         self.holder = self.chance.id()  # of leases: this process
         if config.release_keys:
             self.trust_release_keys(config.release_keys, who="configuration")
@@ -180,6 +190,10 @@ class Hub:
 
     def _keys(self) -> Keys:
         return MemoryKeys() if self.folder is None else FolderKeys(self.folder.path / "keys")
+
+
+def _issuer(limits: Limits) -> Issuer:
+    return HttpIssuer(bytes_max=limits.issuer_bytes_max, wait_s_max=limits.issuer_wait_s_max)
 
 
 def _object_blobs(url: str | None, folder: Folder | None) -> Blobs:

@@ -15,8 +15,8 @@ from edgewise.wire import NotNow, NotValid
 
 FORMAT_FILE = "edgewise-hub.json"
 LOCK_FILE = "hub.lock"
-# What may lie in the folder before a hub's first start: keys and tokens that somebody put there on purpose.
-OURS = (LOCK_FILE, "keys", "tokens")
+# What may lie in the folder before a hub's first start: keys, tokens and settings that somebody put there.
+OURS = (LOCK_FILE, "keys", "tokens", "hub.yaml")
 
 
 class Folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,15 +19,17 @@ LABEL_CHARACTERS_MAX = 128
 TRAIN, EVALUATION = "train", "evaluation"
 
 
-def next_to_label(store: Store, use_case: str, *, limit: int) -> list[dict[str, Any]]:
-    """What a person should label next, most urgent first: alarms, feedback, disagreements, audit, uncertain.
+def next_to_label(
+    store: Store, use_case: str, *, limit: int, sites: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """What a person of these sites should label next: alarms, feedback, disagreements, audit, uncertain.
 
     Raises:
         NotValid: no such use case.
     """
     with store.read() as connection:
         known = known_labels(connection, use_case)
-        waiting = samples.unlabelled(connection, use_case, limit=limit)
+        waiting = samples.unlabelled(connection, use_case, limit=limit, sites=sites)
     return [
         {
             "sample": row.id,

@@ -5,39 +5,51 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from edgewise.hub import usecases as usecase_acts
+from edgewise.hub.access import Person
 from edgewise.hub.store import Store, champions, intake, orders, releases, samples, usecases
 from edgewise.hub.store import audit as audit_rows
 from edgewise.hub.store import overview as rows
 
 LAST = 5  # orders and releases shown
+WHOLE = ("orders", "rollouts")  # what speaks of all sites of a use case
 
 
-def overview(store: Store, now: datetime) -> dict[str, Any]:
-    """All use cases with their counts, and what the whole hub has received."""
+def overview(store: Store, who: Person, now: datetime) -> dict[str, Any]:
+    """The use cases of this person's sites with their counts; for somebody of all sites what the whole hub received."""
+    sites = who.sites
     with store.read() as connection:
         counts = {
-            "devices_by_phase": rows.devices_by_phase(connection),
-            "devices_by_release": rows.devices_by_release(connection),
-            "samples": rows.samples_by_purpose(connection),
+            "devices_by_phase": rows.devices_by_phase(connection, sites),
+            "devices_by_release": rows.devices_by_release(connection, sites),
+            "samples": rows.samples_by_purpose(connection, sites),
             "orders": rows.orders_by_state(connection),
             "rollouts": rows.rollouts_by_state(connection),
         }
         cases = []
         for name in usecases.names(connection):
+            own = usecase_acts.sites_of(connection, name)
+            if not who.sees_any(own):
+                continue
+            whole = who.sees_all(own)
             champion = champions.champion(connection, name)
             cases.append(
                 {
                     "name": name,
-                    **{key: {two: count for one, two, count in held if one == name} for key, held in counts.items()},
+                    **{
+                        key: {two: count for one, two, count in held if one == name}
+                        for key, held in counts.items()
+                        if whole or key not in WHOLE
+                    },
                     "labels": [
                         {"site": site, "label": label, "samples": count}
-                        for site, label, count in samples.label_counts(connection, name)
+                        for site, label, count in samples.label_counts(connection, name, sites=sites)
                     ],
-                    "bytes_received": samples.bytes_received(connection, name),
+                    "bytes_received": samples.bytes_received(connection, name, sites=sites),
                     "champion": None if champion is None else champion.id,
                     "last_orders": [
                         {"id": row.id, "state": row.state, "why": row.order.why, "made_at": row.made_at}
-                        for row in orders.find(connection, use_case=name, limit=LAST)
+                        for row in (orders.find(connection, use_case=name, limit=LAST) if whole else ())
                     ],
                     "last_releases": [
                         {"id": row.id, "signed_as": row.signed_as, "reverted_at": row.reverted_at}
@@ -45,6 +57,8 @@ def overview(store: Store, now: datetime) -> dict[str, Any]:
                     ],
                 }
             )
+        if sites is not None:
+            return {"at": now, "use_cases": cases}
         return {
             "at": now,
             "use_cases": cases,

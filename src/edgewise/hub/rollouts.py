@@ -114,6 +114,11 @@ def operate(store: Store, rollout: str, event: Event, *, who: str, reason: str, 
         return need(connection, rollout)
 
 
+def waits_for_approval(row: RolloutRow) -> bool:
+    """Whether a person must let this rollout begin: it asks for one, and no wave was opened yet."""
+    return row.state == State.PAUSED.value and policy_of(row).approval == "person" and not (row.data or {}).get("waves")
+
+
 _ALREADY = {Event.PAUSE: "paused", Event.RESUME: "running", Event.REVERT: "reverting"}
 
 

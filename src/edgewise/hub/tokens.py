@@ -1,21 +1,21 @@
-"""API tokens of people and their programs: one for each role, made at the first start."""
+"""The hub's own file tokens: the first administrator's, and those of programs that run beside the hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from edgewise.hub.access import Person
 from edgewise.ports import Chance, replace_file
 from edgewise.trust import new_token, token_digest
-from edgewise.wire import NotTrusted
 
-Role: TypeAlias = Literal["admin", "worker", "signer"]
-ROLES: tuple[Role, ...] = get_args(Role)
+FileRole: TypeAlias = Literal["admin", "worker", "signer"]
+FILE_ROLES: tuple[FileRole, ...] = get_args(FileRole)
 TOKEN_BYTES = 32
 
 
 class Tokens:
-    """The tokens of this hub. Only their hashes are held for checking; the files are for those who may read them.
+    """The file tokens of this hub. Only their hashes are held for checking; the files are for those who may read them.
 
     Args:
         folder: where ``<role>.token`` files are found or made, mode 0600; None keeps the tokens in memory.
@@ -24,29 +24,21 @@ class Tokens:
     def __init__(self, chance: Chance, folder: Path | None) -> None:
         if folder is not None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._texts = {role: _load_or_make(chance, folder, role) for role in ROLES}
+        self._texts = {role: _load_or_make(chance, folder, role) for role in FILE_ROLES}
         self._roles = {token_digest(text): role for role, text in self._texts.items()}
 
-    def text(self, role: Role) -> str:
+    def text(self, role: FileRole) -> str:
         """The token of a role, for programs that this process starts."""
         return self._texts[role]
 
-    def role(self, token: str) -> Role:
-        """The role of whoever shows this token.
-
-        Raises:
-            NotTrusted: nobody was given it.
-        """
+    def person(self, token: str) -> Person | None:
+        """Whoever shows this token; None where it is none of the files'."""
         # Looking a hash up in a table leaks nothing useful by its time: the hash of a guess is not the guess.
         role = self._roles.get(token_digest(token))
-        if role is None:
-            raise NotTrusted(
-                "this API token is not known here; use one of the hub's tokens/<role>.token", code="no_token"
-            )
-        return role
+        return None if role is None else Person(name=role, role=role)
 
 
-def _load_or_make(chance: Chance, folder: Path | None, role: Role) -> str:
+def _load_or_make(chance: Chance, folder: Path | None, role: FileRole) -> str:
     if folder is None:
         return new_token(chance.bytes(TOKEN_BYTES))
     place = folder / f"{role}.token"

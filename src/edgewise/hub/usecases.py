@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from edgewise.hub import audit
-from edgewise.hub.store import Store
+from edgewise.hub.store import Store, devices
 from edgewise.hub.store import usecases as rows
 from edgewise.hub.store.usecases import UseCaseRow
 from edgewise.wire import NotValid, UseCase, record_digest
@@ -49,6 +49,12 @@ def need(connection: sa.Connection, name: str) -> UseCase:
             code="usecase_unknown",
         )
     return row.usecase
+
+
+def sites_of(connection: sa.Connection, name: str) -> tuple[str, ...]:
+    """Every site that the use case names, and those where it has devices still. Raises as `need`."""
+    named = [site.name for site in need(connection, name).sites]
+    return tuple(dict.fromkeys([*named, *(device.site for device in devices.find(connection, use_case=name))]))
 
 
 def check_site(usecase: UseCase, site: str) -> None:

@@ -17,7 +17,7 @@ from edgewise.wire import RELEASE_TYPE, NotNow, NotTrusted, NotValid, Release, T
 KEY = "release"
 VARIANT = "fp32"
 # These say that the signer itself is wrong here, not the candidate: nothing can be refused on their ground.
-OURS = frozenset({"no_token", "role_wrong", "http_401", "http_403"})
+OURS = frozenset({"no_token", "token_revoked", "token_ended", "role_wrong", "site_wrong", "http_401", "http_403"})
 log = logging.getLogger("edgewise.signer")
 
 
@@ -87,7 +87,7 @@ class Signer:
             if error.code == "release_version":
                 return  # another release came between; the request still waits
             log.warning("refused bundle %s: %s", bundle[:12], error)
-            self._hub.post(f"/signing/{request['id']}/refuse", {"reason": str(error)[:1000], "by": self.name})
+            self._hub.post(f"/signing/{request['id']}/refuse", {"reason": str(error)[:1000]})
             return
         log.info("signed %s over bundle %s", release.id, bundle[:12])
 

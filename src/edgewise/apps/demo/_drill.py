@@ -95,7 +95,7 @@ class Drill:
         return self.plants[best["site"]]
 
     def _push_again(self, bundle: str) -> str:
-        request = self.api.post("/signing", {"bundle": bundle, "by": PERSON})
+        request = self.api.post("/signing", {"bundle": bundle})
         found: list[str] = []
 
         def refused() -> bool:

@@ -68,7 +68,7 @@ class Work:
             if not certain:
                 break
             truth = [{"sample": sample, "label": picture.label} for sample, picture in certain.items()]
-            self.api.post("/labels", {"labels": truth, "who": PERSON})
+            self.api.post("/labels", {"labels": truth})
             names.extend(picture.name for picture in certain.values())
         if names and not quiet:
             self.timeline.say("person", f"{len(names)} samples labelled")

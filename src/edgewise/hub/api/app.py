@@ -5,13 +5,29 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgewise.hub._hub import Hub
-from edgewise.hub.api import device, gate, openapi, orders, overview, problems, rollouts, samples, system, usecases
+from edgewise.hub.access import Refused
+from edgewise.hub.api import (
+    device,
+    gate,
+    openapi,
+    orders,
+    overview,
+    people,
+    problems,
+    rollouts,
+    samples,
+    system,
+    usecases,
+)
+from edgewise.hub.api.auth import SignInNeeded, note_refused
 from edgewise.hub.api.metrics import Metrics
 from edgewise.hub.console import router as console
+from edgewise.hub.console._render import login_page, render
 from edgewise.hub.folder import software_version
 
 PREFIX = "/api/v1"
@@ -31,10 +47,24 @@ def create_app(hub: Hub) -> FastAPI:
     problems.install(app)
     # Raw device routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
     app.router.routes.extend(device.routes(hub, prefix=PREFIX))
-    for module in (usecases, samples, orders, gate, rollouts, overview):
+    for module in (usecases, samples, orders, gate, rollouts, overview, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)
+
+    async def at_the_door(_request: Request, error: Exception) -> Response:
+        return login_page(hub, text=str(error))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        path = request.url.path
+        await run_in_threadpool(note_refused, hub, error, asked=f"{request.method} {path}", client=request.client)
+        if path.startswith(PREFIX):
+            return problems.answer_to(error)
+        return render("message.html", {"title": "Not allowed", "text": str(error)}, who=error.person, status=403)
+
+    app.add_exception_handler(SignInNeeded, at_the_door)
+    app.add_exception_handler(Refused, refused)
     app.add_middleware(Counted, metrics=app.state.metrics)
 
     def document() -> dict[str, Any]:

@@ -13,11 +13,15 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgewise.hub import bundles, intake, releases
+from edgewise.hub import bundles, intake, releases, scope
 from edgewise.hub._hub import Hub
+from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
-from edgewise.hub.api.auth import COOKIE, SAFE, check_same_origin
+from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie, check_same_origin, note_refused
 from edgewise.hub.door import LocalDoor
+from edgewise.hub.store import bundles as bundle_rows
+from edgewise.hub.store import releases as release_rows
+from edgewise.hub.store import samples
 from edgewise.trust import SIGNATURE_HEADER, request_device, verify_request
 from edgewise.wire import NotTrusted, NotValid, digest
 
@@ -28,6 +32,8 @@ RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 # What a browser may be told that a blob is: the console shows pictures, and nothing that could run.
 SHOWN_AS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
 ENROL_BYTES_MAX = 64 << 10
+GET_NEEDS = (Action.READ,)
+PUT_NEEDS = (Action.LABEL, Action.TRAIN, Action.SIGN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +47,7 @@ class Call:
     headers: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
+    client: tuple[str, int] | None = None
 
     def device(self) -> str:
         """The device that signed this request.
@@ -66,22 +73,31 @@ class Call:
         )
         return device
 
-    def device_or_token(self) -> None:
-        """Raises NotTrusted where neither a device signed nor a token is shown."""
+    def device_or_person(self, *actions: Action) -> Person | None:
+        """The person who calls, None for a device.
+
+        Raises:
+            NotTrusted: neither a device signed nor a token is shown, or the person's role permits none of the actions.
+        """
         if SIGNATURE_HEADER in self.headers:
             self.device()
-            return
+            return None
+        person = self._person()
+        person.check(*actions)
+        return person
+
+    def _person(self) -> Person:
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            self.hub.tokens.role(token)
-            return
+            return by_bearer(self.hub, token, address_of(self.client))
         request = Request({"type": "http", "method": self.method, "headers": _raw(self.headers)})
         cookie = request.cookies.get(COOKIE)
         if cookie is None:
             raise NotTrusted("this needs a device's signature or an API token", code="no_token")
-        self.hub.tokens.role(cookie)
+        person = by_cookie(self.hub, cookie, address_of(self.client))
         if self.method not in SAFE:
             check_same_origin(request)
+        return person
 
     def digest(self) -> str:
         """The digest in the path.
@@ -111,8 +127,10 @@ def contact(call: Call) -> Answer:
 
 
 def blob(call: Call) -> Answer:
-    call.device_or_token()
+    person = call.device_or_person(*(PUT_NEEDS if call.method == "PUT" else GET_NEEDS))
     name, blobs = call.digest(), call.hub.store.blobs
+    if person is not None and person.sites is not None and call.method != "PUT":
+        _check_blob(call.hub, person, name)
     if call.method == "PUT":
         blobs.put_as(name, call.body)
         return Answer(status=204)
@@ -136,13 +154,29 @@ def blob(call: Call) -> Answer:
     return Answer(status=206, body=data[start:end], media_type=media_type, headers=headers)
 
 
+def _check_blob(hub: Hub, person: Person, name: str) -> None:
+    """Somebody of some sites sees the contents of their samples, and what belongs to no sample, such as bundles."""
+    with hub.store.read() as connection:
+        sites = samples.sites_of_blob(connection, name)
+    if sites:
+        person.check_any_site(sites, f"blob {name[:12]}…")
+
+
 def envelope(call: Call) -> Answer:
-    call.device_or_token()
+    person = call.device_or_person(*GET_NEEDS)
+    with call.hub.store.read() as connection:
+        row = release_rows.get(connection, call.name)
+        if person is not None and row is not None:
+            scope.check_some(connection, person, row.use_case, f"release {call.name}")
     return Answer(body=releases.need_envelope(call.hub.store, call.name))
 
 
 def manifest(call: Call) -> Answer:
-    call.device_or_token()
+    person = call.device_or_person(*GET_NEEDS)
+    with call.hub.store.read() as connection:
+        row = bundle_rows.get(connection, call.name)
+        if person is not None and row is not None:
+            scope.check_some(connection, person, row.use_case, f"bundle {call.name[:12]}…")
     return Answer(body=bundles.need_manifest(call.hub.store, call.digest()))
 
 
@@ -185,6 +219,9 @@ class RawRoute:
             body = await read_body(scope, receive, self._bytes_max)
             answer = await run_in_threadpool(self._handler, self._call(scope, body))
         except Exception as error:
+            if isinstance(error, Refused):
+                asked = f"{scope['method']} {scope['path']}"
+                await run_in_threadpool(note_refused, self._hub, error, asked=asked, client=_client(scope))
             response = problems.answer_to(error)
             await response(scope, receive, send)
             return
@@ -201,7 +238,13 @@ class RawRoute:
             headers=Headers(scope=scope),
             query=QueryParams(query.decode("latin-1")),
             body=body,
+            client=_client(scope),
         )
+
+
+def _client(scope: Scope) -> tuple[str, int] | None:
+    client = scope.get("client")
+    return None if client is None else (str(client[0]), int(client[1]))
 
 
 async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:

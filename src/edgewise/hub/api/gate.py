@@ -8,14 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from edgewise.hub import gate
-from edgewise.hub.api.auth import Admin, Anyone, Signer, ThisHub
+from edgewise.hub import gate, scope
+from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
+from edgewise.hub.store import bundles
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, VerdictRow
 from edgewise.wire import NotValid, Scorecard, Strict, Verdict, plain
-from edgewise.wire._record import Digest, Name
+from edgewise.wire._record import Digest
 
 router = APIRouter()
 JSON = "application/json"
@@ -45,38 +46,40 @@ class RequestOut(Out):
 
 class SigningIn(Strict):
     bundle: Digest
-    by: Name
     why: str = Field("pushed again by a person", max_length=500)
 
 
 class RefusalIn(Strict):
     reason: str = Field(min_length=1, max_length=2000)
-    by: Name
 
 
 @router.get("/verdicts", tags=["gate"], responses=responses())
 def list_verdicts(
-    hub: ThisHub, _who: Anyone, use_case: str | None = None, candidate: str | None = None
+    hub: ThisHub, who: Reader, use_case: str | None = None, candidate: str | None = None
 ) -> list[VerdictOut]:
-    """The gate's verdicts, newest first."""
+    """The gate's verdicts, newest first; each speaks of every site of its use case."""
     with hub.store.read() as connection:
         found = rows.find(connection, use_case=use_case, candidate=candidate)
+        found = scope.visible(connection, who, found, whole=True)
     return [_verdict(row) for row in found]
 
 
 @router.get("/verdicts/{digest}", tags=["gate"], response_model=Verdict, responses=responses(404))
-def get_verdict(digest: str, hub: ThisHub, _who: Anyone) -> Response:
+def get_verdict(digest: str, hub: ThisHub, who: Reader) -> Response:
     """One verdict as the exact bytes that have this digest."""
     with hub.store.read() as connection:
         row = rows.get(connection, digest)
+        if row is not None:
+            scope.check_whole(connection, who, row.use_case, f"verdict {digest[:12]}…")
     if row is None:
         raise NotValid(f"there is no verdict {digest[:80]!r}; see GET /api/v1/verdicts", code="verdict_unknown")
     return Response(row.body, media_type=JSON)
 
 
 @router.get("/scorecards/{digest}", tags=["gate"], response_model=Scorecard, responses=responses(404))
-def get_scorecard(digest: str, hub: ThisHub, _who: Signer) -> Response:
+def get_scorecard(digest: str, hub: ThisHub, who: Signer) -> Response:
     """One scorecard with every prediction, as the exact bytes that have this digest. Never for workers."""
+    who.check_everywhere("a scorecard")
     with hub.store.read() as connection:
         body = rows.scorecard_bytes(connection, digest)
     if body is None:
@@ -87,26 +90,34 @@ def get_scorecard(digest: str, hub: ThisHub, _who: Signer) -> Response:
 @router.get("/signing", tags=["signing"], responses=responses())
 def list_requests(
     hub: ThisHub,
-    _who: Signer,
+    who: Signer,
     state: Annotated[str, Query(pattern="^(waiting|signed|refused|withdrawn|all)$")] = "waiting",
 ) -> list[RequestOut]:
     """Requests to sign, newest first; those that wait where no state is named."""
     with hub.store.read() as connection:
         found = rows.requests(connection, states=() if state == "all" else (state,))
+        found = scope.visible(connection, who, found, whole=True)
     return [RequestOut.model_validate(row) for row in found]
 
 
 @router.post("/signing", tags=["signing"], status_code=201, responses=responses(404))
-def ask_to_sign(wish: SigningIn, hub: ThisHub, _who: Admin) -> RequestOut:
+def ask_to_sign(wish: SigningIn, hub: ThisHub, who: Approver) -> RequestOut:
     """Push a candidate to the signer again. It looks at the evidence itself and refuses what did not pass."""
-    row = gate.ask_to_sign(hub.store, wish.bundle, by=wish.by, why=wish.why, now=hub.now(), chance=hub.chance)
+    with hub.store.read() as connection:
+        bundle = bundles.get(connection, wish.bundle)
+        scope.check_whole(connection, who, bundle.use_case if bundle else None, f"bundle {wish.bundle[:12]}…")
+    row = gate.ask_to_sign(hub.store, wish.bundle, by=who.name, why=wish.why, now=hub.now(), chance=hub.chance)
     return RequestOut.model_validate(row)
 
 
 @router.post("/signing/{request}/refuse", tags=["signing"], responses=responses(404))
-def refuse(request: str, wish: RefusalIn, hub: ThisHub, _who: Signer) -> RequestOut:
+def refuse(request: str, wish: RefusalIn, hub: ThisHub, who: Signer) -> RequestOut:
     """The signer will not sign, and says why."""
-    row: RequestRow = gate.refuse(hub.store, request, reason=wish.reason, by=wish.by, now=hub.now())
+    with hub.store.read() as connection:
+        asked = rows.request(connection, request)
+        if asked is not None:
+            scope.check_whole(connection, who, asked.use_case, f"signing request {request}")
+    row: RequestRow = gate.refuse(hub.store, request, reason=wish.reason, by=who.name, now=hub.now())
     return RequestOut.model_validate(row)
 
 

@@ -132,7 +132,6 @@ class LabelIn(Strict):
 
 class LabelsIn(Strict):
     labels: tuple[LabelIn, ...] = Field(min_length=1)
-    who: str = Field(min_length=1, max_length=128)
 
 
 class LabelsOut(Out):

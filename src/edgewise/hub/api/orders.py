@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from edgewise.hub import bundles, orders, releases
-from edgewise.hub.api.auth import Admin, Anyone, Signer, ThisHub, Worker
+from edgewise.hub import bundles, orders, releases, scope
+from edgewise.hub.api.auth import Operator, OrderReader, Reader, Signer, ThisHub, Trainer
 from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
     BundleName,
@@ -27,6 +27,7 @@ from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import devices, verdicts
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import releases as release_rows
+from edgewise.trust import open_release
 from edgewise.wire import DatasetRevision, Manifest, NotValid, Order, Release, decode
 
 router = APIRouter()
@@ -35,25 +36,32 @@ BODY = {"requestBody": {"required": True, "content": {"application/json": MANIFE
 
 
 @router.post("/orders", tags=["orders"], status_code=201, responses=responses(404, 409))
-def make_order(wish: OrderWish, hub: ThisHub, who: Admin) -> Order:
+def make_order(wish: OrderWish, hub: ThisHub, who: Operator) -> Order:
     """Order a training run on everything labelled for training so far."""
-    return orders.create(hub.store, wish, who=who.role, now=hub.now(), chance=hub.chance, limits=hub.limits)
+    with hub.store.read() as connection:
+        scope.check_whole(connection, who, wish.use_case, f"a training order of {wish.use_case}")
+    return orders.create(hub.store, wish, who=who.name, now=hub.now(), chance=hub.chance, limits=hub.limits)
 
 
 @router.get("/orders", tags=["orders"], responses=responses())
-def list_orders(hub: ThisHub, _who: Worker, use_case: str | None = None, state: str | None = None) -> list[OrderOut]:
+def list_orders(
+    hub: ThisHub, who: OrderReader, use_case: str | None = None, state: str | None = None
+) -> list[OrderOut]:
     """Orders, newest first."""
     states = () if state is None else (state,)
     with hub.store.read() as connection:
         found = rows.find(connection, use_case=use_case, states=states, limit=hub.limits.page_max)
+        found = scope.visible(connection, who, found, whole=True)
     return [OrderOut.model_validate(row) for row in found]
 
 
 @router.get("/orders/{order}", tags=["orders"], responses=responses(404))
-def get_order(order: str, hub: ThisHub, _who: Worker) -> OrderOut:
+def get_order(order: str, hub: ThisHub, who: OrderReader) -> OrderOut:
     """One order."""
     with hub.store.read() as connection:
-        return OrderOut.model_validate(orders.need(connection, order))
+        row = orders.need(connection, order)
+        scope.check_whole(connection, who, row.use_case, f"order {order}")
+        return OrderOut.model_validate(row)
 
 
 @router.post(
@@ -62,34 +70,39 @@ def get_order(order: str, hub: ThisHub, _who: Worker) -> OrderOut:
     response_model=Order,
     responses={**responses(), 204: {"description": "nothing to do now; ask again later"}},
 )
-def claim_order(wish: ClaimIn, hub: ThisHub, _who: Worker) -> Order | Response:
+def claim_order(wish: ClaimIn, hub: ThisHub, who: Trainer) -> Order | Response:
     """Take the oldest open order; it comes back when the worker stays silent for longer than its lease."""
+    who.check_everywhere("a worker's order")
     order = orders.claim(hub.store, wish.worker, wish.kinds, now=hub.now(), limits=hub.limits)
     return Response(status_code=204) if order is None else order
 
 
 @router.post("/orders/{order}/heartbeat", tags=["orders"], responses=responses(404, 409))
-def heartbeat(order: str, wish: HeartbeatIn, hub: ThisHub, _who: Worker) -> HeartbeatOut:
+def heartbeat(order: str, wish: HeartbeatIn, hub: ThisHub, who: Trainer) -> HeartbeatOut:
     """Say that the worker is alive; 409 means that it lost the order and must stop."""
+    who.check_everywhere("a worker's order")
     until = orders.heartbeat(hub.store, order, wish.worker, now=hub.now(), limits=hub.limits)
     return HeartbeatOut(lease_until=until)
 
 
 @router.post("/orders/{order}/fail", tags=["orders"], responses=responses(404, 409))
-def fail_order(order: str, wish: FailIn, hub: ThisHub, _who: Worker) -> OrderOut:
+def fail_order(order: str, wish: FailIn, hub: ThisHub, who: Trainer) -> OrderOut:
     """Give an order back with what went wrong; it is tried again up to its bound."""
+    who.check_everywhere("a worker's order")
     return OrderOut.model_validate(orders.fail(hub.store, order, wish.worker, wish.error, now=hub.now()))
 
 
 @router.post("/orders/{order}/candidate", tags=["orders"], responses=responses(404, 409))
-def give_candidate(order: str, wish: CandidateIn, hub: ThisHub, _who: Worker) -> OrderOut:
+def give_candidate(order: str, wish: CandidateIn, hub: ThisHub, who: Trainer) -> OrderOut:
     """Answer an order with a bundle that was stored before; the gate judges it next."""
+    who.check_everywhere("a worker's order")
     return OrderOut.model_validate(orders.take_candidate(hub.store, order, wish.worker, wish.candidate, now=hub.now()))
 
 
 @router.get("/revisions/{digest}", tags=["orders"], responses=responses(404))
-def get_revision(digest: str, hub: ThisHub, _who: Worker) -> DatasetRevision:
+def get_revision(digest: str, hub: ThisHub, who: Trainer) -> DatasetRevision:
     """A frozen list of labelled samples. It never holds the evaluation share."""
+    who.check_everywhere("a dataset revision")
     with hub.store.read() as connection:
         revision = rows.revision(connection, digest)
     if revision is None:
@@ -98,28 +111,32 @@ def get_revision(digest: str, hub: ThisHub, _who: Worker) -> DatasetRevision:
 
 
 @router.post("/bundles", tags=["bundles"], status_code=201, responses=responses(409, 413), openapi_extra=BODY)
-async def add_bundle(request: Request, hub: ThisHub, who: Worker) -> BundleName:
+async def add_bundle(request: Request, hub: ThisHub, who: Trainer) -> BundleName:
     """Store a bundle's manifest; PUT its blobs before. Comes back with the bundle's digest."""
+    who.check_everywhere("a bundle for all sites")
     body = await read_body(request.scope, request.receive, hub.limits.json_bytes_max)
     name = await run_in_threadpool(
-        bundles.add_bundle, hub.store, body, runtime=hub.runtime, who=who.role, now=hub.now()
+        bundles.add_bundle, hub.store, body, runtime=hub.runtime, who=who.name, now=hub.now()
     )
     return BundleName(digest=name)
 
 
 @router.get("/bundles", tags=["bundles"], responses=responses())
-def list_bundles(hub: ThisHub, _who: Anyone, use_case: str | None = None) -> list[BundleOut]:
+def list_bundles(hub: ThisHub, who: Reader, use_case: str | None = None) -> list[BundleOut]:
     """Bundles, newest first."""
     with hub.store.read() as connection:
         found = bundle_rows.find(connection, use_case=use_case, limit=hub.limits.page_max)
+        found = scope.visible(connection, who, found)
     return [BundleOut.model_validate(row) for row in found]
 
 
 @router.get("/bundles/{digest}", tags=["bundles"], responses=responses(404))
-def get_bundle(digest: str, hub: ThisHub, _who: Anyone) -> Manifest:
+def get_bundle(digest: str, hub: ThisHub, who: Reader) -> Manifest:
     """A bundle's manifest as a record; its exact bytes are at ``/bundles/{digest}/manifest``."""
     bundles.need_manifest(hub.store, digest)
     with hub.store.read() as connection:
+        row = bundle_rows.get(connection, digest)
+        scope.check_some(connection, who, row.use_case if row else None, f"bundle {digest[:12]}…")
         manifest = bundle_rows.manifest(connection, digest)
     assert manifest is not None
     return manifest
@@ -128,19 +145,25 @@ def get_bundle(digest: str, hub: ThisHub, _who: Anyone) -> Manifest:
 @router.post("/releases", tags=["releases"], status_code=201, responses=responses(404, 409))
 def add_release(wish: ReleaseIn, hub: ThisHub, who: Signer) -> Release:
     """Bring a signed release: it is checked against the trust root, its evidence and its version."""
-    return releases.add_release(hub.store, wish.envelope, root=hub.root, who=who.role, now=hub.now())
+    root = hub.root
+    if who.sites is not None:
+        use_case = open_release(wish.envelope, root).use_case
+        with hub.store.read() as connection:
+            scope.check_whole(connection, who, use_case, f"a release of {use_case}")
+    return releases.add_release(hub.store, wish.envelope, root=root, who=who.name, now=hub.now())
 
 
 @router.get("/releases", tags=["releases"], responses=responses())
-def list_releases(hub: ThisHub, _who: Anyone, use_case: str | None = None) -> list[ReleaseOut]:
+def list_releases(hub: ThisHub, who: Reader, use_case: str | None = None) -> list[ReleaseOut]:
     """Releases, newest first."""
     with hub.store.read() as connection:
         found = release_rows.find(connection, use_case=use_case, limit=hub.limits.page_max)
+        found = scope.visible(connection, who, found)
     return [ReleaseOut.model_validate(row) for row in found]
 
 
 @router.get("/releases/{release}", tags=["releases"], responses=responses(404))
-def get_release(release: str, hub: ThisHub, _who: Anyone) -> ReleaseWhere:
+def get_release(release: str, hub: ThisHub, who: Reader) -> ReleaseWhere:
     """One release: its gate, what it was made of, and the devices that reported to run it."""
     with hub.store.read() as connection:
         row = release_rows.get(connection, release)
@@ -148,7 +171,8 @@ def get_release(release: str, hub: ThisHub, _who: Anyone) -> ReleaseWhere:
             raise NotValid(
                 f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown"
             )
-        fleet = devices.find(connection, use_case=row.use_case)
+        scope.check_some(connection, who, row.use_case, f"release {release}")
+        fleet = devices.find(connection, use_case=row.use_case, sites=who.sites)
         verdict = verdicts.get(connection, row.verdict) if row.verdict else None
         body = bundle_rows.manifest_bytes(connection, row.bundle)
     made = decode(Manifest, body).provenance if body else None

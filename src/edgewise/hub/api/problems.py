@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from edgewise.hub.attempts import TooMany
 from edgewise.hub.intake import Gap
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, canonical
 
@@ -21,6 +22,11 @@ RETRY_S = 5
 # Codes whose HTTP status is another than their family's.
 STATUS = {
     "no_token": 401,
+    "token_revoked": 401,
+    "token_ended": 401,
+    "token_invalid": 401,
+    "session_ended": 401,
+    "too_many_attempts": 429,
     "signature_missing": 401,
     "signature_malformed": 401,
     "not_json": 400,
@@ -38,6 +44,7 @@ STATUS = {
     "verdict_unknown": 404,
     "scorecard_unknown": 404,
     "request_unknown": 404,
+    "people_token_unknown": 404,
     "gap": 409,
     "order_open": 409,
     "order_lost": 409,
@@ -79,13 +86,13 @@ def document(status: int, detail: str, code: str, **more: Any) -> bytes:
     return canonical({**more, **fields})
 
 
-def answer(status: int, detail: str, code: str, **more: Any) -> Response:
+def answer(status: int, detail: str, code: str, *, retry_s: int = RETRY_S, **more: Any) -> Response:
     """A whole answer with a problem document."""
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 503:
-        headers["Retry-After"] = str(RETRY_S)
+    if status in (429, 503):
+        headers["Retry-After"] = str(retry_s)
     if status == 413:
         headers["Connection"] = "close"  # else the server would go on reading what nobody wants
     return Response(document(status, detail, code, **more), status, headers, MEDIA_TYPE)
@@ -95,6 +102,8 @@ def answer_to(error: Exception) -> Response:
     """The answer to an error that a handler raised."""
     if isinstance(error, Gap):
         return answer(409, str(error), error.code, watermark=error.watermark, epoch=error.epoch)
+    if isinstance(error, TooMany):
+        return answer(429, str(error), error.code, retry_s=error.retry_s)
     if isinstance(error, EdgewiseError):
         return answer(status_of(error), str(error), error.code)
     if isinstance(error, HTTPException):
@@ -133,5 +142,5 @@ _CONTENT = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Pr
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the problems that a route can answer with; those of every route included."""
-    texts = {status: HTTPStatus(status).phrase for status in sorted({400, 401, 403, 422, 503, *statuses})}
+    texts = {status: HTTPStatus(status).phrase for status in sorted({400, 401, 403, 422, 429, 503, *statuses})}
     return {status: {"description": text, **_CONTENT} for status, text in texts.items()}

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from edgewise.hub import labels, samples
-from edgewise.hub.api.auth import Admin, Signer, ThisHub
+from edgewise.hub import labels, samples, scope
+from edgewise.hub.api.auth import Labeller, Signer, ThisHub, Watcher
 from edgewise.hub.api.models import (
     ImportIn,
     ImportOut,
@@ -34,17 +34,18 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 @router.post("/samples/import", tags=["samples"], responses=responses(404, 409, 413))
-def import_samples(wish: ImportIn | ImportedSample, hub: ThisHub, who: Admin) -> ImportOut:
+def import_samples(wish: ImportIn | ImportedSample, hub: ThisHub, who: Labeller) -> ImportOut:
     """Bring samples in by hand, one or a list; PUT their blobs before. The same sample again keeps its id."""
     wanted = wish.samples if isinstance(wish, ImportIn) else (wish,)
     _bound(len(wanted), hub.limits.import_samples_max, "samples")
-    return ImportOut(ids=samples.import_samples(hub.store, wanted, who=who.role, now=hub.now()))
+    who.check_sites((sample.site for sample in wanted), "an import")
+    return ImportOut(ids=samples.import_samples(hub.store, wanted, who=who.name, now=hub.now()))
 
 
 @router.get("/samples", tags=["samples"], responses=responses())
 def list_samples(
     hub: ThisHub,
-    _who: Admin,
+    who: Watcher,
     use_case: str | None = None,
     site: str | None = None,
     device: str | None = None,
@@ -56,7 +57,14 @@ def list_samples(
     after = None if cursor is None else read_cursor(cursor)
     with hub.store.read() as connection:
         found = rows.page(
-            connection, use_case=use_case, site=site, device=device, labelled=labelled, after=after, limit=limit + 1
+            connection,
+            use_case=use_case,
+            site=site,
+            device=device,
+            labelled=labelled,
+            sites=who.sites,
+            after=after,
+            limit=limit + 1,
         )
     page = found[:limit]
     return SamplePage(
@@ -66,9 +74,10 @@ def list_samples(
 
 
 @router.get("/samples/{sample}", tags=["samples"], responses=responses(404))
-def get_sample(sample: str, hub: ThisHub, _who: Admin) -> SampleWithHistory:
+def get_sample(sample: str, hub: ThisHub, who: Watcher) -> SampleWithHistory:
     """One sample with every label that it ever had."""
     with hub.store.read() as connection:
+        scope.check_samples(connection, who, [sample])
         row = rows.get(connection, sample)
         history = label_rows.history(connection, sample)
     if row is None:
@@ -78,24 +87,30 @@ def get_sample(sample: str, hub: ThisHub, _who: Admin) -> SampleWithHistory:
 
 
 @router.get("/labels/next", tags=["labels"], responses=responses(404))
-def next_to_label(hub: ThisHub, _who: Admin, use_case: str, limit: Limit = 20) -> list[ToLabel]:
+def next_to_label(hub: ThisHub, who: Watcher, use_case: str, limit: Limit = 20) -> list[ToLabel]:
     """What to label next: alarms, feedback, disagreements, audit samples, then the least certain decisions."""
-    return [ToLabel.model_validate(item) for item in labels.next_to_label(hub.store, use_case, limit=limit)]
+    return [
+        ToLabel.model_validate(item) for item in labels.next_to_label(hub.store, use_case, sites=who.sites, limit=limit)
+    ]
 
 
 @router.post("/labels", tags=["labels"], responses=responses(404, 413))
-def set_labels(wish: LabelsIn, hub: ThisHub, _who: Admin) -> LabelsOut:
+def set_labels(wish: LabelsIn, hub: ThisHub, who: Labeller) -> LabelsOut:
     """Label samples, all of them or none. A label that is known already counts as a duplicate."""
     _bound(len(wish.labels), hub.limits.labels_max, "labels")
     pairs = [(item.sample, item.label) for item in wish.labels]
-    accepted, duplicates = labels.set_labels(hub.store, pairs, who=wish.who, now=hub.now())
+    with hub.store.read() as connection:
+        scope.check_samples(connection, who, (sample for sample, _ in pairs))
+    accepted, duplicates = labels.set_labels(hub.store, pairs, who=who.name, now=hub.now())
     return LabelsOut(accepted=accepted, duplicates=duplicates)
 
 
 @router.get("/evaluation", tags=["gate"], responses=responses())
-def evaluation_share(hub: ThisHub, _who: Signer, use_case: str) -> list[LabelledSample]:
+def evaluation_share(hub: ThisHub, who: Signer, use_case: str) -> list[LabelledSample]:
     """The evaluation share: what the gate judges on. No worker ever sees it."""
     with hub.store.read() as connection:
+        if who.sites is not None:
+            scope.check_whole(connection, who, use_case, f"the evaluation share of {use_case}")
         return rows.labelled(connection, use_case, labels.EVALUATION)
 
 

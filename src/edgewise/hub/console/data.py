@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import labels, usecases
+from edgewise.hub import labels, scope, usecases
 from edgewise.hub import rollouts as rollout_acts
+from edgewise.hub.access import Person
 from edgewise.hub.console.todo import things_to_do
 from edgewise.hub.rollout_status import RolloutStatus, statuses
 from edgewise.hub.store import Store, bundles, champions, devices, intake, orders, pages, releases, samples, verdicts
@@ -25,47 +26,59 @@ QUEUE_LOOK = 60
 TEXT_BYTES_MAX = 20_000
 
 
-def overview(store: Store, use_case: str | None, now: datetime) -> dict[str, Any]:
-    """The loop of one use case: its steps in numbers, devices, rounds, rollouts, bytes, and what a person should do."""
+def overview(store: Store, who: Person, use_case: str | None, now: datetime) -> dict[str, Any]:
+    """The loop of one use case in numbers, as far as this person's sites go, and what a person should do."""
     with store.read() as connection:
-        names = usecase_rows.names(connection)
+        names = _names(connection, who)
         if not names:
             return {"names": [], "usecase": None, "active": "overview"}
         usecase = usecases.need(connection, use_case or names[0])
-        fleet = devices.find(connection, use_case=usecase.name)
-        found = rollout_rows.find(connection, use_case=usecase.name, limit=ROLLOUTS_MAX)
+        scope.check_some(connection, who, usecase.name, f"use case {usecase.name}")
+        fleet = devices.find(connection, use_case=usecase.name, sites=who.sites)
+        whole = who.sees_all(usecases.sites_of(connection, usecase.name))
+        found = rollout_rows.find(connection, use_case=usecase.name, limit=ROLLOUTS_MAX) if whole else []
         shown = statuses(connection, found, now=now)
-        counts = _counts(connection, usecase)
+        counts = _counts(connection, who, usecase)
         return {
             "names": names,
             "active": "overview",
             "usecase": usecase,
             "champion": champions.champion(connection, usecase.name),
             "counts": counts,
-            "sites": _sites(usecase, fleet, now),
-            "rounds": _rounds(connection, usecase.name),
+            "sites": _sites(usecase, who, fleet, now),
+            "rounds": _rounds(connection, usecase.name) if whole else [],
             "rollouts": shown,
             "chart": _chart(next((item for item in shown if len(item.history) > 1), None)),
-            "todo": things_to_do(connection, usecase, fleet, shown, now),
+            "todo": things_to_do(connection, who, usecase, fleet, shown, now, whole=whole),
+            "whole": whole,
         }
 
 
 def labelling(
-    store: Store, use_case: str | None, *, sample: str | None, last: str, skipped: Sequence[str], now: datetime
+    store: Store,
+    who: Person,
+    use_case: str | None,
+    *,
+    sample: str | None,
+    last: str,
+    skipped: Sequence[str],
+    now: datetime,
 ) -> dict[str, Any]:
     """One sample to label, and how the work goes."""
     with store.read() as connection:
-        names = usecase_rows.names(connection)
+        names = _names(connection, who)
         if not names:
             return {"names": [], "usecase": None, "active": "labelling"}
         usecase = usecases.need(connection, use_case or names[0])
+        scope.check_some(connection, who, usecase.name, f"use case {usecase.name}")
         known = labels.known_labels(connection, usecase.name)
-        waiting = pages.waiting_by_why(connection, usecase.name)
+        waiting = pages.waiting_by_why(connection, usecase.name, sites=who.sites)
         today = pages.labelled_since(connection, usecase.name, now.replace(hour=0, minute=0, second=0, microsecond=0))
         if sample is not None:
+            scope.check_samples(connection, who, [sample])
             row = samples.get(connection, sample)
         else:
-            queue = samples.unlabelled(connection, usecase.name, limit=QUEUE_LOOK)
+            queue = samples.unlabelled(connection, usecase.name, limit=QUEUE_LOOK, sites=who.sites)
             row = next((item for item in queue if item.id not in skipped), None)
     return {
         "names": names,
@@ -83,46 +96,60 @@ def labelling(
     }
 
 
-def release(store: Store, name: str) -> dict[str, Any]:
+def release(store: Store, who: Person, name: str) -> dict[str, Any]:
     """One release with its verdict, bundle and the devices that run it."""
     with store.read() as connection:
         row = releases.get(connection, name)
         if row is None:
             raise NotValid(f"there is no release {name[:80]!r} here", code="release_unknown")
-        verdict = None if row.verdict is None else verdicts.get(connection, row.verdict)
-        fleet = devices.find(connection, use_case=row.use_case)
+        scope.check_some(connection, who, row.use_case, f"release {name}")
+        whole = who.sees_all(usecases.sites_of(connection, row.use_case))
+        verdict = verdicts.get(connection, row.verdict) if row.verdict is not None and whole else None
+        fleet = devices.find(connection, use_case=row.use_case, sites=who.sites)
+        mine = {device.id for device in fleet}
         return {
             "active": "",
-            "names": usecase_rows.names(connection),
+            "names": _names(connection, who),
             "release": row,
             "manifest": bundles.manifest(connection, row.bundle),
             "verdict": None if verdict is None else verdict.verdict,
             "running": [device for device in fleet if device.release == name],
-            "commits": devices.commits_of(connection, release=name),
-            "rollouts": rollout_rows.find(connection, release=name),
+            "commits": [
+                row for row in devices.commits_of(connection, release=name) if who.sites is None or row.device in mine
+            ],
+            "rollouts": rollout_rows.find(connection, release=name) if whole else [],
+            "whole": whole,
         }
 
 
-def rollout(store: Store, name: str, now: datetime) -> dict[str, Any]:
+def rollout(store: Store, who: Person, name: str, now: datetime) -> dict[str, Any]:
     """One rollout, whole."""
     with store.read() as connection:
         row = rollout_acts.need(connection, name)
+        scope.check_whole(connection, who, row.use_case, f"rollout {name}")
         status = statuses(connection, [row], now=now)[0]
         return {
             "active": "",
-            "names": usecase_rows.names(connection),
+            "names": _names(connection, who),
             "rollout": status,
+            "waits_for_approval": rollout_acts.waits_for_approval(row),
             "chart": _chart(status),
         }
 
 
-def _counts(connection: sa.Connection, usecase: UseCase) -> dict[str, Any]:
-    sums = intake.telemetry_sums(connection, usecase.name)
-    by_label = samples.label_counts(connection, usecase.name)
+def _names(connection: sa.Connection, who: Person) -> list[str]:
+    """The use cases that this person sees."""
+    names = usecase_rows.names(connection)
+    return [name for name in names if who.sites is None or who.sees_any(usecases.sites_of(connection, name))]
+
+
+def _counts(connection: sa.Connection, who: Person, usecase: UseCase) -> dict[str, Any]:
+    sums = [row for row in intake.telemetry_sums(connection, usecase.name) if who.sees(row["site"])]
+    by_label = samples.label_counts(connection, usecase.name, sites=who.sites)
     newest_order = orders.newest(connection, usecase.name)
     newest_verdict = next(iter(verdicts.find(connection, use_case=usecase.name, limit=1)), None)
     decided = sum(row["bytes_decided"] for row in sums)
-    sent = samples.bytes_received(connection, usecase.name)
+    sent = samples.bytes_received(connection, usecase.name, sites=who.sites)
     since = 0 if newest_order is None else newest_order.labels_position
     return {
         "decisions": sum(row["decisions"] for row in sums),
@@ -142,7 +169,7 @@ def _counts(connection: sa.Connection, usecase: UseCase) -> dict[str, Any]:
     }
 
 
-def _sites(usecase: UseCase, fleet: Sequence[DeviceRow], now: datetime) -> list[dict[str, Any]]:
+def _sites(usecase: UseCase, who: Person, fleet: Sequence[DeviceRow], now: datetime) -> list[dict[str, Any]]:
     quiet = timedelta(seconds=max(60.0, 3 * usecase.connectivity.contact_s))
     return [
         {
@@ -159,6 +186,7 @@ def _sites(usecase: UseCase, fleet: Sequence[DeviceRow], now: datetime) -> list[
             ],
         }
         for site in usecase.sites
+        if who.sees(site.name)
     ]
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from edgewise.hub.access import Action, Person
 from edgewise.hub.rollout_status import RolloutStatus
 from edgewise.hub.store import orders, pages, releases, verdicts
 from edgewise.hub.store.devices import DeviceRow
@@ -29,19 +30,26 @@ class Todo:
 
 def things_to_do(
     connection: sa.Connection,
+    who: Person,
     usecase: UseCase,
     fleet: Sequence[DeviceRow],
     rollouts: Sequence[RolloutStatus],
     now: datetime,
+    *,
+    whole: bool,
 ) -> list[Todo]:
-    """Everything that waits for a person, the most urgent first."""
+    """Everything that waits for this person, the most urgent first; what their role may not do is not offered.
+
+    Args:
+        whole: whether the person sees all sites of the use case.
+    """
     found = [
         *_devices(usecase, fleet, now),
         *_rollouts(rollouts, now),
-        *_gate(connection, usecase),
-        *_orders(connection, usecase),
-        *_labels(connection, usecase),
-        *_start(connection, usecase, fleet),
+        *(_gate(connection, usecase) if whole else ()),
+        *(_orders(connection, usecase) if whole else ()),
+        *(_labels(connection, usecase, who) if who.may(Action.LABEL) else ()),
+        *(_start(connection, usecase, fleet, who) if who.may(Action.OPERATE) else ()),
     ]
     return sorted(found, key=lambda item: ("stop", "look", "next").index(item.level))
 
@@ -102,8 +110,8 @@ def _orders(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
         yield Todo(level="next", text="A training order waits for a worker.", command="edgewise learn worker")
 
 
-def _labels(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
-    waiting = pages.waiting_by_why(connection, usecase.name)
+def _labels(connection: sa.Connection, usecase: UseCase, who: Person) -> Iterator[Todo]:
+    waiting = pages.waiting_by_why(connection, usecase.name, sites=who.sites)
     total = sum(waiting.values())
     if total:
         words = ", ".join(f"{count} {why}" for why, count in waiting.items())
@@ -113,9 +121,10 @@ def _labels(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
         yield Todo(level="look" if urgent else "next", text=text, link=link, link_text="label")
 
 
-def _start(connection: sa.Connection, usecase: UseCase, fleet: Sequence[DeviceRow]) -> Iterator[Todo]:
-    if not fleet:
-        command = f"edgewise hub token --use-case {usecase.name} --site {usecase.sites[0].name}"
+def _start(connection: sa.Connection, usecase: UseCase, fleet: Sequence[DeviceRow], who: Person) -> Iterator[Todo]:
+    mine = [site.name for site in usecase.sites if who.sees(site.name)]
+    if not fleet and mine:
+        command = f"edgewise hub enrol-token --use-case {usecase.name} --site {mine[0]}"
         yield Todo(level="next", text="No device is enrolled yet: make a token for the first one.", command=command)
     if orders.newest(connection, usecase.name) is None and not pages.any_sample(connection, usecase.name):
         text = "Nothing to train on yet: import labelled samples (POST /api/v1/samples/import), or let devices send."

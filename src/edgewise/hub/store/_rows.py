@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -51,6 +51,11 @@ def existing(connection: sa.Connection, column: sa.Column[Any], values: Sequence
         some = values[start : start + CHUNK]
         found.update(connection.execute(sa.select(column).where(column.in_(some))).scalars())
     return found
+
+
+def of_sites(column: sa.ColumnElement[str], sites: Collection[str] | None) -> tuple[sa.ColumnElement[bool], ...]:
+    """The condition that a column names one of these sites; no condition for None, which means all."""
+    return () if sites is None else (column.in_(sorted(sites)),)
 
 
 def chunks(values: Iterable[str]) -> list[list[str]]:

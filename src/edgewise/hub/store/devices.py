@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub.store._rows import columns, many, one
+from edgewise.hub.store._rows import columns, many, of_sites, one
 from edgewise.hub.store.tables import commits, devices, enrolment_tokens
 from edgewise.wire import Assignment, PublicKey, Report, plain
 
@@ -79,9 +79,15 @@ def get(connection: sa.Connection, device: str) -> DeviceRow | None:
     return one(connection, DeviceRow, columns(devices, DeviceRow).where(devices.c.id == device))
 
 
-def find(connection: sa.Connection, *, use_case: str | None = None, site: str | None = None) -> list[DeviceRow]:
-    """Devices by name, of one use case or site where one is named."""
-    statement = columns(devices, DeviceRow).order_by(devices.c.id)
+def find(
+    connection: sa.Connection,
+    *,
+    use_case: str | None = None,
+    site: str | None = None,
+    sites: Collection[str] | None = None,
+) -> list[DeviceRow]:
+    """Devices by name, of one use case or site where one is named, and only of these sites where some are."""
+    statement = columns(devices, DeviceRow).where(*of_sites(devices.c.site, sites)).order_by(devices.c.id)
     if use_case is not None:
         statement = statement.where(devices.c.use_case == use_case)
     if site is not None:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
 
+from edgewise.hub.store._rows import of_sites
 from edgewise.hub.store.tables import devices, orders, rollouts, samples, segments, signing_requests
 
 
-def devices_by_phase(connection: sa.Connection) -> list[tuple[str, str, int]]:
+def devices_by_phase(connection: sa.Connection, sites: Collection[str] | None = None) -> list[tuple[str, str, int]]:
     """(use case, phase, devices); phase ``new`` before the first contact."""
     phase = sa.func.coalesce(devices.c.phase, "new")
-    return _counts(connection, devices.c.use_case, phase, sa.select(devices.c.use_case, phase))
+    return _counts(
+        connection,
+        devices.c.use_case,
+        phase,
+        sa.select(devices.c.use_case, phase).where(*of_sites(devices.c.site, sites)),
+    )
 
 
-def devices_by_release(connection: sa.Connection) -> list[tuple[str, str, int]]:
+def devices_by_release(connection: sa.Connection, sites: Collection[str] | None = None) -> list[tuple[str, str, int]]:
     """(use case, release, devices); release ``none`` where nothing runs yet."""
     release = sa.func.coalesce(devices.c.release, "none")
-    return _counts(connection, devices.c.use_case, release, sa.select(devices.c.use_case, release))
+    statement = sa.select(devices.c.use_case, release).where(*of_sites(devices.c.site, sites))
+    return _counts(connection, devices.c.use_case, release, statement)
 
 
-def samples_by_purpose(connection: sa.Connection) -> list[tuple[str, str, int]]:
+def samples_by_purpose(connection: sa.Connection, sites: Collection[str] | None = None) -> list[tuple[str, str, int]]:
     """(use case, purpose, samples); purpose ``unlabelled`` for those that wait."""
     purpose = sa.func.coalesce(samples.c.purpose, "unlabelled")
-    return _counts(connection, samples.c.use_case, purpose, sa.select(samples.c.use_case, purpose))
+    statement = sa.select(samples.c.use_case, purpose).where(*of_sites(samples.c.site, sites))
+    return _counts(connection, samples.c.use_case, purpose, statement)
 
 
 def orders_by_state(connection: sa.Connection) -> list[tuple[str, str, int]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
 
+from edgewise.hub.store._rows import of_sites
 from edgewise.hub.store.tables import labels, samples
 
 
-def waiting_by_why(connection: sa.Connection, use_case: str) -> dict[str, int]:
+def waiting_by_why(connection: sa.Connection, use_case: str, *, sites: Collection[str] | None = None) -> dict[str, int]:
     """Samples without a label by the reason why they were kept, the most urgent reason first."""
-    where = (samples.c.use_case == use_case, samples.c.label.is_(None))
+    where = (samples.c.use_case == use_case, samples.c.label.is_(None), *of_sites(samples.c.site, sites))
     urgency = sa.func.min(samples.c.priority)
     statement = sa.select(samples.c.why, sa.func.count()).where(*where).group_by(samples.c.why)
     return {str(why): int(count) for why, count in connection.execute(statement.order_by(urgency, samples.c.why))}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub.store._rows import chunks, columns, insert_new, many, one
+from edgewise.hub.store._rows import chunks, columns, insert_new, many, of_sites, one
 from edgewise.hub.store.tables import feedback, groups, samples
 from edgewise.wire import LabelledSample
 
@@ -52,6 +52,12 @@ def get(connection: sa.Connection, sample: str) -> SampleRow | None:
     return one(connection, SampleRow, columns(samples, SampleRow).where(samples.c.id == sample))
 
 
+def sites_of_blob(connection: sa.Connection, blob: str) -> set[str]:
+    """Sites of the samples with this content; none where it is no sample's."""
+    statement = sa.select(samples.c.site).where(samples.c.blob == blob).distinct()
+    return set(connection.execute(statement).scalars())
+
+
 def these(connection: sa.Connection, ids: Iterable[str]) -> dict[str, SampleRow]:
     """The samples with these ids, by id; unknown ids are left out."""
     found: dict[str, SampleRow] = {}
@@ -68,18 +74,21 @@ def page(
     site: str | None = None,
     device: str | None = None,
     labelled: bool | None = None,
+    sites: Collection[str] | None = None,
     after: tuple[datetime, str] | None = None,
     limit: int = 100,
 ) -> list[SampleRow]:
     """Samples in the order in which the hub received them.
 
     Args:
+        sites: only of these; None for all.
         after: the (received_at, id) of the last one seen.
     """
     statement = columns(samples, SampleRow).order_by(samples.c.received_at, samples.c.id).limit(limit)
     for column, value in ((samples.c.use_case, use_case), (samples.c.site, site), (samples.c.device, device)):
         if value is not None:
             statement = statement.where(column == value)
+    statement = statement.where(*of_sites(samples.c.site, sites))
     if labelled is not None:
         statement = statement.where(samples.c.label.is_not(None) if labelled else samples.c.label.is_(None))
     if after is not None:
@@ -88,10 +97,12 @@ def page(
     return many(connection, SampleRow, statement)
 
 
-def unlabelled(connection: sa.Connection, use_case: str, *, limit: int) -> list[SampleRow]:
+def unlabelled(
+    connection: sa.Connection, use_case: str, *, limit: int, sites: Collection[str] | None = None
+) -> list[SampleRow]:
     """The labelling queue: alarms, feedback, disagreements, audit, then the least certain decisions."""
     order = (samples.c.priority, samples.c.rank, samples.c.received_at, samples.c.id)
-    where = (samples.c.use_case == use_case, samples.c.label.is_(None))
+    where = (samples.c.use_case == use_case, samples.c.label.is_(None), *of_sites(samples.c.site, sites))
     return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(*order).limit(limit))
 
 
@@ -163,14 +174,17 @@ def purpose_counts(connection: sa.Connection, use_case: str, site: str, label: s
     return {purpose: count for purpose, count in connection.execute(statement) if purpose is not None}
 
 
-def label_counts(connection: sa.Connection, use_case: str) -> list[tuple[str, str | None, int]]:
+def label_counts(
+    connection: sa.Connection, use_case: str, *, sites: Collection[str] | None = None
+) -> list[tuple[str, str | None, int]]:
     """(site, label, count) over all samples; label None counts those that wait for one."""
     key = (samples.c.site, samples.c.label)
-    statement = sa.select(*key, sa.func.count()).where(samples.c.use_case == use_case).group_by(*key).order_by(*key)
+    where = (samples.c.use_case == use_case, *of_sites(samples.c.site, sites))
+    statement = sa.select(*key, sa.func.count()).where(*where).group_by(*key).order_by(*key)
     return [(site, label, count) for site, label, count in connection.execute(statement)]
 
 
-def bytes_received(connection: sa.Connection, use_case: str) -> int:
+def bytes_received(connection: sa.Connection, use_case: str, *, sites: Collection[str] | None = None) -> int:
     """Bytes of all samples' contents that devices uploaded, imports apart."""
-    where = (samples.c.use_case == use_case, samples.c.device.is_not(None))
+    where = (samples.c.use_case == use_case, samples.c.device.is_not(None), *of_sites(samples.c.site, sites))
     return int(connection.execute(sa.select(sa.func.sum(samples.c.size_bytes)).where(*where)).scalar_one() or 0)

@@ -181,6 +181,7 @@ samples = Table(
     Index(None, "use_case", "received_at", "id"),
     Index(None, "device", "frame"),
     Index(None, "rollout"),
+    Index(None, "blob"),
 )
 
 # What a group of samples is for. Written once with the group's first label: evaluation never leaks into training.
@@ -404,6 +405,47 @@ rollouts = Table(
     _time("updated_at"),
     Index(None, "use_case", "made_at"),
     Index(None, "state"),
+)
+
+# Tokens of people and of machines elsewhere; the secret is shown once and only its hash is here.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", sa.String(32), primary_key=True),
+    Column("digest", sa.String(64), nullable=False, unique=True),
+    _name("name"),
+    _name("role"),
+    _json("sites"),  # none for all sites
+    _time("made_at"),
+    _text("made_by"),
+    _time("expires_at", nullable=True),
+    _time("revoked_at", nullable=True),
+    _time("used_at", nullable=True),  # to the hour
+)
+
+# Who is signed in to the console.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", sa.String(64), primary_key=True),
+    _name("name"),
+    _name("role"),
+    _json("sites"),
+    Column("token", sa.String(32)),  # the stored token it began with: revoking that ends it
+    _time("made_at"),
+    _time("expires_at"),
+)
+
+# Logins that are away at the OIDC issuer.
+logins = Table(
+    "logins",
+    metadata,
+    Column("digest", sa.String(64), primary_key=True),  # of the state
+    _text("nonce"),
+    _text("verifier"),
+    _text("redirect_uri"),
+    _time("made_at"),
+    _time("expires_at"),
 )
 
 # Fenced leases: who holds a controller, until when; the fence grows with every new holder.

@@ -126,6 +126,42 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("use_case", "site", "group", name=op.f("pk_groups")),
     )
     op.create_table(
+        "tokens",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=160), nullable=False),
+        sa.Column("role", sa.String(length=160), nullable=False),
+        sa.Column("sites", Json, nullable=True),
+        sa.Column("made_at", UtcDateTime(), nullable=False),
+        sa.Column("made_by", sa.Text(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=True),
+        sa.Column("revoked_at", UtcDateTime(), nullable=True),
+        sa.Column("used_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
+        sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=160), nullable=False),
+        sa.Column("role", sa.String(length=160), nullable=False),
+        sa.Column("sites", Json, nullable=True),
+        sa.Column("token", sa.String(length=32), nullable=True),
+        sa.Column("made_at", UtcDateTime(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_sessions")),
+    )
+    op.create_table(
+        "logins",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("nonce", sa.Text(), nullable=False),
+        sa.Column("verifier", sa.Text(), nullable=False),
+        sa.Column("redirect_uri", sa.Text(), nullable=False),
+        sa.Column("made_at", UtcDateTime(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_logins")),
+    )
+    op.create_table(
         "leases",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
@@ -244,6 +280,7 @@ def upgrade() -> None:
         sa.Column("purpose", sa.String(length=160), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_samples")),
     )
+    op.create_index(op.f("ix_samples_blob"), "samples", ["blob"], unique=False)
     op.create_index(op.f("ix_samples_device_frame"), "samples", ["device", "frame"], unique=False)
     op.create_index(op.f("ix_samples_rollout"), "samples", ["rollout"], unique=False)
     op.create_index(

@@ -1,0 +1,77 @@
+"""`hub.yaml`: flag over environment over file over default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgewise.hub.settings import load_settings
+from edgewise.wire import NotValid
+
+FILE = """
+http_port: 1000
+host: 0.0.0.0
+oidc:
+  issuer: https://login.example
+  client_id: of-the-file
+  rules: [{value: bosses, role: admin}]
+"""
+
+
+def test_each_source_wins_over_the_next_field_by_field(tmp_path: Path) -> None:
+    (tmp_path / "hub.yaml").write_text(FILE)
+    (tmp_path / "secret").write_text("s3cret\n")
+    environment = {
+        "EDGEWISE_HTTP_PORT": "2000",
+        "EDGEWISE_TICK_S": "0.5",
+        "EDGEWISE_OIDC__CLIENT_ID": "of-the-environment",
+        "EDGEWISE_OIDC__CLIENT_SECRET_FILE": str(tmp_path / "secret"),
+        "EDGEWISE_OIDC__AUDIENCES": "[api, other]",
+        "EDGEWISE_DATA": "not a setting of the hub",
+        "EDGEWISE_TOKEN_FILE": "nor this",
+    }
+    found = load_settings(None, environment=environment, flags={"data_dir": tmp_path, "http_port": 3000, "host": None})
+    assert (found.http_port, found.tick_s, found.host) == (3000, 0.5, "0.0.0.0")
+    assert found.oidc is not None
+    assert (found.oidc.client_id, found.oidc.issuer) == ("of-the-environment", "https://login.example")
+    assert found.oidc.audiences == ("api", "other")
+    assert found.oidc.client_secret is not None
+    assert found.oidc.client_secret.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(found)
+
+
+def test_without_a_file_there_are_defaults_and_no_issuer(tmp_path: Path) -> None:
+    found = load_settings(None, environment={}, flags={"data_dir": tmp_path})
+    assert (found.host, found.http_port, found.oidc) == ("127.0.0.1", 8080, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("colour: red", "colour"),
+        ("http_port: 99999", "http_port"),
+        ("oidc: {issuer: https://x, client_id: c}", "rules"),
+        ("oidc: {issuer: 'http://x', client_id: c, rules: [{value: a, role: admin}]}", "https://"),
+        ("oidc: {issuer: https://x, client_id: c, algorithms: [none], rules: [{value: a, role: admin}]}", "algorithms"),
+        (
+            "oidc: {issuer: https://x, client_id: c, algorithms: [HS256], rules: [{value: a, role: admin}]}",
+            "algorithms",
+        ),
+        ("oidc: {issuer: https://x, client_id: c, rules: [{value: a, role: worker}]}", "role"),
+        ("- a list", "not a mapping"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, says: str) -> None:
+    place = tmp_path / "hub.yaml"
+    place.write_text(text)
+    with pytest.raises(NotValid, match=says):
+        load_settings(place, environment={})
+
+
+def test_a_file_or_secret_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotValid, match=r"missing\.yaml"):
+        load_settings(tmp_path / "missing.yaml", environment={})
+    with pytest.raises(NotValid, match="EDGEWISE_OIDC__CLIENT_SECRET_FILE"):
+        load_settings(None, environment={"EDGEWISE_OIDC__CLIENT_SECRET_FILE": str(tmp_path / "none")})
