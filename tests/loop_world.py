@@ -37,7 +37,7 @@ from edgewise.hub.serve import listen
 from edgewise.hub.store import devices, verdicts
 from edgewise.hub.store import samples as sample_rows
 from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
-from edgewise.trust import PrivateKey, seal
+from edgewise.trust import CertificateKey, PrivateKey, seal
 from edgewise.wire import (
     RELEASE_TYPE,
     Blob,
@@ -204,9 +204,8 @@ class LoopWorld:
         token, _ = enrol.make_token(
             self.store, site=site, use_case=NAME, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits
         )
-        key = PrivateKey.generate(seed=name.encode())
-        body = {"token": token, "device": name, "public": key.public.public}
-        self.door.enrol(json.dumps(body).encode())
+        key = CertificateKey.generate(seed=name.encode())
+        self.door.enrol(enrol.Enrolment(token=token, device=name, public=key.public))
 
     def row(self, device: str) -> Any:
         with self.store.read() as connection:

@@ -20,7 +20,8 @@ import pytest
 
 from edgewise.edge.agent import Agent, enrol, load_config, locked, run, status
 from edgewise.frames import golden_inputs
-from edgewise.ports import OnnxRuntime, SystemClock
+from edgewise.ports import Credentials, OnnxRuntime, SystemClock
+from edgewise.trust import fingerprint, open_request, pack_certificates
 from edgewise.wire import (
     Blob,
     Golden,
@@ -36,6 +37,7 @@ from edgewise.wire import (
     encode,
     plain,
 )
+from tls_world import TlsWorld, device_of
 
 SPEC = TableSpec(columns=("x", "y"), fill=(0, 0), mean=(0, 0), std=(1, 1))
 
@@ -78,10 +80,12 @@ def onnx_bundle(hub, seed: int) -> str:
 
 
 class HttpHub:
-    """The tiny hub behind a real socket."""
+    """The tiny hub behind a real socket, over TLS, with an authority of its own."""
 
-    def __init__(self, fleet, usecase) -> None:
-        hub = fleet.hub
+    def __init__(self, fleet, usecase, folder) -> None:
+        hub, world = fleet.hub, TlsWorld(folder)
+        self.world, self.age_days, self.renewals = world, 0.0, []
+        this = self
         answer = {
             "device": "d1", "site": "north", "use_case": "parts", "usecase": plain(usecase),
             "root": plain(fleet.root), "hub_epoch": "a" * 32,
@@ -104,13 +108,21 @@ class HttpHub:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 parts = self.path.removeprefix("/api/v1/").split("/")
                 match [self.command, *parts]:
-                    case ["POST", "enrol"]:
-                        asked = json.loads(body)
-                        assert len(base64.b64decode(asked["public"])) == 32
-                        good = asked["token"] == "good"
-                        self.reply(201 if good else 403, json.dumps(answer if good else {"detail": "unknown"}).encode())
+                    case ["GET", "", ".well-known", "est", "cacerts"]:
+                        self.reply(200, base64.encodebytes(pack_certificates([world.root])))
+                    case ["POST", "", ".well-known", "est", "simpleenroll"]:
+                        if self.headers["Authorization"] == "Basic " + base64.b64encode(b"device:good").decode():
+                            self.issue(body)
+                        else:
+                            self.reply(403, json.dumps({"detail": "unknown"}).encode())
+                    case ["POST", "", ".well-known", "est", "simplereenroll"]:
+                        this.renewals.append(device_of(self.connection))
+                        self.issue(body)
+                    case ["GET", "identity"]:
+                        assert device_of(self.connection) == "d1"
+                        self.reply(200, json.dumps(answer).encode())
                     case ["POST", "contact"]:
-                        assert self.headers["Edgewise-Signature"].startswith("d1;")
+                        assert device_of(self.connection) == "d1"
                         self.reply(200, hub.exchange("d1", body))
                     case ["HEAD", "blobs", name]:
                         self.reply(200 if name in hub.blobs else 404)
@@ -126,10 +138,19 @@ class HttpHub:
                     case _:
                         self.reply(404, b"{}")
 
+            def issue(self, body: bytes) -> None:
+                asked = open_request(base64.b64decode(body))
+                chain = world.chain_for(asked.public, "d1", age_days=this.age_days)
+                self.reply(200, base64.encodebytes(pack_certificates(chain)))
+
             do_GET = do_POST = do_PUT = do_HEAD = serve  # noqa: N815 (names of the standard library)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.server.socket = world.server().wrap_socket(
+            self.server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
+        self.token = f"good.{fingerprint(world.root)}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def close(self) -> None:
@@ -143,7 +164,8 @@ def site(fleet, tmp_path, make_usecase):
     fleet.bundle = lambda seed, **_more: onnx_bundle(fleet.hub, seed)
     fleet.hub.next_contact_s = 0.1
     upload = {"period_frames": 8, "period_s": 0.2, "share_of_bytes": 0.5}
-    hub = HttpHub(fleet, make_usecase(upload=upload, connectivity={"contact_s": 0.2}))
+    hub = HttpHub(fleet, make_usecase(upload=upload, connectivity={"contact_s": 0.2}), tmp_path)
+    fleet.http_hub, fleet.token = hub, hub.token
     fleet.url, fleet.data, fleet.camera = hub.url, tmp_path / "data", tmp_path / "camera"
     fleet.camera.mkdir()
     yield fleet
@@ -190,12 +212,12 @@ def finish(process: subprocess.Popen) -> str:
 
 def test_enrolment_makes_a_key_and_pins_the_root_once(site):
     with pytest.raises(NotTrusted):
-        enrol(site.data, site.url, "bad")
+        enrol(site.data, site.url, site.token.replace("good", "bad"))
     assert not (site.data / "device.json").exists()
-    assert enrol(site.data, site.url, "good") == "d1"
+    assert enrol(site.data, site.url, site.token) == "d1"
     assert (site.data / "keys" / "device.pem").stat().st_mode & 0o077 == 0
     with pytest.raises(NotValid, match="enrolled as d1 already"):
-        enrol(site.data, site.url, "good")
+        enrol(site.data, site.url, site.token)
 
 
 def test_a_folder_that_is_not_enrolled_says_what_to_do(tmp_path):
@@ -206,7 +228,7 @@ def test_a_folder_that_is_not_enrolled_says_what_to_do(tmp_path):
 
 
 def test_a_missing_source_and_a_busy_folder_say_so(site, tmp_path):
-    enrol(site.data, site.url, "good")
+    enrol(site.data, site.url, site.token)
     with pytest.raises(NotValid, match="is not a folder"):
         run(site.data, tmp_path / "nowhere")
     with locked(site.data), pytest.raises(NotNow, match="another agent runs"):
@@ -225,7 +247,7 @@ def test_settings_come_from_file_and_environment_and_mistakes_are_named(tmp_path
 
 
 def test_once_decides_on_what_is_there_and_reports(site):
-    enrol(site.data, site.url, "good")
+    enrol(site.data, site.url, site.token)
     site.assign(site.release(1))
     shoot(site, 20)
     run(site.data, site.camera, once=True)
@@ -239,7 +261,7 @@ def test_once_decides_on_what_is_there_and_reports(site):
 
 
 def test_the_agent_decides_updates_and_answers_over_real_http(site):
-    enrol(site.data, site.url, "good")
+    enrol(site.data, site.url, site.token)
     site.assign(site.release(1))
     process, url = start(site)
     try:
@@ -279,7 +301,7 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
 
 
 def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):
-    enrol(site.data, site.url, "good")
+    enrol(site.data, site.url, site.token)
     site.assign(site.release(1))
     process, url = start(site)
     try:
@@ -336,3 +358,50 @@ def test_imports_of_the_edge_stay_light():
     shown = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
     assert Path(sys.executable).exists()
+
+
+def test_a_token_for_another_hub_is_never_sent(site):
+    elsewhere = "good." + "0" * 64
+    with pytest.raises(NotTrusted, match="is not the hub of this token") as caught:
+        enrol(site.data, site.url, elsewhere)
+    assert caught.value.code == "hub_wrong"
+    assert not (site.data / "hub-root.pem").exists()
+    for token in ("good", "", "good.xyz", f"good.{'0' * 63}"):
+        with pytest.raises(NotValid, match="not an enrolment token"):
+            enrol(site.data, site.url, token)
+    with pytest.raises(NotValid, match="needs https://"):
+        enrol(site.data, site.url.replace("https", "http"), site.token)
+
+
+def test_an_old_certificate_is_renewed_while_the_agent_runs_and_decides(site):
+    site.http_hub.age_days = 6  # past two thirds of its seven days
+    enrol(site.data, site.url, site.token)
+    site.http_hub.age_days = 0
+    before = (site.data / "certificate.pem").read_bytes()
+    site.assign(site.release(1))
+    shoot(site, 5)
+    run(site.data, site.camera, once=True)
+    assert site.http_hub.renewals == ["d1"], "asked once, with the certificate that still held"
+    assert (site.data / "certificate.pem").read_bytes() != before
+    assert status(site.data)["decisions"] == 5
+    assert status(site.data)["certificate"].startswith("holds until")
+
+
+def test_after_weeks_away_the_key_alone_brings_the_device_back(site):
+    site.http_hub.age_days = 30
+    enrol_late(site)
+    site.http_hub.age_days = 0
+    assert status(site.data)["certificate"].startswith("ended at")
+    site.assign(site.release(1))
+    shoot(site, 5)
+    run(site.data, site.camera, once=True)
+    assert site.http_hub.renewals == [None], "asked without the certificate that had ended"
+    assert status(site.data)["decisions"] == 5
+
+
+def enrol_late(site) -> None:
+    """Enrol, and let the certificate grow old afterwards."""
+    age, site.http_hub.age_days = site.http_hub.age_days, 0
+    enrol(site.data, site.url, site.token)
+    credentials = Credentials(site.data)
+    credentials.take(site.http_hub.world.chain(credentials, "d1", age_days=age))

@@ -17,11 +17,13 @@ import zstandard
 
 from edgewise.hub import Hub, HubConfig, LocalDoor, enrol, read_usecase, samples, usecases
 from edgewise.hub.samples import ImportedSample
+from edgewise.hub.store import devices
 from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
-from edgewise.trust import PrivateKey
+from edgewise.trust import CertificateKey, PrivateKey
 from edgewise.wire import (
     AnyRecord,
     Decision,
+    PublicKey,
     Receipt,
     Report,
     Sample,
@@ -109,10 +111,15 @@ class Yard:
         return enrol.make_token(hub.store, site=site, use_case="press", **who, **more)[0]
 
     def enrol(self, name: str, site: str = "north") -> Talker:
-        key = PrivateKey.generate(name.encode())
-        wish = enrol.Enrolment(token=self.token(site), device=name, public=key.public.public)
-        self.door.enrol(encode(wish))
+        key = CertificateKey.generate(name.encode())
+        self.door.enrol(enrol.Enrolment(token=self.token(site), device=name, public=key.public))
         return Talker(yard=self, name=name, site=site, key=key)
+
+    def key_of(self, device: str) -> PublicKey:
+        with self.hub.store.read() as connection:
+            row = devices.get(connection, device)
+        assert row is not None
+        return row.public_key
 
     def picture(self, text: str) -> str:
         return self.hub.store.blobs.put(text.encode())
@@ -145,7 +152,7 @@ class Talker:
     yard: Yard
     name: str
     site: str
-    key: PrivateKey
+    key: CertificateKey
     epoch: str = field(default="")
     count: int = 0
 
@@ -216,9 +223,17 @@ def make_yard() -> Iterator[Callable[..., Yard]]:
     """Makes hubs; closes them at the end."""
     with contextlib.ExitStack() as stack:
 
-        def make(*, url: str | None = None, data_dir: Path | None = None, seed: int = 1, usecase: bool = True) -> Yard:
-            clock, key = MemoryClock(START), PrivateKey.generate(b"release")
-            config = HubConfig(data_dir=data_dir, database_url=url, release_keys=(key.public,))
+        def make(
+            *,
+            url: str | None = None,
+            data_dir: Path | None = None,
+            seed: int = 1,
+            usecase: bool = True,
+            start: datetime = START,
+            **more: Any,
+        ) -> Yard:
+            clock, key = MemoryClock(start), PrivateKey.generate(b"release")
+            config = HubConfig(data_dir=data_dir, database_url=url, release_keys=(key.public,), **more)
             memory: dict[str, Any] = {} if data_dir else {"blobs": MemoryBlobs(), "keys": MemoryKeys(b"hub")}
             hub = Hub(config, clock=clock, chance=SeededChance(seed), runtime=MemoryRuntime(), **memory)
             stack.callback(hub.close)

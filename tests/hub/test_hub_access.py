@@ -41,11 +41,9 @@ OPEN = {
     ("POST", "/login"),
     ("GET", "/login/oidc"),
     ("GET", "/login/oidc/callback"),
-    # Devices: they enrol with a one-time token and sign every request; people have no part in these two.
-    ("POST", f"{API}/enrol"),
-    ("POST", f"{API}/contact"),
+    ("GET", "/openapi-devices.json"),
 }
-# Raw routes that a device or a person may use.
+# Raw routes, which devices have at their own address too.
 RAW = {
     ("GET", f"{API}/blobs/{{digest}}"): GET_NEEDS,
     ("HEAD", f"{API}/blobs/{{digest}}"): GET_NEEDS,

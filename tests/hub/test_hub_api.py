@@ -1,13 +1,11 @@
-"""The HTTP interface: who may do what, devices that sign, blobs by range, problems instead of tracebacks."""
+"""The HTTP interface for people and their programs: who may do what, blobs by range, problems instead of tracebacks."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import threading
-from datetime import timedelta
 from html.parser import HTMLParser
-from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +15,6 @@ from edgewise.hub import create_app, labels
 from edgewise.hub.api.auth import COOKIE
 from edgewise.hub.store import tables
 from edgewise.ports import listen
-from edgewise.trust import SIGNATURE_HEADER, PrivateKey, sign_request
-from edgewise.wire import MEDIA_TYPE, Receipt, decode, digest
 
 API = "/api/v1"
 
@@ -40,66 +36,6 @@ def client(yard):
 
 def bearer(yard, role: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {yard.hub.tokens.text(role)}"}
-
-
-def signed(yard, device: Any, method: str, path: str, body: bytes = b"", **more: Any) -> dict[str, str]:
-    fields = {"device": device.name, "method": method, "path": path, "body_digest": digest(body)}
-    key = more.pop("key", device.key)
-    return {SIGNATURE_HEADER: sign_request(key, **fields | {"sent_at": yard.hub.now()} | more)}
-
-
-def test_a_device_enrols_uploads_and_reads_over_http(yard, client):
-    key = PrivateKey.generate(b"new")
-    token = client.post(
-        f"{API}/enrolment-tokens", json={"site": "north", "use_case": "press"}, headers=bearer(yard, "admin")
-    ).json()["token"]
-    answer = client.post(f"{API}/enrol", json={"token": token, "device": "one", "public": key.public.public})
-    assert (answer.status_code, answer.json()["device"]) == (201, "one")
-
-    other = yard.enrol("other")
-    device = type(other)(yard=yard, name="one", site="north", key=key)
-    content = b"one picture"
-    sample = device.sample(blob=digest(content))
-    body = device.upload(device.segment(1, sample))
-
-    def contact() -> Receipt:
-        headers = signed(yard, device, "POST", f"{API}/contact", body) | {"Content-Type": MEDIA_TYPE}
-        return decode(Receipt, client.post(f"{API}/contact", content=body, headers=headers).content)
-
-    assert contact().missing_blobs == (digest(content),)
-    path = f"{API}/blobs/{digest(content)}"
-    assert client.head(path, headers=signed(yard, device, "HEAD", path)).status_code == 404
-    put = client.put(path, content=content, headers=signed(yard, device, "PUT", path, content))
-    assert put.status_code == 204
-    assert client.head(path, headers=signed(yard, device, "HEAD", path)).headers["content-length"] == str(len(content))
-    assert contact().watermark == 1
-
-
-def test_a_gap_is_answered_with_the_watermark_and_a_clone_with_403(yard, client):
-    device = yard.enrol("one")
-    device.send(device.segment(1, device.telemetry()))
-    for segment, status in ((device.segment(3, device.telemetry()), 409), (device.segment(1, device.sample()), 403)):
-        body = device.upload(segment)
-        headers = signed(yard, device, "POST", f"{API}/contact", body)
-        answer = client.post(f"{API}/contact", content=body, headers=headers)
-        assert answer.status_code == status
-        if status == 409:
-            problem = answer.json()
-            assert (problem["code"], problem["watermark"], problem["epoch"]) == ("gap", 1, device.epoch)
-
-
-def test_a_signature_is_good_for_one_request_one_device_and_a_short_time(yard, client):
-    device = yard.enrol("one")
-    path = f"{API}/contact"
-    body = device.upload()
-    good = signed(yard, device, "POST", path, body)
-    assert client.post(path, content=body, headers=good).status_code == 200
-    assert client.post(path, content=body + b" ", headers=good).json()["code"] == "signature_wrong"
-    assert client.post(path + "?a=1", content=body, headers=good).json()["code"] == "signature_wrong"
-    old = signed(yard, device, "POST", path, body, sent_at=yard.hub.now() - timedelta(hours=1))
-    assert client.post(path, content=body, headers=old).json()["code"] == "clock_skew"
-    assert client.post(path, content=body, headers={SIGNATURE_HEADER: "x"}).status_code == 401
-    assert client.post(path, content=body).status_code == 401
 
 
 def test_blobs_are_read_by_range_and_only_as_what_they_are(yard, client):
@@ -136,7 +72,6 @@ def test_bodies_are_bounded_before_they_are_read(yard, client):
     limit = yard.hub.limits.json_bytes_max
     assert client.post(f"{API}/bundles", content=b"x" * (limit + 1), headers=who).status_code == 413
     assert client.post(f"{API}/usecases", content=b"x" * 300_000, headers=who).status_code == 413
-    assert client.post(f"{API}/enrol", content=b"x" * 100_000).status_code == 413
 
     sent = 0
 
@@ -265,6 +200,12 @@ def test_the_overview_sums_up_the_loop(yard, client):
 
 
 def test_unknown_paths_and_methods_are_problems_too(client):
-    for answer in (client.get("/nowhere"), client.delete(f"{API}/devices"), client.get(f"{API}/enrol")):
+    for answer in (client.get("/nowhere"), client.delete(f"{API}/devices"), client.post(f"{API}/contact")):
         assert answer.status_code in (404, 405)
         assert json.loads(answer.content)["status"] == answer.status_code
+
+
+def test_nothing_that_only_devices_ask_is_answered_on_the_peoples_port(client):
+    for method, path in (("POST", f"{API}/contact"), ("GET", f"{API}/identity"), ("GET", "/.well-known/est/cacerts")):
+        assert client.request(method, path).status_code == 404
+    assert f"{API}/contact" in client.get("/openapi-devices.json").json()["paths"]

@@ -6,18 +6,19 @@ import json
 
 import pytest
 
-from edgewise.hub import Hub, HubConfig
+from edgewise.hub import Hub, HubConfig, LocalDoor
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store import tables
 from edgewise.ports import MemoryClock, MemoryRuntime, SeededChance
-from edgewise.trust import PrivateKey, token_digest
-from edgewise.wire import NotNow, NotTrusted, NotValid, TrustRoot, UseCase, encode
+from edgewise.trust import CertificateKey, PrivateKey, token_digest
+from edgewise.wire import NotNow, NotTrusted, NotValid, TrustRoot, UseCase
 
-KEY, OTHER = PrivateKey.generate(b"one"), PrivateKey.generate(b"other")
+KEY, OTHER = CertificateKey.generate(b"one"), CertificateKey.generate(b"other")
+SIGNER, SIGNER_2 = PrivateKey.generate(b"one"), PrivateKey.generate(b"other")
 
 
-def ask(yard, token: str, *, key: PrivateKey = KEY, **more) -> dict:
-    return json.loads(yard.door.enrol(encode(Enrolment(token=token, public=key.public.public, **more))))
+def ask(yard, token: str, *, key: CertificateKey = KEY, **more) -> dict:
+    return json.loads(yard.door.enrol(Enrolment(token=token, public=key.public, **more)))
 
 
 def test_a_token_makes_one_device_known_and_tells_it_what_it_needs(yard):
@@ -70,14 +71,10 @@ def test_a_key_belongs_to_one_device_and_a_name_to_one_key(yard):
     assert [row["keyid"] for row in yard.rows(tables.devices)] == [OTHER.public.keyid]
 
 
-@pytest.mark.parametrize(
-    ("public", "device", "text"),
-    [("AAAA", "one", "is not base64 of 32"), ("!", "one", "is not base64"), (KEY.public.public, "a b", "not a name")],
-)
-def test_what_is_no_key_or_no_name_is_refused_and_the_token_stays_good(yard, public, device, text):
+def test_what_is_no_name_is_refused_and_the_token_stays_good(yard):
     token = yard.token()
-    with pytest.raises(NotValid, match=text):
-        yard.door.enrol(encode(Enrolment(token=token, public=public, device=device)))
+    with pytest.raises(NotValid, match="not a name"):
+        ask(yard, token, device="a b")
     assert ask(yard, token)["device"].startswith("device-")
 
 
@@ -85,10 +82,12 @@ def test_without_a_release_key_no_device_is_enrolled_because_it_could_check_noth
     hub = Hub(HubConfig(), clock=MemoryClock(yard.clock.now()), chance=SeededChance(1), runtime=MemoryRuntime())
     with pytest.raises(NotNow, match="no release key"):
         _ = hub.root
-    root = hub.trust_release_keys((KEY.public,), who="test")
+    with pytest.raises(NotNow, match="no release key"):
+        LocalDoor(hub).enrol(Enrolment(token="ew_any", public=KEY.public))
+    root = hub.trust_release_keys((SIGNER.public,), who="test")
     assert hub.root == root
-    assert hub.trust_release_keys((KEY.public,), who="test") == root, "the same key again changes nothing"
-    assert hub.trust_release_keys((OTHER.public,), who="test").version == 2
+    assert hub.trust_release_keys((SIGNER.public,), who="test") == root, "the same key again changes nothing"
+    assert hub.trust_release_keys((SIGNER_2.public,), who="test").version == 2
     with pytest.raises(NotTrusted, match="keyid"):
-        hub.trust_release_keys((KEY.public.model_copy(update={"keyid": "0" * 64}),), who="test")
+        hub.trust_release_keys((SIGNER.public.model_copy(update={"keyid": "0" * 64}),), who="test")
     hub.close()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from edgewise.hub import create_app
+from edgewise.hub import create_app, create_device_app
+from edgewise.hub.api.openapi import device_document
 from edgewise.hub.store import tables
 
 with warnings.catch_warnings():
@@ -17,12 +18,13 @@ with warnings.catch_warnings():
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
+from edgewise.trust import pem_of
 from edgewise.wire import MEDIA_TYPE
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
 
-@schemathesis.serializer(MEDIA_TYPE)
+@schemathesis.serializer(MEDIA_TYPE, "application/pkcs10")
 def as_it_is(_context, value):
     return value if isinstance(value, bytes) else str(value).encode()
 
@@ -54,6 +56,26 @@ def make_real(case, known: dict[str, str]) -> None:
 @pytest.mark.parametrize("role", ["admin", "worker"])
 def test_no_input_breaks_the_hub(full_yard, role):
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(full_yard.hub))
+    assert fuzz_all(schema, full_yard, role, 3 if role == "admin" else 1) > 40
+
+
+@pytest.mark.parametrize("who", ["device", "nobody"])
+def test_no_input_breaks_what_devices_meet(full_yard, who):
+    hub = full_yard.hub
+    app = create_device_app(hub)
+    made = hub.authority.device_certificate(full_yard.key_of("one"), site="north", device="one", now=hub.now())
+
+    async def connected(scope, receive, send):
+        if scope["type"] == "http" and who == "device":
+            scope["extensions"] = {"tls": {"client_cert_chain": [pem_of(made).decode()]}}
+        await app(scope, receive, send)
+
+    schema = schemathesis.openapi.from_dict(device_document("0", prefix="/api/v1"))
+    schema.app = connected
+    assert fuzz_all(schema, full_yard, "worker", 3) >= 10
+
+
+def fuzz_all(schema, full_yard, role, examples):
     headers = {"Authorization": f"Bearer {full_yard.hub.tokens.text(role)}"}
     known = real_names(full_yard)
     count = 0
@@ -61,7 +83,7 @@ def test_no_input_breaks_the_hub(full_yard, role):
         operation = result.ok()
 
         @settings(
-            max_examples=3 if role == "admin" else 1,
+            max_examples=examples,
             deadline=None,
             database=None,
             derandomize=True,
@@ -76,4 +98,4 @@ def test_no_input_breaks_the_hub(full_yard, role):
 
         fuzz()
         count += 1
-    assert count > 40
+    return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -329,3 +330,20 @@ def test_whatever_is_sent_replayed_lost_or_cloned_is_stored_exactly_once(make_ya
         max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     run_state_machine_as_test(machine, settings=checked)
+
+
+def test_two_epochs_at_once_betray_a_copied_key_and_lose_nothing(yard):
+    device = yard.enrol("one")
+    device.send(device.segment(1, device.telemetry()))
+    copy = replace(device, epoch="c" * 32, count=1000)
+    yard.clock.advance(1)
+    copy.send(copy.segment(1, copy.telemetry()))
+    assert yard.rows(tables.devices)[0]["clone_seen"] is None, "a new outbox alone is no clone"
+    copy.send(copy.segment(2, copy.telemetry()))
+    assert yard.rows(tables.devices)[0]["clone_seen"] is None
+    yard.clock.advance(1)
+    for number in (2, 3):  # the old outbox goes on: two devices are at work
+        assert device.send(device.segment(number, device.telemetry())).watermark == number
+    assert yard.rows(tables.devices)[0]["clone_seen"] == f"{device.epoch}:again"
+    assert [row["action"] for row in yard.rows(tables.audit)].count("device.cloned") == 1
+    assert len(yard.rows(tables.telemetry)) == 5

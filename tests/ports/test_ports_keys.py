@@ -78,3 +78,16 @@ def test_of_two_that_make_the_same_key_one_wins(tmp_path):
 def test_seeded_keys_follow_from_seed_and_name():
     assert MemoryKeys(b"s").create("a") == MemoryKeys(b"s").create("a")
     assert MemoryKeys(b"s").create("a") != MemoryKeys(b"s").create("b")
+
+
+def test_a_certificate_key_is_made_when_it_is_first_asked_for_and_found_again(keys):
+    made = keys.certificate_key("tls")
+    assert keys.certificate_key("tls") == made
+    assert keys.certificate_key("other") != made
+    if isinstance(keys, FolderKeys):
+        assert FolderKeys(keys.path).certificate_key("tls") == made
+        assert (keys.path / "tls.pem").stat().st_mode & 0o077 == 0
+        keys.create("signing")
+        with pytest.raises(NotValid, match="needs to be ECDSA P-256"):
+            keys.certificate_key("signing")
+    assert MemoryKeys(b"s").certificate_key("a") == MemoryKeys(b"s").certificate_key("a")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from edgewise.ports import HttpLink, Link, LinkDown, MemoryLink, Refused, enrol_over_http
-from edgewise.trust import SIGNATURE_HEADER, PrivateKey, request_device, verify_request
+from edgewise.ports import Credentials, HttpLink, Link, LinkDown, MemoryLink, Refused
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, digest
+from tls_world import TlsWorld, device_of
 
-KEY = PrivateKey.generate(seed=b"press-4")
 BIG = bytes(range(256)) * 5000
 RELEASE = "factory@3"
 
@@ -66,7 +66,7 @@ STATUS = {"gap": 409, "blob_missing": 404, "release_missing": 404}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Puts SmallHub behind HTTP, with signatures and problem documents as the hub's."""
+    """Puts SmallHub behind HTTP, with certificates and problem documents as the hub's."""
 
     hub: SmallHub
     protocol_version = "HTTP/1.1"
@@ -93,18 +93,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def route(self, body: bytes) -> tuple[int, bytes]:
         path = self.path.removeprefix("/api/v1/").split("/")
-        if path == ["enrol"]:
-            return 201, b"enrolled " + body
-        header = self.headers.get(SIGNATURE_HEADER, "")
-        device = request_device(header)
-        verify_request(
-            header,
-            public=KEY.public,
-            method=self.command,
-            path=self.path,
-            body_digest=digest(body),
-            now=self.server.now(),  # type: ignore[attr-defined]
-        )
+        device = device_of(self.connection)  # type: ignore[arg-type]
+        if device is None:
+            raise NotTrusted("this needs a certificate", code="no_certificate")
         match [self.command, *path]:
             case ["POST", "contact"]:
                 return 200, self.hub.exchange(device, body)
@@ -127,24 +118,32 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
+def world(tmp_path) -> TlsWorld:
+    return TlsWorld(tmp_path)
+
+
+@pytest.fixture
+def credentials(world, tmp_path) -> Credentials:
+    return world.credentials(tmp_path / "device")
+
+
+@pytest.fixture
 def hub() -> SmallHub:
     return SmallHub()
 
 
 @pytest.fixture
-def serve(hub) -> Iterator[Callable[..., str]]:
+def serve(hub, world) -> Iterator[Callable[..., str]]:
     """Starts the hub over HTTP and gives its address."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(ranges: bool = True) -> str:
-        from edgewise.ports import SystemClock
-
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub, "ranges": ranges}))
-        server.now = SystemClock().now  # type: ignore[attr-defined]
+        server.socket = world.server().wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+        return f"https://127.0.0.1:{server.server_address[1]}"
 
     yield start
     for server in servers:
@@ -153,11 +152,11 @@ def serve(hub) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture(params=["http", "memory"])
-def link(request, hub, serve) -> Iterator[Link]:
+def link(request, hub, serve, credentials) -> Iterator[Link]:
     if request.param == "memory":
         yield MemoryLink(hub, "press-4")
         return
-    over_http = HttpLink(serve(), "press-4", KEY)
+    over_http = HttpLink(serve(), credentials)
     yield over_http
     over_http.close()
 
@@ -241,23 +240,25 @@ def test_a_download_that_breaks_off_in_memory_has_given_its_first_half(hub):
     assert b"".join(pieces) == BIG[: len(BIG) // 2]
 
 
-def test_a_409_carries_the_hubs_document(serve):
-    link = HttpLink(serve(), "press-4", KEY)
+def test_a_409_carries_the_hubs_document(serve, credentials):
+    link = HttpLink(serve(), credentials)
     with pytest.raises(Refused) as caught:
         link.exchange(b"gap")
     assert (caught.value.status, caught.value.problem["watermark"]) == (409, 7)
     link.close()
 
 
-def test_a_server_without_ranges_still_gives_the_rest_only(serve):
-    link = HttpLink(serve(ranges=False), "press-4", KEY)
+def test_a_server_without_ranges_still_gives_the_rest_only(serve, credentials):
+    link = HttpLink(serve(ranges=False), credentials)
     assert b"".join(link.get_blob(digest(BIG), offset=400_000)) == BIG[400_000:]
     assert b"".join(link.get_blob(digest(BIG), offset=400_000, bytes_max=70_000)) == BIG[400_000:470_000]
     link.close()
 
 
-def test_a_request_signed_by_another_key_is_not_trusted(serve):
-    link = HttpLink(serve(), "press-4", PrivateKey.generate(seed=b"thief"))
+def test_a_certificate_of_another_authority_is_not_trusted(serve, world, tmp_path):
+    thief = TlsWorld(tmp_path, "thief").credentials(tmp_path / "thief")
+    thief.pin(world.root)
+    link = HttpLink(serve(), thief)
     with pytest.raises(NotTrusted):
         link.exchange(b"upload")
     link.close()
@@ -269,8 +270,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_no_hub_at_all_is_a_link_that_is_down():
-    link = HttpLink(f"http://127.0.0.1:{free_port()}", "press-4", KEY)
+def test_no_hub_at_all_is_a_link_that_is_down(credentials):
+    link = HttpLink(f"https://127.0.0.1:{free_port()}", credentials)
     for ask in (
         lambda: link.exchange(b""),
         lambda: list(link.get_blob(digest(BIG))),
@@ -281,13 +282,19 @@ def test_no_hub_at_all_is_a_link_that_is_down():
     link.close()
 
 
-def breaking_server(reply: bytes) -> tuple[str, threading.Thread]:
+@pytest.fixture
+def breaking_server(world) -> Callable[[bytes], tuple[str, threading.Thread]]:
+    return lambda reply: break_off(world.server(), reply)
+
+
+def break_off(context: ssl.SSLContext, reply: bytes) -> tuple[str, threading.Thread]:
     """Answers one request with these bytes, then waits for the caller to hang up."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:
-        connection, _ = listener.accept()
-        with connection, listener, contextlib.suppress(OSError):  # the caller may hang up first
+        plain, _ = listener.accept()
+        # The caller may hang up first.
+        with listener, contextlib.suppress(OSError), context.wrap_socket(plain, server_side=True) as connection:
             connection.recv(65536)
             connection.sendall(reply)
             connection.shutdown(socket.SHUT_WR)
@@ -296,22 +303,22 @@ def breaking_server(reply: bytes) -> tuple[str, threading.Thread]:
 
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()
-    return f"http://127.0.0.1:{listener.getsockname()[1]}", thread
+    return f"https://127.0.0.1:{listener.getsockname()[1]}", thread
 
 
 @pytest.mark.parametrize("reply", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf"])
-def test_an_answer_that_breaks_off_is_a_link_that_is_down(reply):
+def test_an_answer_that_breaks_off_is_a_link_that_is_down(reply, breaking_server, credentials):
     url, thread = breaking_server(reply)
-    link = HttpLink(url, "press-4", KEY)
+    link = HttpLink(url, credentials)
     with pytest.raises(LinkDown):
         link.exchange(b"upload")
     link.close()
     thread.join(30)
 
 
-def test_a_download_that_breaks_off_over_http_has_given_what_came():
+def test_a_download_that_breaks_off_over_http_has_given_what_came(breaking_server, credentials):
     url, thread = breaking_server(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf")
-    link, pieces = HttpLink(url, "press-4", KEY), []
+    link, pieces = HttpLink(url, credentials), []
     with pytest.raises(LinkDown):
         pieces.extend(link.get_blob(digest(BIG)))
     link.close()
@@ -319,31 +326,55 @@ def test_a_download_that_breaks_off_over_http_has_given_what_came():
     assert b"".join(pieces) in (b"half", b"")
 
 
-def test_a_page_of_a_proxy_is_read_by_its_status():
+def test_a_page_of_a_proxy_is_read_by_its_status(breaking_server, credentials):
     url, thread = breaking_server(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>")
-    link = HttpLink(url, "press-4", KEY)
+    link = HttpLink(url, credentials)
     with pytest.raises(LinkDown, match="502"):
         link.exchange(b"upload")
     link.close()
     thread.join(30)
 
 
-def test_an_endless_answer_is_refused():
+def test_an_endless_answer_is_refused(breaking_server, credentials):
     url, thread = breaking_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000))
-    link = HttpLink(url, "press-4", KEY)
+    link = HttpLink(url, credentials)
     with pytest.raises(NotTrusted, match="none is so long"):
         link.exchange(b"upload")
     link.close()
     thread.join(30)
 
 
-@pytest.mark.parametrize("url", ["hub.example", "ftp://hub.example"])
-def test_an_address_without_http_is_explained(url):
-    link = HttpLink(url, "press-4", KEY)
-    with pytest.raises(NotValid, match="needs http://"):
+@pytest.mark.parametrize("url", ["hub.example", "ftp://hub.example", "http://hub.example"])
+def test_an_address_without_https_is_explained(url, credentials):
+    link = HttpLink(url, credentials)
+    with pytest.raises(NotValid, match="needs https://"):
         link.exchange(b"")
     link.close()
 
 
-def test_an_enrolment_needs_no_key(serve):
-    assert enrol_over_http(serve(), b'{"token": "x"}') == b'enrolled {"token": "x"}'
+def test_a_renewed_certificate_is_used_from_the_next_call_on(serve, hub, world, credentials):
+    link = HttpLink(serve(), credentials)
+    link.exchange(b"one")
+    credentials.take(world.chain(credentials, "press-5"))
+    link.exchange(b"two")
+    assert hub.uploads == [("press-4", b"one"), ("press-5", b"two")]
+    link.close()
+
+
+def test_a_server_of_another_authority_gets_nothing(hub, serve, tmp_path):
+    stranger = TlsWorld(tmp_path, "stranger").credentials(tmp_path / "stranger")
+    link = HttpLink(serve(), stranger)
+    with pytest.raises(NotTrusted, match="no certificate of this device's hub") as caught:
+        link.exchange(b"secret")
+    assert caught.value.code == "hub_certificate"
+    assert hub.uploads == []
+    link.close()
+
+
+def test_an_expired_certificate_is_refused_by_name(serve, world, credentials):
+    credentials.take(world.chain(credentials, "press-4", age_days=10))
+    link = HttpLink(serve(), credentials)
+    with pytest.raises(NotTrusted, match="refuses this device's certificate") as caught:
+        link.exchange(b"late")
+    assert caught.value.code == "certificate_refused"
+    link.close()

@@ -133,14 +133,17 @@ class Installation:
     Args:
         folder: holds ``hub``, ``worker``, ``signer`` and ``logs``.
         http_port: of the hub; 0 picks a free one.
+        device_port: of the hub, for devices; 0 picks a free one.
         pace_s: seconds between the looks of controllers, worker and signer at their work.
     """
 
-    def __init__(self, folder: Path, *, http_port: int = 0, pace_s: float = 1.0) -> None:
+    def __init__(self, folder: Path, *, http_port: int = 0, device_port: int = 0, pace_s: float = 1.0) -> None:
         self.folder = folder
         self._pace = f"{pace_s:g}"
         self._http_port = http_port
+        self._device_port = device_port
         self.url = ""
+        self.device_url = ""
         self.processes: list[Process] = []
         self._near: list[str] = []
 
@@ -199,10 +202,14 @@ class Installation:
             str(self.hub_dir),
             "--http-port",
             str(self._http_port),
+            "--device-port",
+            str(self._device_port),
             "--tick-s",
             self._pace,
         ]
-        self.url = self.start("hub", hub).wait_for(r"http://[\d.]+:\d+")[0]
+        process = self.start("hub", hub)
+        self.url = process.wait_for(r"http://[\d.]+:\d+")[0]
+        self.device_url = process.wait_for(r"https://[\d.]+:\d+")[0]
         self._trust_signer()
         near = ["--hub", self.url, "--data-dir", str(self.hub_dir), "--poll-s", self._pace]
         self.start("signer", ["signer", "run", "--keys", str(self.folder / "signer"), *near])

@@ -15,15 +15,17 @@ DEVICE_DIR = typer.Option(
 )
 
 
-@app.command(epilog="Example: edgewise edge enroll --hub http://127.0.0.1:8080 --token ew_… --data-dir device-a")
+@app.command(epilog="Example: edgewise edge enroll --hub https://127.0.0.1:8443 --token ew_… --data-dir device-a")
 def enroll(
     token: str = typer.Option(
         ..., "--token", envvar="EDGEWISE_ENROLMENT_TOKEN", help="one-time token of `edgewise hub enrol-token`"
     ),
-    hub: str = typer.Option("http://127.0.0.1:8080", "--hub", envvar="EDGEWISE_HUB", help="address of the hub"),
+    hub: str = typer.Option(
+        "https://127.0.0.1:8443", "--hub", envvar="EDGEWISE_EDGE_HUB", help="address of the hub for devices"
+    ),
     data_dir: Path = DEVICE_DIR,
 ) -> None:
-    """Make the device's key, register it with the hub, and pin whom the device trusts."""
+    """Make the device's key, get its certificate from the hub of the token, and pin whom the device trusts."""
     from edgewise.edge.agent import enrol
 
     device = enrol(data_dir, hub, token)
@@ -38,7 +40,7 @@ def run(
         8081, "--http-port", min=0, max=65535, help="local API; 0 picks a free port and prints it"
     ),
     hub: str = typer.Option(
-        "", "--hub", envvar="EDGEWISE_HUB", help="address of the hub; the one of the enrolment without it"
+        "", "--hub", envvar="EDGEWISE_EDGE_HUB", help="address of the hub; the one of the enrolment without it"
     ),
 ) -> None:
     """Run the agent: decide, keep, send, update, until SIGTERM."""

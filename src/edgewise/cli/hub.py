@@ -24,13 +24,32 @@ def serve(
     http_port: int | None = typer.Option(
         None, "--http-port", min=0, max=65535, help="0 picks a free one and prints it  [default: 8080]"
     ),
+    device_host: str | None = typer.Option(
+        None, "--device-host", help="address to listen on for devices  [default: 127.0.0.1]"
+    ),
+    device_port: int | None = typer.Option(
+        None,
+        "--device-port",
+        min=0,
+        max=65535,
+        help="for devices, over TLS; 0 picks a free one  [default: 8443]",
+    ),
+    device_name: list[str] | None = typer.Option(
+        None, "--device-name", help="host name or address by which devices reach the hub, beside loopback; repeatable"
+    ),
+    trust_domain: str | None = typer.Option(
+        None, "--trust-domain", help="of device certificates; chosen at the first start  [default: edgewise.internal]"
+    ),
+    proxy: list[str] | None = typer.Option(
+        None, "--proxy", help="address or network of a proxy that ends TLS for devices; repeatable"
+    ),
     database: str | None = typer.Option(None, "--database", help="a PostgreSQL URL instead of SQLite"),
     objects: str | None = typer.Option(None, "--objects", help="an object store such as s3://bucket/prefix"),
     tick_s: float | None = typer.Option(
         None, "--tick-s", min=0.05, help="seconds between rounds of the controllers  [default: 1]"
     ),
 ) -> None:
-    """Run the hub. It prints its address when it is ready; SIGTERM ends it cleanly.
+    """Run the hub. It prints its addresses when it is ready; SIGTERM ends it cleanly.
 
     Each option may also stand in hub.yaml, or as EDGEWISE_DATA_DIR, EDGEWISE_HTTP_PORT and so on.
     """
@@ -40,17 +59,31 @@ def serve(
     from edgewise.hub.serve import serve as run
     from edgewise.hub.settings import load_settings
 
-    flags = {"data_dir": data_dir, "host": host, "http_port": http_port, "database": database, "objects": objects}
-    settings = load_settings(config, environment=os.environ, flags={**flags, "tick_s": tick_s})
+    flags: dict[str, object] = {
+        "data_dir": data_dir,
+        "host": host,
+        "http_port": http_port,
+        "database": database,
+        "objects": objects,
+    }
+    flags |= {"device_host": device_host, "device_port": device_port, "device_names": device_name or None}
+    flags |= {"trust_domain": trust_domain, "proxies": proxy or None}
+    flags |= {"database": database, "objects": objects}
+    settings = load_settings(config, environment=os.environ, flags=flags)
     run(
         HubConfig(
             data_dir=settings.data_dir,
             database_url=settings.database or None,
             objects_url=settings.objects or None,
             oidc=settings.oidc,
+            names=settings.device_names,
+            trust_domain=settings.trust_domain,
+            proxies=settings.proxies,
         ),
         host=settings.host,
         port=settings.http_port,
+        device_host=settings.device_host,
+        device_port=settings.device_port,
         tick_s=settings.tick_s,
     )
 
@@ -88,7 +121,23 @@ def enrol_token(
     token: str = TOKEN,
     data_dir: Path = HUB_DATA,
 ) -> None:
-    """Make a one-time token with which one device can enrol; it prints nothing else."""
+    """Make a one-time token with which one device can enrol, and know the hub; it prints nothing else."""
     body = {"use_case": use_case, "site": site, **({"device": device} if device else {})}
     with connect(hub, token, data_dir) as api:
         typer.echo(api.post("/enrolment-tokens", body)["token"])
+
+
+@app.command("shut-out", epilog='Example: edgewise hub shut-out press-4 --reason "stolen from the line"')
+def shut_out(
+    device: str = typer.Argument(..., help="name of the device", show_default=False),
+    reason: str = typer.Option(..., "--reason", help="why; it is written into the audit log"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+) -> None:
+    """Refuse everything that a device sends from now on; only a new token made for it lets it in again."""
+    from urllib.parse import quote
+
+    with connect(hub, token, data_dir) as api:
+        api.post(f"/devices/{quote(device, safe='@:')}/shut-out", {"reason": reason})
+    typer.echo(f"{device} is shut out")

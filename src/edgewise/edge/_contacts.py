@@ -55,6 +55,7 @@ class Contacts:
         self.last_at: datetime | None = None  # of the last one that came through
         self.failures = 0  # in a row
         self.error: str | None = None
+        self.error_code: str | None = None
         self.hub_epoch: str | None = None
         self.stored = 0
 
@@ -85,18 +86,18 @@ class Contacts:
             ):
                 self._take(event, now)
         except NotNow as error:
-            self._failed(str(error), now)
+            self._failed(str(error), error.code, now)
             return False
         except EdgewiseError as error:
             # The hub says no to the whole device. It goes on deciding and asks again, seldom; a person has to look.
-            self._failed(f"the hub refuses this device: {error}", now)
+            self._failed(f"the hub refuses this device: {error}", error.code, now)
             return False
-        self.failures, self.error, self.last_at = 0, None, now
+        self.failures, self.error, self.error_code, self.last_at = 0, None, None, now
         return True
 
-    def _failed(self, error: str, now: datetime) -> None:
+    def _failed(self, error: str, code: str, now: datetime) -> None:
         self.failures += 1
-        self.error = error
+        self.error, self.error_code = error, code
         times = min(2.0 ** min(self.failures - 1, 10), BACKOFF_MAX)
         self.next_at = now + timedelta(seconds=self._contact_s * times * (0.8 + 0.4 * self._chance.random()))
 

@@ -28,10 +28,11 @@ from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
 from edgewise.edge._slots import POINTER_FILE
 from edgewise.edge._update_choices import waits
 from edgewise.edge._update_state import read_state
+from edgewise.edge.certificate import Renewal, certificate_sentence
 from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.ports import (
     Clock,
-    FolderKeys,
+    Credentials,
     FolderSource,
     HttpLink,
     OnnxRuntime,
@@ -40,16 +41,18 @@ from edgewise.ports import (
     SystemClock,
     SystemFacts,
     disk_error,
-    enrol_over_http,
+    fetch_identity,
+    first_certificate,
+    pin_root,
     replace_file,
+    split_token,
 )
-from edgewise.wire import CLASSES, NotNow, NotValid, Strict, canonical, decode, encode
+from edgewise.wire import CLASSES, NotNow, NotValid, Strict, decode, encode
 from edgewise.wire import explain as wrong
 
 IDENTITY_FILE = "device.json"
 CONFIG_FILE = "edge.yaml"
 LOCK_FILE = "lock"
-KEY_NAME = "device"
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
 
@@ -75,14 +78,21 @@ class AgentConfig(Strict):
 
 
 def enrol(data_dir: Path, hub_url: str, token: str, *, device: str | None = None) -> str:
-    """Make the device's key, register it with the hub, pin whom it trusts; comes back with the device's name.
+    """Make the device's key, get its certificate, pin whom it trusts; comes back with the device's name.
 
-    Asked again after a lost answer it sends the same key, and the hub gives the same answer.
+    The token names the hub's root, so the secret in it is only ever sent to the real hub. Asked again after a lost
+    answer the device sends the same key, and the hub gives the same answer.
 
+    Args:
+        hub_url: the hub's address for devices, such as ``https://hub.example:8443``.
+        token: as `edgewise hub enrol-token` prints it.
+        device: the name that the device wishes for; a token for a named device decides itself.
     Raises:
-        NotValid: enrolled already, or the hub refuses. NotTrusted: the token is not valid. NotNow: no hub answers.
+        NotValid: enrolled already, or the hub refuses. NotTrusted: not the hub of the token, or the token is not valid.
+        NotNow: no hub answers.
     """
-    data_dir = Path(data_dir)
+    data_dir, hub_url = Path(data_dir), hub_url.rstrip("/")
+    secret, root = split_token(token)
     file = data_dir / IDENTITY_FILE
     if file.exists():
         name = load_identity(data_dir).device
@@ -91,15 +101,10 @@ def enrol(data_dir: Path, hub_url: str, token: str, *, device: str | None = None
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, data_dir) from error
-    keys = FolderKeys(data_dir / "keys")
-    try:
-        key = keys.load(KEY_NAME)
-    except NotValid:
-        key = keys.create(KEY_NAME)
-    asked: dict[str, Any] = {"token": token.strip(), "public": key.public.public, "facts": facts()}
-    if device is not None:
-        asked["device"] = device
-    answer = decode(Identity, enrol_over_http(hub_url, canonical(asked)))
+    credentials = Credentials(data_dir)
+    pin_root(credentials, hub_url, root)
+    first_certificate(credentials, hub_url, secret, wish=device or "")
+    answer = decode(Identity, fetch_identity(credentials, hub_url))
     # Last: a folder is enrolled when this file is there, and then it is whole.
     replace_file(file, encode(answer.model_copy(update={"hub_url": hub_url})), mode=0o600)
     return answer.device
@@ -188,10 +193,19 @@ class Agent:
         device: everything that is done.
         config: paces.
         clock: time.
+        renewal: keeps the device's certificate fresh; None where it has none, as in tests.
     """
 
-    def __init__(self, device: Device, *, config: AgentConfig | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        *,
+        config: AgentConfig | None = None,
+        clock: Clock | None = None,
+        renewal: Renewal | None = None,
+    ) -> None:
         self.device = device
+        self._renewal = renewal
         self._config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
@@ -229,6 +243,7 @@ class Agent:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
         made = 0
         now = self._clock.now
+        self._renew()
         for _ in range(3):  # a first release needs a contact, an update and a contact
             self.device.contact_step(now())
             self.device.update_step(now())
@@ -242,8 +257,14 @@ class Agent:
         return made
 
     def _talk(self) -> None:
+        self._renew()
         self.device.contact_step(self._clock.now())
         self.device.update_step(self._clock.now())
+
+    def _renew(self) -> None:
+        if self._renewal is not None:
+            ended = self.device.contacts.error_code == "certificate_validity"
+            self._renewal.step(self._clock.now(), ended=ended)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         def turn() -> None:
@@ -289,8 +310,9 @@ def run(
         return FolderSource(Path(source), after)
 
     with locked(data_dir):
-        key = FolderKeys(data_dir / "keys").load(KEY_NAME)
-        link = HttpLink(hub_url or identity.hub_url, identity.device, key, clock=clock)
+        credentials, url = Credentials(data_dir), hub_url or identity.hub_url
+        credentials.validity()  # raises where the folder is not whole
+        link = HttpLink(url, credentials)
         device = Device(
             data_dir,
             identity=identity,
@@ -307,7 +329,8 @@ def run(
                 bytes_per_s_max=config.download_bytes_per_s_max,
             ),
         )
-        agent = Agent(device, config=config, clock=clock)
+        renewal = Renewal(credentials, url, chance=chance)
+        agent = Agent(device, config=config, clock=clock, renewal=renewal)
         try:
             if once:
                 agent.run_once()
@@ -375,6 +398,7 @@ def status(data_dir: Path) -> dict[str, Any]:
         "site": identity.site,
         "use_case": identity.use_case,
         "hub": identity.hub_url,
+        "certificate": certificate_sentence(Credentials(data_dir), SystemClock().now()),
         "version": __version__,
         "agent": "runs" if _is_locked(data_dir) else "is off",
         "phase": state.phase.value,

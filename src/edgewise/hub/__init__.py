@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise.hub._hub import Hub, HubConfig
-    from edgewise.hub.api import create_app
+    from edgewise.hub.api import create_app, create_device_app
     from edgewise.hub.door import LocalDoor
     from edgewise.hub.limits import Limits
     from edgewise.hub.serve import serve
     from edgewise.hub.store import Store
     from edgewise.hub.usecase_text import read_usecase, usecase_schema
 
-__all__ = ["Hub", "HubConfig", "Limits", "LocalDoor", "Store", "create_app", "read_usecase", "serve", "usecase_schema"]
+__all__ = [
+    "Hub",
+    "HubConfig",
+    "Limits",
+    "LocalDoor",
+    "Store",
+    "create_app",
+    "create_device_app",
+    "read_usecase",
+    "serve",
+    "usecase_schema",
+]
 
 _HOME_OF = {
     "Hub": "_hub",
@@ -26,6 +37,7 @@ _HOME_OF = {
     "LocalDoor": "door",
     "Store": "store",
     "create_app": "api",
+    "create_device_app": "api",
     "read_usecase": "usecase_text",
     "serve": "serve",
     "usecase_schema": "usecase_text",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgewise.hub import audit, control, orders
 from edgewise.hub.attempts import Attempts
+from edgewise.hub.authority import Authority
 from edgewise.hub.folder import Folder
 from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
@@ -28,7 +29,7 @@ from edgewise.ports import (
     SystemClock,
 )
 from edgewise.ports.oidc import HttpIssuer, Issuer
-from edgewise.trust import PrivateKey, verifies
+from edgewise.trust import TRUST_DOMAIN, CertificateLimits, PrivateKey, check_trust_domain, verifies
 from edgewise.wire import NotNow, NotValid, PublicKey, TrustRoot, decode, encode
 
 ASSIGNMENT_KEY = "assignment"
@@ -45,6 +46,9 @@ class HubConfig:
         objects_url: an object store such as ``s3://bucket/prefix``; None: files in `data_dir`.
         release_keys: who may sign releases; added to the trust root at start.
         oidc: the issuer whose people may sign in; None for tokens alone.
+        trust_domain: of the names in device certificates; chosen once, at the first start.
+        names: host names and addresses under which devices reach the hub, beside loopback.
+        proxies: addresses or networks whose word about a device's certificate is believed.
     """
 
     data_dir: Path | None = None
@@ -52,6 +56,10 @@ class HubConfig:
     objects_url: str | None = None
     release_keys: tuple[PublicKey, ...] = ()
     oidc: OidcSettings | None = None
+    trust_domain: str = TRUST_DOMAIN
+    names: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    certificates: CertificateLimits = field(default_factory=CertificateLimits)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -84,7 +92,15 @@ class Hub:
         self.folder = None if config.data_dir is None else Folder(config.data_dir)
         try:
             self.store = Store(self._database_url(), blobs or self._blobs())
-            self.key: PrivateKey = _load_or_create(keys or self._keys(), ASSIGNMENT_KEY)
+            self.keys = keys or self._keys()
+            self.key: PrivateKey = _load_or_create(self.keys, ASSIGNMENT_KEY)
+            self.authority = Authority(
+                self.store,
+                self.keys,
+                trust_domain=check_trust_domain(config.trust_domain),
+                now=self.now(),
+                limits=config.certificates,
+            )
             self.tokens = Tokens(self.chance, None if self.folder is None else self.folder.path / "tokens")
             self.hub_epoch = self._remember("hub_epoch", self.chance.id())
         except BaseException:

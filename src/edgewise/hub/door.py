@@ -1,11 +1,12 @@
-"""The hub's half of a link in the same process: what the device routes do, without HTTP and signatures."""
+"""The hub's half of a link in the same process: what the device routes do, without HTTP and TLS."""
 
 from __future__ import annotations
 
 from edgewise.hub import bundles, enrol, intake, releases
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
-from edgewise.wire import NotValid, canonical, decode
+from edgewise.hub.store.devices import DeviceRow
+from edgewise.wire import NotValid, canonical
 
 
 class LocalDoor:
@@ -52,19 +53,21 @@ class LocalDoor:
         self._known(device)
         return bundles.need_manifest(self.hub.store, sha256)
 
-    def enrol(self, body: bytes) -> bytes:
-        """The answer to an enrolment, as POST /enrol gives it."""
-        hub = self.hub
-        answer = enrol.enrol(
-            hub.store,
-            decode(Enrolment, body),
-            root=hub.root,
-            hub_epoch=hub.hub_epoch,
-            now=hub.now(),
-            chance=hub.chance,
-        )
-        return canonical(answer)
+    def enrol(self, enrolment: Enrolment) -> bytes:
+        """Enrol a device and answer as `identity` does.
 
-    def _known(self, device: str) -> None:
+        Raises:
+            NotNow: no release key is known yet; the token stays good.
+        """
+        hub = self.hub
+        _ = hub.root  # first: a token must not be used up for a device that could check nothing
+        return self.identity(enrol.enrol(hub.store, enrolment, now=hub.now(), chance=hub.chance).id)
+
+    def identity(self, device: str) -> bytes:
+        """What a device must know: its name, site, use case, whom to trust, the hub's epoch."""
+        hub = self.hub
+        return canonical(enrol.identity(hub.store, self._known(device), hub.root, hub.hub_epoch))
+
+    def _known(self, device: str) -> DeviceRow:
         with self.hub.store.read() as connection:
-            intake.known_device(connection, device)
+            return intake.known_device(connection, device)

@@ -1,37 +1,40 @@
-"""How a device becomes known: a one-time token for a site is exchanged for its public key."""
+"""How a device becomes and stays known: a one-time token for a site is exchanged for its public key."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import Field
 
 from edgewise.hub import audit, usecases
 from edgewise.hub.limits import Limits
 from edgewise.hub.store import Store, devices
-from edgewise.hub.store.devices import EnrolmentRow
+from edgewise.hub.store.devices import DeviceRow, EnrolmentRow
 from edgewise.ports import Chance
 from edgewise.trust import new_token, token_digest
-from edgewise.wire import NotTrusted, NotValid, PublicKey, Record, TrustRoot, UseCase, digest, plain
+from edgewise.wire import NotTrusted, NotValid, PublicKey, TrustRoot, plain
 
 TOKEN_BYTES = 24
-KEY_BYTES = 32
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
-class Enrolment(Record):
-    """What a device sends to become known."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Enrolment:
+    """What a device shows to become known. That it has the private key was checked before.
 
-    token: str = Field(min_length=1, max_length=200)
-    device: str | None = Field(default=None, max_length=128)
-    public: str = Field(max_length=100, description="base64 of the 32 bytes of an ed25519 public key")
-    facts: dict[str, str | float | int | bool] = Field(default={}, max_length=100)
+    Attributes:
+        public: its P-256 key.
+        device: the name that it wishes for.
+    """
+
+    token: str
+    public: PublicKey
+    device: str | None = None
+    facts: Mapping[str, str | float | int | bool] = field(default_factory=dict)
 
 
 def make_token(
@@ -63,23 +66,21 @@ def make_token(
     return token, expires_at
 
 
-def enrol(
-    store: Store, enrolment: Enrolment, *, root: TrustRoot, hub_epoch: str, now: datetime, chance: Chance
-) -> dict[str, Any]:
-    """Enrol a device; comes back with what it needs to know: its name, site, use case, the trust root, the hub's epoch.
+def enrol(store: Store, enrolment: Enrolment, *, now: datetime, chance: Chance) -> DeviceRow:
+    """Enrol a device; comes back with it as the hub knows it now.
 
     The same request again gives the same answer, because the first one may have been lost on its way.
 
     Raises:
         NotTrusted: the token is unknown, used up, expired or for another device, or the key is another device's.
-        NotValid: not a key or a name, or the name is taken.
+        NotValid: not a name, or the name is taken.
     """
-    key = _public_key(enrolment.public)
+    key = enrolment.public
     with store.write() as connection:
         token = devices.token(connection, token_digest(enrolment.token))
         if token is None:
             raise NotTrusted("this enrolment token is not known here; make a new one", code="token_unknown")
-        usecase = usecases.need(connection, token.use_case)
+        usecases.need(connection, token.use_case)
         owner = devices.by_key(connection, key.keyid)
         if token.used_at is None:
             if token.expires_at < now:
@@ -92,7 +93,54 @@ def enrol(
             name = owner.id
         else:
             raise NotTrusted("this enrolment token was used already; make a new one for each device", code="token_used")
-    return _answer(name, token.site, usecase, root, hub_epoch)
+        row = devices.get(connection, name)
+        assert row is not None
+        return row
+
+
+def by_key(store: Store, public: PublicKey, *, now: datetime, grace: timedelta) -> DeviceRow:
+    """The device that comes back with nothing but its key: within the grace after its certificate's end.
+
+    Raises:
+        NotTrusted: no device has this key, it was shut out, or too long away.
+    """
+    with store.write() as connection:
+        row = devices.by_key(connection, public.keyid)
+        if row is None:
+            raise NotTrusted("this key belongs to no device here; enrol with a new token", code="unknown_device")
+        if row.revoked_at is not None:
+            raise NotTrusted(f"device {row.id} was shut out at {row.revoked_at.isoformat()}", code="device_revoked")
+        end = row.certificate_ends_at
+        if end is None or now > end + grace:
+            until = "never had one" if end is None else f"ended at {end.isoformat()}, over {grace.days} days ago"
+            raise NotTrusted(
+                f"the certificate of device {row.id} {until}; make a new token for this device "
+                f"(`edgewise hub enrol-token --device {row.id}`) and enrol it again",
+                code="grace_over",
+            )
+        data = {"keyid": public.keyid, "ended_at": end.isoformat()}
+        audit.note(connection, actor=f"device {row.id}", action="device.came_back", subject=row.id, data=data, now=now)
+    return row
+
+
+def certified(store: Store, device: str, ends_at: datetime) -> None:
+    """Remember until when the device's newest certificate holds."""
+    with store.write() as connection:
+        devices.change(connection, device, certificate_ends_at=ends_at)
+
+
+def identity(store: Store, device: DeviceRow, root: TrustRoot, hub_epoch: str) -> dict[str, Any]:
+    """What a device must know beyond its certificate."""
+    with store.read() as connection:
+        usecase = usecases.need(connection, device.use_case)
+    return {
+        "device": device.id,
+        "site": device.site,
+        "use_case": usecase.name,
+        "usecase": plain(usecase),
+        "root": plain(root),
+        "hub_epoch": hub_epoch,
+    }
 
 
 def shut_out(store: Store, device: str, *, reason: str, who: str, now: datetime) -> None:
@@ -139,7 +187,8 @@ def _add(
         "labels": token.labels,
         "public": key.public,
     }
-    values |= {"keyid": key.keyid, "facts": enrolment.facts, "enrolled_at": now, "revoked_at": None}
+    values |= {"keyid": key.keyid, "facts": dict(enrolment.facts), "enrolled_at": now, "revoked_at": None}
+    values |= {"certificate_ends_at": None, "clone_seen": None}
     if old is None:
         devices.add(connection, {"id": name, **values})
     else:
@@ -151,19 +200,6 @@ def _add(
     return name
 
 
-def _public_key(text: str) -> PublicKey:
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != KEY_BYTES:
-        raise NotValid(
-            f"the public key {text[:60]!r} is not base64 of {KEY_BYTES} bytes; send an ed25519 public key",
-            code="key_invalid",
-        )
-    return PublicKey(keyid=digest(raw), public=base64.b64encode(raw).decode())
-
-
 def _check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise NotValid(
@@ -171,14 +207,3 @@ def _check_name(name: str) -> str:
             code="name_invalid",
         )
     return name
-
-
-def _answer(device: str, site: str, usecase: UseCase, root: TrustRoot, hub_epoch: str) -> dict[str, Any]:
-    return {
-        "device": device,
-        "site": site,
-        "use_case": usecase.name,
-        "usecase": plain(usecase),
-        "root": plain(root),
-        "hub_epoch": hub_epoch,
-    }

@@ -113,6 +113,8 @@ def handle_contact(
     except ClonedKey as error:
         _note_clone(store, device, error, now)
         raise
+    if receipt.watermark > seen:
+        _note_two_epochs(store, device, header.epoch, now)
     answer = {
         "assignment": _assignment(row, header.has_assignment, signer_key),
         "next_contact_s": _next_contact_s(usecase, chance, limits),
@@ -290,18 +292,28 @@ def _urgency(sample: Sample, *, spoken_of: bool, alarm: bool) -> dict[str, float
 def _note_clone(store: Store, device: str, error: ClonedKey, now: datetime) -> None:
     """Audit the clone once for each contradiction: a device that repeats itself must not fill the log."""
     with store.write() as connection:
-        row = devices.get(connection, device)
-        if row is None or row.clone_seen == error.seen:
+        _add_clone(connection, device, error.seen, now)
+
+
+def _note_two_epochs(store: Store, device: str, epoch: str, now: datetime) -> None:
+    """A device begins a new epoch when its outbox is new, and never goes back; two outboxes mean two devices.
+
+    What was sent is stored all the same: which of the two is the real one, only a person can find out.
+    """
+    with store.read() as connection:
+        if not rows.has_newer_epoch(connection, device, epoch):
             return
-        devices.change(connection, device, clone_seen=error.seen)
-        audit.note(
-            connection,
-            actor=f"device {device}",
-            action="device.cloned",
-            subject=device,
-            data={"seen": error.seen},
-            now=now,
-        )
+    with store.write() as connection:
+        _add_clone(connection, device, f"{epoch}:again", now)
+
+
+def _add_clone(connection: sa.Connection, device: str, seen: str, now: datetime) -> None:
+    row = devices.get(connection, device)
+    if row is None or row.clone_seen == seen:
+        return
+    devices.change(connection, device, clone_seen=seen)
+    actor, data = f"device {device}", {"seen": seen}
+    audit.note(connection, actor=actor, action="device.cloned", subject=device, data=data, now=now)
 
 
 def _assignment(device: DeviceRow, has: int, key: PrivateKey) -> Envelope | None:

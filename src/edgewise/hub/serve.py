@@ -1,4 +1,4 @@
-"""The hub as a process: one server, one thread that ticks the controllers, a clean end on SIGTERM."""
+"""The hub as a process: a server for people, one for devices, a thread that ticks the controllers, a clean end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import TextIO
 import uvicorn
 
 from edgewise.hub._hub import Hub, HubConfig
-from edgewise.hub.api import create_app
+from edgewise.hub.api import create_app, create_device_app
+from edgewise.hub.api.peer import check_proxies
+from edgewise.hub.tls import DeviceListener
 from edgewise.ports import address, listen
 from edgewise.wire import EdgewiseError
 
@@ -27,6 +29,8 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
+    device_host: str = "127.0.0.1",
+    device_port: int = 8443,
     tick_s: float = TICK_S,
     out: TextIO = sys.stdout,
     started: Callable[[Hub, str], None] | None = None,
@@ -34,26 +38,33 @@ def serve(
     """Run a hub until SIGTERM or SIGINT.
 
     Args:
-        port: 0 lets the system choose; the first line printed names the address either way.
+        port: for people; 0 lets the system choose, and the first line printed names the address either way.
+        device_host, device_port: for devices, over TLS; the second line printed names that address.
         tick_s: time between two runs of the controllers.
         started: called with the hub and its address once it listens.
     Raises:
         NotNow: the port or the data folder is in use.
         NotValid: the address cannot be used, or the folder is of another version.
     """
-    listener = listen(host, port)
-    try:
+    check_proxies(config.proxies)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(host, port))
+        device_listener = stack.enter_context(listen(device_host, device_port, option="--device-port"))
         hub = Hub(config)
-    except BaseException:
-        listener.close()
-        raise
-    stop = threading.Event()
-    ticker = threading.Thread(target=tick_until, args=(hub, stop, tick_s), name="controllers", daemon=True)
-    try:
+        stack.callback(hub.close)
+        app = create_app(hub)
+        devices = DeviceListener(hub, create_device_app(hub, app.state.metrics), device_listener)
+        stack.callback(devices.stop)
+        stop = threading.Event()
+
+        def renew() -> None:
+            devices.certificate.refresh(hub.now())
+
+        ticker = threading.Thread(target=tick_until, args=(hub, stop, tick_s, renew), name="controllers", daemon=True)
         url = address(listener)
         server = Server(
             uvicorn.Config(
-                create_app(hub),
+                app,
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=SHUTDOWN_S,
@@ -61,17 +72,19 @@ def serve(
                 lifespan="off",
             )
         )
+        devices.start()
         ticker.start()
+        stack.callback(_end, ticker, stop)
         print(f"edgewise hub listens on {url}", file=out, flush=True)
+        print(f"devices reach it on {devices.url}", file=out, flush=True)
         if started is not None:
             started(hub, url)
         server.run(sockets=[listener])
-    finally:
-        stop.set()
-        if ticker.is_alive():
-            ticker.join(SHUTDOWN_S)
-        listener.close()
-        hub.close()
+
+
+def _end(ticker: threading.Thread, stop: threading.Event) -> None:
+    stop.set()
+    ticker.join(SHUTDOWN_S)
 
 
 class Server(uvicorn.Server):
@@ -90,13 +103,18 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def tick_until(hub: Hub, stop: threading.Event, tick_s: float) -> None:
-    """Tick until told to stop. A failed tick is logged and tried again: controllers act on the state they find."""
+def tick_until(hub: Hub, stop: threading.Event, tick_s: float, *also: Callable[[], object]) -> None:
+    """Tick until told to stop. A failed tick is logged and tried again: controllers act on the state they find.
+
+    Args:
+        also: done beside it at every tick; none of them keeps the others from their turn.
+    """
     while not stop.is_set():
-        try:
-            hub.tick()
-        except EdgewiseError as error:
-            LOG.warning("the controllers could not finish a round: %s", error)
-        except Exception:
-            LOG.exception("a controller failed by a mistake of the hub's own")
+        for work in (hub.tick, *also):
+            try:
+                work()
+            except EdgewiseError as error:
+                LOG.warning("the controllers could not finish a round: %s", error)
+            except Exception:
+                LOG.exception("a controller failed by a mistake of the hub's own")
         stop.wait(tick_s)

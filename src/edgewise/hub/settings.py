@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from edgewise.hub.oidc import OidcSettings
+from edgewise.trust import TRUST_DOMAIN
 from edgewise.wire import NotValid, Strict, explain
 
 FILE = "hub.yaml"
@@ -24,6 +25,11 @@ class HubSettings(Strict):
     data_dir: Path = Field(DATA_DIR, description="where everything is kept")
     host: str = Field("127.0.0.1", description="address to listen on")
     http_port: int = Field(8080, ge=0, le=65535, description="0 lets the system choose")
+    device_host: str = Field("127.0.0.1", description="address to listen on for devices")
+    device_port: int = Field(8443, ge=0, le=65535, description="for devices, over TLS; 0 lets the system choose")
+    device_names: tuple[str, ...] = Field((), description="hosts by which devices reach the hub, beside loopback")
+    trust_domain: str = Field(TRUST_DOMAIN, description="of device certificates; chosen at the first start")
+    proxies: tuple[str, ...] = Field((), description="addresses and networks that may end TLS for devices")
     database: str | None = Field(None, description="a PostgreSQL URL instead of SQLite")
     objects: str | None = Field(None, description="an object store such as s3://bucket/prefix")
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     )
     from edgewise.ports._chance import Chance, SeededChance, SystemChance
     from edgewise.ports._clock import Clock, MemoryClock, SystemClock
+    from edgewise.ports._credentials import Credentials
+    from edgewise.ports._est import fetch_identity, first_certificate, next_certificate, pin_root, split_token
     from edgewise.ports._facts import Fact, Facts, MemoryFacts, SystemFacts, network_kind
     from edgewise.ports._files import disk_error, replace_file, sync_folder
+    from edgewise.ports._http import LinkDown, Refused
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
-    from edgewise.ports._link import HttpLink, HubDoor, Link, LinkDown, MemoryLink, Refused, enrol_over_http
+    from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._packed import is_packed
@@ -44,6 +47,7 @@ __all__ = [
     "Blobs",
     "Chance",
     "Clock",
+    "Credentials",
     "Fact",
     "Facts",
     "Fetcher",
@@ -90,16 +94,20 @@ __all__ = [
     "address",
     "copied_blobs",
     "disk_error",
-    "enrol_over_http",
+    "fetch_identity",
+    "first_certificate",
     "is_packed",
     "listen",
     "network_kind",
+    "next_certificate",
     "open_bundle",
     "open_manifest",
     "open_pipeline",
     "pack_bundle",
+    "pin_root",
     "read_bundle",
     "replace_file",
+    "split_token",
     "start_trust",
     "sync_folder",
     "verify_bundle",
@@ -122,10 +130,13 @@ _HOMES = {
     ),
     "_chance": ("Chance", "SeededChance", "SystemChance"),
     "_clock": ("Clock", "MemoryClock", "SystemClock"),
+    "_credentials": ("Credentials",),
+    "_est": ("fetch_identity", "first_certificate", "next_certificate", "pin_root", "split_token"),
     "_facts": ("Fact", "Facts", "MemoryFacts", "SystemFacts", "network_kind"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
-    "_link": ("HttpLink", "HubDoor", "Link", "LinkDown", "MemoryLink", "Refused", "enrol_over_http"),
+    "_http": ("LinkDown", "Refused"),
+    "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
     "_packed": ("is_packed",),

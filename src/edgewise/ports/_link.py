@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
 
 from edgewise.ports._blobs import check_digest
-from edgewise.ports._clock import Clock, SystemClock
-from edgewise.ports.api import API, problem
-from edgewise.trust import SIGNATURE_HEADER, PrivateKey, sign_request
-from edgewise.wire import MEDIA_TYPE, EdgewiseError, NotNow, NotTrusted, NotValid, digest, loads
+from edgewise.ports._credentials import Credentials
+from edgewise.ports._http import CHUNK_BYTES, LinkDown, Refused, ask, client, down, refuse_failed
+from edgewise.ports.api import API
+from edgewise.wire import MEDIA_TYPE, NotNow, NotValid
 
 Answer = TypeVar("Answer")
-REPLY_BYTES_MAX = 8 << 20  # of a receipt, an envelope or a manifest
-CHUNK_BYTES = 256 << 10
-
-
-class LinkDown(NotNow):
-    """The hub did not answer, or is busy: try again at the next contact."""
-
-    def __init__(self, message: str, *, code: str = "link_down") -> None:
-        super().__init__(message, code=code)
-
-
-class Refused(NotValid):
-    """The hub answered no.
-
-    Attributes:
-        status: the HTTP status, 400 where the hub is in this process.
-        problem: the RFC 9457 document, as far as there was one.
-    """
-
-    def __init__(
-        self, message: str, *, code: str = "refused", status: int = 400, problem: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(message, code=code)
-        self.status = status
-        self.problem = dict(problem or {})
 
 
 class Link(Protocol):
@@ -150,27 +125,35 @@ class _AsLink:
 
 
 class HttpLink:
-    """The hub over HTTP; each request is signed with the device's key.
+    """The hub over HTTPS; the device's certificate says who asks.
+
+    A renewed certificate is used from the next call on, without a restart.
 
     Args:
-        base_url: where the hub listens, such as ``https://hub.example:8443``.
-        device: the name under which the key is enrolled.
-        key: the device's key.
+        base_url: where the hub listens for devices, such as ``https://hub.example:8443``.
+        credentials: the device's key and certificate, and the root that the hub's own must lead to.
         timeout_s: longest wait for the hub to connect, take or send anything.
-        clock: the time that is signed.
     """
 
-    def __init__(
-        self, base_url: str, device: str, key: PrivateKey, *, timeout_s: float = 20.0, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, base_url: str, credentials: Credentials, *, timeout_s: float = 20.0) -> None:
         self.base_url = base_url.rstrip("/")
-        self._device = device
-        self._key = key
-        self._clock = clock or SystemClock()
-        self._http = _client(self.base_url, timeout_s)
+        self._credentials = credentials
+        self._timeout_s = timeout_s
+        self._stamp: tuple[int, ...] | None = None
+        self._client: httpx.Client | None = None
 
     def close(self) -> None:
-        self._http.close()
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def _http(self) -> httpx.Client:
+        stamp = self._credentials.stamp()
+        if self._client is None or stamp != self._stamp:
+            fresh = client(self.base_url, self._credentials.context(), self._timeout_s)
+            self.close()
+            self._client, self._stamp = fresh, stamp
+        return self._client
 
     def exchange(self, body: bytes) -> bytes:
         return self._call("POST", "/contact", body, MEDIA_TYPE)
@@ -192,9 +175,10 @@ class HttpLink:
         last = "" if bytes_max is None else str(offset + bytes_max - 1)
         headers = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
         left = bytes_max
+        http = self._http
         try:
-            with self._http.stream("GET", API + path, headers=headers | self._signature("GET", path, b"")) as response:
-                _refuse_failed(response)
+            with http.stream("GET", API + path, headers=headers) as response:
+                refuse_failed(response)
                 skip = offset if response.status_code == 200 else 0  # a server without ranges starts at the beginning
                 for piece in response.iter_bytes(CHUNK_BYTES):
                     wanted, skip = piece[skip:][:left], max(0, skip - len(piece))
@@ -203,7 +187,7 @@ class HttpLink:
                     if left is not None and (left := left - len(wanted)) <= 0:
                         return
         except httpx.HTTPError as error:
-            raise _down(self.base_url, error) from error
+            raise down(self.base_url, error) from error
 
     def get_release(self, release_id: str) -> bytes:
         return self._call("GET", f"/releases/{quote(release_id, safe='@:')}/envelope")
@@ -211,92 +195,6 @@ class HttpLink:
     def get_manifest(self, sha256: str) -> bytes:
         return self._call("GET", f"/bundles/{check_digest(sha256)}/manifest")
 
-    def _signature(self, method: str, path: str, body: bytes) -> dict[str, str]:
-        value = sign_request(
-            self._key,
-            device=self._device,
-            method=method,
-            path=API + path,
-            body_digest=digest(body),
-            sent_at=self._clock.now(),
-        )
-        return {SIGNATURE_HEADER: value}
-
     def _call(self, method: str, path: str, body: bytes = b"", media_type: str = "application/octet-stream") -> bytes:
-        headers = self._signature(method, path, body)
-        if body or method in ("POST", "PUT"):
-            headers["Content-Type"] = media_type
-        return _ask(self._http, self.base_url, method, API + path, body, headers)
-
-
-def enrol_over_http(base_url: str, body: bytes, *, timeout_s: float = 20.0) -> bytes:
-    """The hub's answer to an enrolment, which a one-time token inside the body allows rather than a signature.
-
-    Args:
-        body: JSON with ``token``, ``public`` and ``facts``.
-    Returns:
-        JSON with ``device``, ``site``, ``usecase``, ``root`` and ``hub_epoch``.
-    Raises:
-        LinkDown, Refused, NotTrusted: as every call of a link.
-    """
-    base_url = base_url.rstrip("/")
-    with _client(base_url, timeout_s) as http:
-        return _ask(http, base_url, "POST", f"{API}/enrol", body, {"Content-Type": "application/json"})
-
-
-def _client(base_url: str, timeout_s: float) -> httpx.Client:
-    try:
-        return httpx.Client(base_url=base_url, timeout=timeout_s, follow_redirects=False)
-    except httpx.InvalidURL as error:
-        raise NotValid(
-            f"{base_url!r} is not an address; needs one such as http://127.0.0.1:8080", code="url_invalid"
-        ) from error
-
-
-def _ask(http: httpx.Client, base_url: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """The whole answer, of bounded size."""
-    try:
-        with http.stream(method, path, content=body or None, headers=headers) as response:
-            _refuse_failed(response)
-            return _whole(response)
-    except httpx.UnsupportedProtocol as error:
-        raise NotValid(
-            f"{base_url!r} is not an address; needs http:// or https:// in front", code="url_invalid"
-        ) from error
-    except httpx.HTTPError as error:
-        raise _down(base_url, error) from error
-
-
-def _whole(response: httpx.Response) -> bytes:
-    data = bytearray()
-    for piece in response.iter_bytes(CHUNK_BYTES):
-        data += piece
-        if len(data) > REPLY_BYTES_MAX:
-            raise NotTrusted(
-                f"the hub's answer has over {REPLY_BYTES_MAX} bytes, none is so long", code="reply_too_long"
-            )
-    return bytes(data)
-
-
-def _refuse_failed(response: httpx.Response) -> None:
-    if response.status_code < 300:
-        return
-    document = _problem_document(_whole(response))
-    error: EdgewiseError = problem(response.status_code, document)
-    if isinstance(error, NotNow):
-        raise LinkDown(str(error), code=error.code)
-    if isinstance(error, NotValid):
-        raise Refused(str(error), code=error.code, status=response.status_code, problem=document)
-    raise error
-
-
-def _problem_document(data: bytes) -> dict[str, Any]:
-    try:
-        value = loads(data) if data else {}
-    except NotValid:
-        return {}  # a proxy's page: the status alone must do
-    return value if isinstance(value, dict) else {}
-
-
-def _down(base_url: str, error: Exception) -> LinkDown:
-    return LinkDown(f"no hub answers at {base_url} ({type(error).__name__}); it is tried again at the next contact")
+        headers = {"Content-Type": media_type} if body or method in ("POST", "PUT") else {}
+        return ask(self._http, self.base_url, method, API + path, body, headers)

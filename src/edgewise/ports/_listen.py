@@ -10,8 +10,11 @@ from edgewise.wire import NotNow, NotValid
 BACKLOG = 1024
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, option: str = "--http-port") -> socket.socket:
     """A listening socket; port 0 lets the system choose.
+
+    Args:
+        option: of the command line that chooses the port, for messages.
 
     Raises:
         NotNow: another program has the port.
@@ -25,11 +28,11 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise NotNow(
-                f"port {port} of {host} is already in use by another program; give --http-port N (0 picks a free one)",
+                f"port {port} of {host} is already in use by another program; give {option} N (0 picks a free one)",
                 code="port_busy",
             ) from error
         raise NotValid(
-            f"cannot listen on {host!r} port {port}: {error.strerror or error}; choose others by --host, --http-port",
+            f"cannot listen on {host!r} port {port}: {error.strerror or error}; choose another address, or {option}",
             code="address_invalid",
         ) from error
 

@@ -15,7 +15,7 @@ import httpcore
 
 from edgewise.ports._clock import Clock, SystemClock
 from edgewise.ports._files import disk_error
-from edgewise.ports._link import CHUNK_BYTES, LinkDown
+from edgewise.ports._http import CHUNK_BYTES, LinkDown
 from edgewise.wire import NotNow, NotTrusted, NotValid
 
 PAGE_BYTES_MAX = 4096  # of an error page; a longer one costs a new connection instead

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,8 +15,8 @@ from edgewise.ports import Frame, MemoryClock, MemoryLink, MemoryRuntime, read_b
 from edgewise.sim._faults import PowerCut, Trouble, chance_of
 from edgewise.sim._log import EventLog
 from edgewise.sim._world import NAME, Camera, Line
-from edgewise.trust import PrivateKey
-from edgewise.wire import CLASSES, Decision, EdgewiseError, NotNow, canonical, decode
+from edgewise.trust import CertificateKey
+from edgewise.wire import CLASSES, Decision, EdgewiseError, NotNow, decode
 
 TURN_S = 90.0
 FRAME_S = 45.0
@@ -158,16 +157,16 @@ class Machine:
                 limits=self._hub.limits,
             )
             self._begun = True
-        key = PrivateKey.generate(seed=f"key of {self.name}".encode())
-        body = canonical({"token": self._token, "device": self.name, "public": key.public.public, "facts": FACTS})
+        key = CertificateKey.generate(seed=f"key of {self.name}".encode())
+        wish = enrol.Enrolment(token=self._token, device=self.name, public=key.public, facts=FACTS)
         if self.trouble.lose("request"):
             return False
-        reply = self._door.enrol(body)
+        reply = self._door.enrol(wish)
         if self.trouble.lose("reply"):
             return False
         answer = decode(Identity, reply)
         self.identity = answer
-        self._log.write(now, self.name, "enrolled", site=self.site, key=base64.b64decode(key.public.public).hex()[:16])
+        self._log.write(now, self.name, "enrolled", site=self.site, key=key.public.keyid[:16])
         return True
 
     def _open(self) -> Device:

@@ -1,30 +1,68 @@
-"""Sign, verify, never go back: releases, assignments, device requests, tokens and the audit chain; pure, on bytes."""
+"""Sign, verify, never go back: releases, assignments, certificates, tokens and the audit chain; pure, on bytes."""
 
 from edgewise.trust._audit import GENESIS, AuditEntry, first_broken, next_entry
+from edgewise.trust._authority import (
+    CertificateLimits,
+    Request,
+    ders_of,
+    fingerprint,
+    issue_device,
+    issue_server,
+    key_of,
+    make_request,
+    new_issuer,
+    new_root,
+    open_request,
+    pack_certificates,
+    pem_of,
+    unpack_certificates,
+    validity_of,
+)
+from edgewise.trust._certificate_keys import CertificateKey
+from edgewise.trust._chain import ChainVerdict, verify_device_certificate
+from edgewise.trust._device_id import TRUST_DOMAIN, DeviceId, check_trust_domain
 from edgewise.trust._envelope import open_envelope, pre_authentication, seal
 from edgewise.trust._install import may_install, open_assignment, open_release
 from edgewise.trust._keys import PrivateKey, verifies
-from edgewise.trust._request import SIGNATURE_HEADER, SKEW_S_MAX, request_device, sign_request, verify_request
+from edgewise.trust._revocation import Revoked, read_revoked
 from edgewise.trust._tokens import new_token, token_digest
 
 __all__ = [
     "GENESIS",
-    "SIGNATURE_HEADER",
-    "SKEW_S_MAX",
+    "TRUST_DOMAIN",
     "AuditEntry",
+    "CertificateKey",
+    "CertificateLimits",
+    "ChainVerdict",
+    "DeviceId",
     "PrivateKey",
+    "Request",
+    "Revoked",
+    "check_trust_domain",
+    "ders_of",
+    "fingerprint",
     "first_broken",
+    "issue_device",
+    "issue_server",
+    "key_of",
+    "make_request",
     "may_install",
+    "new_issuer",
+    "new_root",
     "new_token",
     "next_entry",
     "open_assignment",
     "open_envelope",
     "open_release",
+    "open_request",
+    "pack_certificates",
+    "pem_of",
     "pre_authentication",
-    "request_device",
+    "read_revoked",
     "seal",
-    "sign_request",
     "token_digest",
+    "unpack_certificates",
+    "validity_of",
     "verifies",
-    "verify_request",
+    "verify_device_certificate",
 ]

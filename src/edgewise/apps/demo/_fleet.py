@@ -27,8 +27,8 @@ class Plant:
         self.folder = installation.folder / self.device
         self.camera = installation.folder / f"{self.device}-camera"
         self._installation = installation
-        address = urlsplit(installation.url)
-        self._proxy = FaultProxy((address.hostname or "127.0.0.1", address.port or 80))
+        address = urlsplit(installation.device_url)
+        self._proxy = FaultProxy((address.hostname or "127.0.0.1", address.port or 443))
         self._proxy.__enter__()
         self._work = work
         self._http = httpx.Client(timeout=5.0)
@@ -48,7 +48,7 @@ class Plant:
     @property
     def link_url(self) -> str:
         """The hub as the device sees it: through the link that can be cut."""
-        return f"http://127.0.0.1:{self._proxy.port}"
+        return f"https://127.0.0.1:{self._proxy.port}"
 
     def start(self) -> None:
         arguments = ["edge", "run", "--data-dir", str(self.folder), "--source", str(self.camera), "--http-port", "0"]

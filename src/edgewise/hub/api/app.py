@@ -6,13 +6,16 @@ import time
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Refused
 from edgewise.hub.api import (
     device,
+    est,
     gate,
     openapi,
     orders,
@@ -45,8 +48,8 @@ def create_app(hub: Hub) -> FastAPI:
     app.state.hub = hub
     app.state.metrics = Metrics(hub)
     problems.install(app)
-    # Raw device routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
-    app.router.routes.extend(device.routes(hub, prefix=PREFIX))
+    # Raw routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
+    app.router.routes.extend(device.shared_routes(hub, prefix=PREFIX, for_devices=False))
     for module in (usecases, samples, orders, gate, rollouts, overview, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
@@ -70,8 +73,31 @@ def create_app(hub: Hub) -> FastAPI:
     def document() -> dict[str, Any]:
         return openapi.document(app, prefix=PREFIX)
 
+    def for_devices() -> dict[str, Any]:
+        return openapi.device_document(app.version, prefix=PREFIX)
+
+    app.add_api_route("/openapi-devices.json", for_devices, include_in_schema=False)
     app.openapi = document  # type: ignore[method-assign]
     return app
+
+
+def create_device_app(hub: Hub, metrics: Metrics | None = None) -> ASGIApp:
+    """What devices meet, and nothing else: enrolment, contact, and what they download.
+
+    Args:
+        metrics: of the people's application, which shows them.
+    """
+    routes = [
+        *device.device_routes(hub, prefix=PREFIX),
+        *device.shared_routes(hub, prefix=PREFIX, for_devices=True),
+        *est.routes(hub),
+    ]
+
+    async def problem(_request: Request, error: Exception) -> Response:
+        return problems.answer_to(error)
+
+    app = Starlette(routes=routes, exception_handlers={HTTPException: problem, Exception: problem})
+    return Counted(app, metrics=metrics or Metrics(hub))
 
 
 class Counted:

@@ -1,4 +1,8 @@
-"""Device routes as raw ASGI: no framework between the socket and the handler, bodies bounded while they arrive."""
+"""Device routes as raw ASGI: no framework between the socket and the handler, bodies bounded while they arrive.
+
+Two applications have them: devices meet one that knows them by their certificates, people and their programs read the
+same blobs, envelopes and manifests beside the other routes, with a token.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,14 @@ from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
 from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie, check_same_origin, note_refused
+from edgewise.hub.api.peer import peer_certificate
 from edgewise.hub.door import LocalDoor
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import releases as release_rows
 from edgewise.hub.store import samples
-from edgewise.trust import SIGNATURE_HEADER, request_device, verify_request
-from edgewise.wire import NotTrusted, NotValid, digest
+from edgewise.hub.store.devices import DeviceRow
+from edgewise.trust import key_of
+from edgewise.wire import NotTrusted, NotValid
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
@@ -31,7 +37,6 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 # What a browser may be told that a blob is: the console shows pictures, and nothing that could run.
 SHOWN_AS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
-ENROL_BYTES_MAX = 64 << 10
 GET_NEEDS = (Action.READ,)
 PUT_NEEDS = (Action.LABEL, Action.TRAIN, Action.SIGN)
 
@@ -42,44 +47,41 @@ class Call:
 
     hub: Hub
     method: str
-    target: str  # path and query exactly as sent: what a device signs
     name: str  # the variable part of the path
     headers: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
+    for_devices: bool  # asked of the devices' application
     client: tuple[str, int] | None = None
+    certificate: bytes | None = None  # the caller's, DER; the transport or a known proxy proved its key
 
-    def device(self) -> str:
-        """The device that signed this request.
+    def device(self) -> DeviceRow:
+        """The device whose certificate this connection has; the store is asked each time, so shutting out is at once.
 
         Raises:
-            NotTrusted: nobody did, or the device is unknown or shut out.
+            NotTrusted: no certificate of this hub, or the device is unknown, shut out or has another key now.
         """
-        header = self.headers.get(SIGNATURE_HEADER)
-        if header is None:
+        if self.certificate is None:
             raise NotTrusted(
-                f"this needs the header {SIGNATURE_HEADER} of an enrolled device", code="signature_missing"
+                "this needs the certificate of an enrolled device; run `edgewise edge enroll`", code="no_certificate"
             )
-        device = request_device(header)
+        who = self.hub.authority.who(self.certificate, self.hub.now())
         with self.hub.store.read() as connection:
-            row = intake.known_device(connection, device)
-        verify_request(
-            header,
-            public=row.public_key,
-            method=self.method,
-            path=self.target,
-            body_digest=digest(self.body),
-            now=self.hub.now(),
-        )
-        return device
+            row = intake.known_device(connection, who.device)
+        if key_of(self.certificate) != row.public_key or who.site != row.site:
+            raise NotTrusted(
+                f"device {row.id} was enrolled again with another key; this certificate is of the old one",
+                code="key_replaced",
+            )
+        return row
 
     def device_or_person(self, *actions: Action) -> Person | None:
         """The person who calls, None for a device.
 
         Raises:
-            NotTrusted: neither a device signed nor a token is shown, or the person's role permits none of the actions.
+            NotTrusted: no certificate, no token, or the person's role permits none of the actions.
         """
-        if SIGNATURE_HEADER in self.headers:
+        if self.for_devices:
             self.device()
             return None
         person = self._person()
@@ -93,7 +95,7 @@ class Call:
         request = Request({"type": "http", "method": self.method, "headers": _raw(self.headers)})
         cookie = request.cookies.get(COOKIE)
         if cookie is None:
-            raise NotTrusted("this needs a device's signature or an API token", code="no_token")
+            raise NotTrusted("this needs an API token; devices ask at the devices' address", code="no_token")
         person = by_cookie(self.hub, cookie, address_of(self.client))
         if self.method not in SAFE:
             check_same_origin(request)
@@ -118,12 +120,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def enrol(call: Call) -> Answer:
-    return Answer(status=201, body=LocalDoor(call.hub).enrol(call.body))
-
-
 def contact(call: Call) -> Answer:
-    return Answer(body=LocalDoor(call.hub).exchange(call.device(), call.body))
+    return Answer(body=LocalDoor(call.hub).exchange(call.device().id, call.body))
+
+
+def identity(call: Call) -> Answer:
+    return Answer(body=LocalDoor(call.hub).identity(call.device().id))
 
 
 def blob(call: Call) -> Answer:
@@ -208,8 +210,17 @@ def byte_range(header: str | None, size: int) -> tuple[int, int]:
 class RawRoute:
     """An ASGI application for one path: reads the body up to its bound, calls the handler in a thread, answers."""
 
-    def __init__(self, hub: Hub, handler: Callable[[Call], Answer], *, name: str = "", bytes_max: int = 0) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        handler: Callable[[Call], Answer],
+        *,
+        for_devices: bool,
+        name: str = "",
+        bytes_max: int = 0,
+    ) -> None:
         self._hub = hub
+        self._for_devices = for_devices
         self._handler = handler
         self._name = name
         self._bytes_max = bytes_max
@@ -229,16 +240,16 @@ class RawRoute:
 
     def _call(self, scope: Scope, body: bytes) -> Call:
         query = scope.get("query_string", b"")
-        path = scope.get("raw_path") or scope["path"].encode()
         return Call(
             hub=self._hub,
             method=scope["method"],
-            target=(path.split(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1"),
             name=str(scope["path_params"].get(self._name, "")),
             headers=Headers(scope=scope),
             query=QueryParams(query.decode("latin-1")),
             body=body,
             client=_client(scope),
+            for_devices=self._for_devices,
+            certificate=peer_certificate(scope, self._hub.config.proxies) if self._for_devices else None,
         )
 
 
@@ -283,18 +294,27 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
-def routes(hub: Hub, *, prefix: str) -> list[Route]:
-    """All device routes below this prefix."""
-    limits = hub.limits
+def shared_routes(hub: Hub, *, prefix: str, for_devices: bool) -> list[Route]:
+    """Blobs, envelopes and manifests: by content or by name, for devices and for programs."""
 
-    def route(path: str, app: Callable[..., Awaitable[Any]], *methods: str) -> Route:
-        return Route(prefix + path, endpoint=app, methods=list(methods), include_in_schema=False)
+    def raw(handler: Callable[[Call], Answer], name: str, bytes_max: int = 0) -> RawRoute:
+        return RawRoute(hub, handler, for_devices=for_devices, name=name, bytes_max=bytes_max)
 
-    blobs = RawRoute(hub, blob, name="digest", bytes_max=limits.blob_bytes_max)
     return [
-        route("/enrol", RawRoute(hub, enrol, bytes_max=ENROL_BYTES_MAX), "POST"),
-        route("/contact", RawRoute(hub, contact, bytes_max=limits.contact_bytes_max), "POST"),
-        route("/blobs/{digest}", blobs, "GET", "HEAD", "PUT"),
-        route("/releases/{release}/envelope", RawRoute(hub, envelope, name="release"), "GET"),
-        route("/bundles/{digest}/manifest", RawRoute(hub, manifest, name="digest"), "GET"),
+        route(prefix + "/blobs/{digest}", raw(blob, "digest", hub.limits.blob_bytes_max), "GET", "HEAD", "PUT"),
+        route(prefix + "/releases/{release}/envelope", raw(envelope, "release"), "GET"),
+        route(prefix + "/bundles/{digest}/manifest", raw(manifest, "digest"), "GET"),
     ]
+
+
+def device_routes(hub: Hub, *, prefix: str) -> list[Route]:
+    """What only a device may ask, by its certificate."""
+    inbound = RawRoute(hub, contact, for_devices=True, bytes_max=hub.limits.contact_bytes_max)
+    return [
+        route(prefix + "/contact", inbound, "POST"),
+        route(prefix + "/identity", RawRoute(hub, identity, for_devices=True), "GET"),
+    ]
+
+
+def route(path: str, app: Callable[..., Awaitable[Any]], *methods: str) -> Route:
+    return Route(path, endpoint=app, methods=list(methods), include_in_schema=False)

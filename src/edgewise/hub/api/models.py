@@ -46,6 +46,7 @@ class DeviceOut(Out):
     labels: dict[str, str]
     facts: dict[str, Any]
     enrolled_at: datetime
+    certificate_ends_at: datetime | None
     revoked_at: datetime | None
     seen_at: datetime | None
     phase: str | None

@@ -27,8 +27,10 @@ STATUS = {
     "token_invalid": 401,
     "session_ended": 401,
     "too_many_attempts": 429,
-    "signature_missing": 401,
-    "signature_malformed": 401,
+    "token_missing": 401,
+    "csr_invalid": 400,
+    "proxy_unknown": 400,
+    "no_certificate": 401,
     "not_json": 400,
     "upload_invalid": 400,
     "upload_corrupt": 400,
@@ -90,7 +92,7 @@ def answer(status: int, detail: str, code: str, *, retry_s: int = RETRY_S, **mor
     """A whole answer with a problem document."""
     headers = {}
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = 'Basic realm="estrealm"' if code == "token_missing" else "Bearer"
     if status in (429, 503):
         headers["Retry-After"] = str(retry_s)
     if status == 413:

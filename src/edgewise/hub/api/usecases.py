@@ -85,7 +85,8 @@ def make_enrolment_token(wish: EnrolmentTokenIn, hub: ThisHub, who: Operator) ->
         chance=hub.chance,
         limits=hub.limits,
     )
-    return EnrolmentTokenOut(token=token, expires_at=expires_at)
+    # The fingerprint lets the device know the hub's root before it sends the secret anywhere.
+    return EnrolmentTokenOut(token=f"{token}.{hub.authority.fingerprint}", expires_at=expires_at)
 
 
 @router.get("/devices", tags=["devices"], responses=responses())

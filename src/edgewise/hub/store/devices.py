@@ -27,6 +27,7 @@ class DeviceRow:
     keyid: str
     facts: dict[str, Any]
     enrolled_at: datetime
+    certificate_ends_at: datetime | None
     revoked_at: datetime | None
     seen_at: datetime | None
     sent_at: datetime | None

@@ -39,6 +39,16 @@ def move_watermark(connection: sa.Connection, device: str, epoch: str, *, number
         connection.execute(sa.insert(watermarks).values(**row))
 
 
+def has_newer_epoch(connection: sa.Connection, device: str, epoch: str) -> bool:
+    """Whether the device began another epoch after this one."""
+    made = sa.select(watermarks.c.made_at).where(watermarks.c.device == device, watermarks.c.epoch == epoch)
+    began = connection.execute(made).scalar_one_or_none()
+    if began is None:
+        return False
+    newer = sa.select(watermarks.c.epoch).where(watermarks.c.device == device, watermarks.c.made_at > began)
+    return connection.execute(newer.limit(1)).first() is not None
+
+
 def segment(connection: sa.Connection, device: str, epoch: str, number: int) -> SegmentRow | None:
     where = (segments.c.device == device, segments.c.epoch == epoch, segments.c.number == number)
     return one(connection, SegmentRow, columns(segments, SegmentRow).where(*where))

@@ -82,10 +82,11 @@ devices = Table(
     _name("site"),
     _name("use_case"),
     _json("labels"),
-    _text("public"),  # base64 of the ed25519 public key
+    _text("public"),  # base64 of the P-256 public key (SubjectPublicKeyInfo, DER)
     Column("keyid", sa.String(64), nullable=False, unique=True),
     _json("facts"),  # the capability card: as enrolled, then as last reported
     _time("enrolled_at"),
+    _time("certificate_ends_at", nullable=True),  # of the last one issued; None: none was
     _time("revoked_at", nullable=True),
     _time("seen_at", nullable=True),  # hub time of the last contact
     _time("sent_at", nullable=True),  # the device's own clock at that contact
@@ -97,7 +98,7 @@ devices = Table(
     # The desired state: the unsigned Assignment in force. It is signed afresh whenever it is handed out.
     Column("assignment_number", sa.BigInteger, nullable=False, server_default="0"),
     _json("assignment"),
-    _text("clone_seen", nullable=True),  # epoch:number:sha256 of the last upload that contradicted a stored one
+    _text("clone_seen", nullable=True),  # epoch:number:sha256 of the last upload that betrayed a copied key
     Index(None, "use_case", "site"),
 )
 

@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("keyid", sa.String(length=64), nullable=False),
         sa.Column("facts", Json, nullable=True),
         sa.Column("enrolled_at", UtcDateTime(), nullable=False),
+        sa.Column("certificate_ends_at", UtcDateTime(), nullable=True),
         sa.Column("revoked_at", UtcDateTime(), nullable=True),
         sa.Column("seen_at", UtcDateTime(), nullable=True),
         sa.Column("sent_at", UtcDateTime(), nullable=True),
