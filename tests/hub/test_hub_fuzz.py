@@ -70,7 +70,7 @@ def test_no_input_breaks_what_devices_meet(full_yard, who):
             scope["extensions"] = {"tls": {"client_cert_chain": [pem_of(made).decode()]}}
         await app(scope, receive, send)
 
-    schema = schemathesis.openapi.from_dict(device_document("0", prefix="/api/v1"))
+    schema = schemathesis.openapi.from_dict(device_document("0"))
     schema.app = connected
     assert fuzz_all(schema, full_yard, "worker", 3) >= 10
 

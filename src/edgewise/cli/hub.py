@@ -59,13 +59,7 @@ def serve(
     from edgewise.hub.serve import serve as run
     from edgewise.hub.settings import load_settings
 
-    flags: dict[str, object] = {
-        "data_dir": data_dir,
-        "host": host,
-        "http_port": http_port,
-        "database": database,
-        "objects": objects,
-    }
+    flags: dict[str, object] = {"data_dir": data_dir, "host": host, "http_port": http_port, "tick_s": tick_s}
     flags |= {"device_host": device_host, "device_port": device_port, "device_names": device_name or None}
     flags |= {"trust_domain": trust_domain, "proxies": proxy or None}
     flags |= {"database": database, "objects": objects}

@@ -27,7 +27,7 @@ def split_token(token: str) -> tuple[str, str]:
     secret, _, wanted = token.strip().partition(".")
     if not secret or len(wanted) != 64 or not set(wanted) <= set("0123456789abcdef"):
         raise NotValid(
-            "this is not an enrolment token; needs ew_SECRET.FINGERPRINT exactly as `edgewise hub enrol-token` printed it",
+            "this is not an enrolment token; needs ew_SECRET.FINGERPRINT as `edgewise hub enrol-token` prints it",
             code="token_malformed",
         )
     return secret, wanted

@@ -73,10 +73,6 @@ def create_app(hub: Hub) -> FastAPI:
     def document() -> dict[str, Any]:
         return openapi.document(app, prefix=PREFIX)
 
-    def for_devices() -> dict[str, Any]:
-        return openapi.device_document(app.version, prefix=PREFIX)
-
-    app.add_api_route("/openapi-devices.json", for_devices, include_in_schema=False)
     app.openapi = document  # type: ignore[method-assign]
     return app
 

@@ -41,7 +41,7 @@ def document(app: FastAPI, *, prefix: str) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def device_document(version: str, *, prefix: str) -> dict[str, Any]:
+def device_document(version: str, *, prefix: str = "/api/v1") -> dict[str, Any]:
     """The document of the devices' application."""
     components: dict[str, Any] = {
         "securitySchemes": {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse
 
 from edgewise.hub.api.auth import ThisHub
 from edgewise.hub.api.docs import page
 from edgewise.hub.api.models import Health, Version
+from edgewise.hub.api.openapi import device_document
 from edgewise.hub.folder import software_version
 from edgewise.hub.store import meta
 from edgewise.wire import EdgewiseError
@@ -54,3 +57,9 @@ def version() -> Version:
 @router.get("/docs", include_in_schema=False)
 def docs(request: Request) -> HTMLResponse:
     return HTMLResponse(page(request.app.openapi()))
+
+
+@router.get("/openapi-devices.json", include_in_schema=False)
+def for_devices() -> dict[str, Any]:
+    """The document of what devices ask, at their own address."""
+    return device_document(software_version())
