@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from edgewise.ports._chance import Chance, SeededChance, SystemChance
     from edgewise.ports._clock import Clock, MemoryClock, SystemClock
+    from edgewise.ports._delta_files import Saving, apply_delta, make_delta
     from edgewise.ports._facts import Fact, Facts, MemoryFacts, SystemFacts, network_kind
     from edgewise.ports._files import disk_error, replace_file, sync_folder
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
@@ -74,6 +75,7 @@ __all__ = [
     "Refused",
     "RoleState",
     "Runtime",
+    "Saving",
     "SeededChance",
     "Session",
     "Source",
@@ -88,11 +90,13 @@ __all__ = [
     "VetLimits",
     "VouchedTarget",
     "address",
+    "apply_delta",
     "copied_blobs",
     "disk_error",
     "enrol_over_http",
     "is_packed",
     "listen",
+    "make_delta",
     "network_kind",
     "open_bundle",
     "open_manifest",
@@ -123,6 +127,7 @@ _HOMES = {
     "_chance": ("Chance", "SeededChance", "SystemChance"),
     "_clock": ("Clock", "MemoryClock", "SystemClock"),
     "_facts": ("Fact", "Facts", "MemoryFacts", "SystemFacts", "network_kind"),
+    "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_link": ("HttpLink", "HubDoor", "Link", "LinkDown", "MemoryLink", "Refused", "enrol_over_http"),
