@@ -33,7 +33,8 @@ def data_root() -> Path:
 def two_versions() -> ModuleType:
     """The module ``two_versions`` beside this file: a network and its fine-tunes."""
     spec = importlib.util.spec_from_file_location("two_versions", Path(__file__).with_name("two_versions.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from edgewise.ports import apply_delta, make_delta, read_bundle, write_bundle
 from edgewise.wire import NotTrusted, NotValid, digest
 

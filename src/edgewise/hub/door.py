@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgewise.hub import bundles, enrol, intake, releases
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
-from edgewise.wire import NotValid, canonical, decode
+from edgewise.wire import NotValid, canonical, decode, encode
 
 
 class LocalDoor:
@@ -43,6 +43,11 @@ class LocalDoor:
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes:
         self._known(device)
         return self.hub.store.blobs.get(sha256)[offset:]
+
+    def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes:
+        with self.hub.store.read() as connection:
+            row = intake.known_device(connection, device)
+        return encode(self.hub.deltas.offer(row, sha256, base=base, codec=codec))
 
     def get_release(self, device: str, release_id: str) -> bytes:
         self._known(device)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from edgewise.hub import Hub, HubConfig, usecases
+from edgewise.hub import Hub, HubConfig, deltas, usecases
 from edgewise.hub.store import audit as audit_rows
 from edgewise.hub.store import devices as device_rows
 from edgewise.hub.store import intake, releases, rollouts, verdicts
@@ -79,6 +79,7 @@ class Fleet:
             runtime=MemoryRuntime(),
             blobs=MemoryBlobs(),
             keys=MemoryKeys(f"hub {seed}".encode()),
+            run=deltas.at_once,
         )
         usecases.apply(self.hub.store, use_case(devices), source="", who="admin", now=START)
         self._truths: dict[str, str] = {}

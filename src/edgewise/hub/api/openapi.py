@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from edgewise.hub.api.problems import Problem, responses
 from edgewise.hub.enrol import Enrolment
 from edgewise.trust import SIGNATURE_HEADER
-from edgewise.wire import MEDIA_TYPE, Envelope, Manifest, Receipt
+from edgewise.wire import MEDIA_TYPE, DeltaOffer, Envelope, Manifest, Receipt
 
 TITLE = "edgewise hub"
 TEXT = (
@@ -19,6 +19,16 @@ TEXT = (
     "Every error is an RFC 9457 problem document with a stable `code`."
 )
 DIGEST = {"name": "digest", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
+DELTA: list[dict[str, Any]] = [
+    {**DIGEST, "name": "base", "in": "query", "description": "the blob that the device holds"},
+    {
+        "name": "codec",
+        "in": "query",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1, "maximum": 9999},
+        "description": "version of the delta container that the device reads",
+    },
+]
 RELEASE = {"name": "release", "in": "path", "required": True, "schema": {"type": "string"}}
 BOTH: list[dict[str, Any]] = [{"device": []}, {"HTTPBearer": []}]
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -29,7 +39,7 @@ def document(app: FastAPI, *, prefix: str) -> dict[str, Any]:
     if app.openapi_schema is None:
         whole = get_openapi(title=TITLE, version=app.version, description=TEXT, routes=app.routes)
         components = whole.setdefault("components", {})
-        for record in (Problem, Enrolment, Receipt, Envelope, Manifest):
+        for record in (Problem, DeltaOffer, Enrolment, Receipt, Envelope, Manifest):
             schema = record.model_json_schema(ref_template="#/components/schemas/{model}")
             for name, inner in schema.pop("$defs", {}).items():
                 components["schemas"].setdefault(name, inner)
@@ -81,6 +91,16 @@ def _device_paths() -> dict[str, dict[str, Any]]:
                 problems=(404,),
             ),
             "put": _operation("Store a blob", BINARY, {204: nothing}, parameters=[DIGEST], problems=(413,)),
+        },
+        "/blobs/{digest}/delta": {
+            "get": _operation(
+                "How to make a blob from one that the device holds: the delta is a blob of its own",
+                None,
+                {200: _ok("DeltaOffer")},
+                parameters=[DIGEST, *DELTA],
+                security=[{"device": []}],
+                problems=(404, 406),
+            )
         },
         "/releases/{release}/envelope": {
             "get": _operation(
