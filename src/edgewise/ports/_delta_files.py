@@ -1,8 +1,7 @@
 """Updates as files: what turns one bundle, or one network, into the next, for whoever carries them by hand.
 
 A network's delta is a file of `edgewise.delta`. A bundle's delta is the new manifest and such a delta for each blob
-that the old bundle does not hold: ``"EWB" 01 · header length u32 · CRC-32 of the header u32 · header · manifest · deltas``,
-integers little-endian, the header canonical JSON. Docs: docs/delta.md.
+that the old bundle does not hold. The layout is in docs/delta.md.
 """
 
 from __future__ import annotations
