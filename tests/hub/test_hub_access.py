@@ -41,9 +41,11 @@ OPEN = {
     ("POST", "/login"),
     ("GET", "/login/oidc"),
     ("GET", "/login/oidc/callback"),
-    # Devices: they enrol with a one-time token and sign every request; people have no part in these two.
+    # Devices: they enrol with a one-time token and sign every request; people have no part in these.
     ("POST", f"{API}/enrol"),
     ("POST", f"{API}/contact"),
+    ("GET", f"{API}/blobs/{{digest}}/delta"),
+    ("HEAD", f"{API}/blobs/{{digest}}/delta"),
 }
 # Raw routes that a device or a person may use.
 RAW = {

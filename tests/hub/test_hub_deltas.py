@@ -13,6 +13,7 @@ from edgewise import delta
 from edgewise.hub import Limits, bundles
 from edgewise.hub.deltas import Background, Deltas, at_once
 from edgewise.hub.store import devices, tables
+from edgewise.ports import OnnxRuntime
 from edgewise.wire import Assignment, DeltaOffer, NotNow, NotTrusted, NotValid, Report, decode, encode
 
 
@@ -26,7 +27,9 @@ class Shop:
         for made in self.versions.values():
             for data in made.blobs.values():
                 self.hub.store.blobs.put(data)
-            bundles.add_bundle(self.hub.store, encode(made.manifest), who="test", now=self.hub.now())
+            bundles.add_bundle(
+                self.hub.store, encode(made.manifest), runtime=OnnxRuntime(), who="test", now=self.hub.now()
+            )
         yard.enrol("one")
         self.runs(1)
         self.assigned(2)

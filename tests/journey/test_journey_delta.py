@@ -71,7 +71,9 @@ class Pair:
         for number, made in self.versions.items():
             for data in made.blobs.values():
                 self.hub.store.blobs.put(data)
-            name = bundles.add_bundle(self.hub.store, encode(made.manifest), who="worker", now=self.hub.now())
+            name = bundles.add_bundle(
+                self.hub.store, encode(made.manifest), runtime=OnnxRuntime(), who="worker", now=self.hub.now()
+            )
             self.releases[number] = world.sign(name, override="a test")
         world.enrol("d1")
         self.link = Counted(url, "d1", PrivateKey.generate(seed=b"d1"), clock=world.clock)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewise.ports import apply_delta, make_delta, read_bundle, write_bundle
+from edgewise.ports import apply_delta, make_delta, pack_bundle, read_bundle, write_bundle
 from edgewise.wire import NotTrusted, NotValid, digest
 
 
@@ -82,12 +82,20 @@ def test_what_exists_is_never_replaced(world, tmp_path, kind, end):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_packed_bundles_are_taken_as_well(world, tmp_path):
+    for version in (1, 2):
+        pack_bundle(world / f"bundle{version}", tmp_path / f"{version}.zip")
+    make_delta(tmp_path / "1.zip", tmp_path / "2.zip", tmp_path / "d")
+    assert (tmp_path / "d").read_bytes() == (world / "bundle.ewd").read_bytes()
+    assert apply_delta(tmp_path / "1.zip", tmp_path / "d", tmp_path / "out") == whole(world / "bundle2")
+
+
 def test_two_of_a_kind_are_needed(world, tmp_path):
     with pytest.raises(NotValid, match="give two of a kind"):
         make_delta(world / "bundle1", world / "net2.onnx", tmp_path / "out")
     with pytest.raises(NotValid, match="is a bundle"):
         apply_delta(world / "bundle1", world / "net.ewd", tmp_path / "out")
-    with pytest.raises(NotValid):
+    with pytest.raises(NotValid, match="is no bundle"):
         apply_delta(world / "net1.onnx", world / "bundle.ewd", tmp_path / "out")
 
 

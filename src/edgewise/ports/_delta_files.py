@@ -22,12 +22,12 @@ from pydantic import Field
 from edgewise import delta
 from edgewise.ports._bundle import MANIFEST_BYTES_MAX, StoredBundle, open_manifest, read_bundle, write_bundle
 from edgewise.ports._files import disk_error, sync_folder
+from edgewise.ports._packed import is_packed
 from edgewise.wire import NotTrusted, NotValid, Strict, canonical, decode, loads, plain
 from edgewise.wire._record import Digest
 
 MAGIC = b"EWB\x01"  # the last byte is the version
 HEADER_BYTES_MAX = 1 << 20
-PACKED_MAGIC = b"PK"
 _START = struct.Struct("<4sII")
 
 
@@ -94,6 +94,8 @@ def apply_delta(old: Path, file: Path, new: Path) -> str:
     with _opened(file) as source:
         if source.read(3) == MAGIC[:3]:
             source.seek(0)
+            if not _is_bundle(old):
+                raise NotValid(f"{file} is a bundle's delta, {old} is no bundle; give the bundle", code="delta_kinds")
             return _apply_bundle_delta(old, source, file, new)
         source.seek(0)
         if _is_bundle(old):
@@ -205,10 +207,7 @@ def _refuse_taken(path: Path) -> None:
 
 
 def _is_bundle(path: Path) -> bool:
-    if path.is_dir():
-        return True
-    with _opened(path) as file:
-        return file.read(2) == PACKED_MAGIC
+    return path.is_dir() or is_packed(path)
 
 
 def _opened(path: Path) -> BinaryIO:
