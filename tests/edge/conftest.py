@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgewise import delta
 from edgewise.edge import Device
 from edgewise.edge.device import DeviceLimits, Identity
 from edgewise.edge.outbox import unpack
@@ -23,11 +25,13 @@ from edgewise.wire import (
     RELEASE_TYPE,
     Assignment,
     Blob,
+    DeltaOffer,
     Envelope,
     Golden,
     Graph,
     Manifest,
     Needs,
+    NotNow,
     NotValid,
     Provenance,
     Receipt,
@@ -61,6 +65,9 @@ class TinyHub:
         self.down = False
         self.next_contact_s = 60.0
         self.fetched: list[tuple[str, int]] = []
+        self.asked: list[tuple[str, str]] = []
+        self.deltas: Callable[[bytes], bytes] | None = bytes  # what happens to a delta before it is offered
+        self.building = 0  # times that it says "not now"
 
     def exchange(self, _device: str, body: bytes) -> bytes:
         header, payloads = unpack_upload(body)
@@ -100,6 +107,18 @@ class TinyHub:
         self.fetched.append((sha256, offset))
         return self.blobs[sha256][offset:]
 
+    def get_delta(self, _device: str, sha256: str, *, base: str, codec: int) -> bytes:
+        self.asked.append((sha256, base))
+        if self.deltas is None:
+            raise NotValid("no such route", code="http_404")
+        if self.building:
+            self.building -= 1
+            raise NotNow("it is being built", code="delta_building")
+        data = self.deltas(delta.encode(self.blobs[base], self.blobs[sha256]))
+        self.blobs[digest(data)] = data
+        offer = DeltaOffer(target=sha256, base=base, codec=codec, sha256=digest(data), size_bytes=len(data))
+        return encode(offer)
+
     def get_release(self, _device: str, release_id: str) -> bytes:
         return self.releases[release_id]
 
@@ -138,8 +157,9 @@ class Bench:
     def bundle(self, seed: int, *, broken: bool = False, needs: Needs | None = None) -> str:
         # A bias makes one label win clearly in each bundle, so that two bundles disagree.
         bias = [3.0 * (index == seed % len(LABELS)) for index in range(len(LABELS))]
-        network = json.dumps({"classes": len(LABELS), "seed": seed, "embedding": 8, "bias": bias}).encode()
-        network += b" " * 4000  # long enough to break off in the middle
+        about = {"classes": len(LABELS), "seed": seed, "embedding": 8, "bias": bias}
+        # Long enough to break off in the middle, and worth a delta: nothing packs it, but all bundles have it.
+        network = json.dumps(about | {"noise": random.Random(0).randbytes(2000).hex()}).encode()
         spec = TableSpec(columns=("x", "y"), fill=(0, 0), mean=(0, 0), std=(1, 1))
         scores = MemoryRuntime().open(network).run(golden_inputs(spec, seed, 4))["scores"]
         if broken:

@@ -536,7 +536,7 @@ class UpdateMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.updater = self.bench.updater(self.cut)
+        self.updater = self.bench.updater(self.cut, limits=UpdateLimits(delta_bytes_min=0))
 
     @rule()
     def planned_restart(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgewise import delta
 from edgewise.frames import golden_inputs, prepare
 from edgewise.learn import Cancelled, TrainedBundle, TrainingSample, train
 from edgewise.learn._train import check_parity
@@ -28,6 +29,10 @@ def recall(made: TrainedBundle, samples: list[TrainingSample]) -> float:
     pipeline = open_pipeline(bundle.manifest, bundle.digest, bundle.read_blob, OnnxRuntime())
     said = [pipeline.decide(pipeline.answer(one.read(), one.media_type), None).label for one in samples]
     return float(np.mean([one.label == label for one, label in zip(samples, said, strict=True)]))
+
+
+def graph_of(bundle: StoredBundle) -> bytes:
+    return bundle.read_blob(bundle.manifest.blobs[bundle.manifest.graphs[0].blob].sha256)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,32 @@ def test_a_warm_start_begins_with_the_answers_of_the_base(first: TrainedBundle, 
     with torch.no_grad():
         ours = network.eval().embed(network.front(torch.from_numpy(inputs))).numpy()
     assert np.abs(ours - embedding).max() < 1e-3
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(4, 0.4), (24, 1.5)], ids=["few", "more"])
+def test_a_snapped_fine_tune_is_cheap_to_send_and_as_good(world: Any, count: int, seconds: float) -> None:
+    base = stored(train(world.surfaces(count), now=world.now, config={"seconds": seconds}))
+    tuned = world.surfaces(count) + world.surfaces(4, start=100, new=True)
+    made = {
+        snap: train(tuned, now=world.now, base=base, seed=3, config={"seconds": seconds, "snap": snap})
+        for snap in (False, True)
+    }
+    sizes = {snap: len(delta.encode(graph_of(base), graph_of(stored(one)))) for snap, one in made.items()}
+    assert sizes[True] < 0.45 * sizes[False], sizes
+    assert {snap: one.manifest.provenance.data["snapped"] for snap, one in made.items()} == {False: False, True: True}
+    test = world.surfaces(70, start=500)
+    assert recall(made[True], test) >= recall(made[False], test) - 0.005
+    # What is signed is what was snapped: the golden scores are its own, and training compared it with the graph.
+    snapped = stored(made[True])
+    open_pipeline(snapped.manifest, snapped.digest, snapped.read_blob, OnnxRuntime()).check_golden()
+    assert made[True].metrics["parity"] < 1e-4
+
+
+def test_without_a_base_there_is_nothing_to_snap(world: Any) -> None:
+    made = train(world.surfaces(6), now=world.now, config={**world.small, "snap": True})
+    assert made.manifest.provenance.data["snapped"] is False
+    with pytest.raises(NotValid, match="snap is 'yes'"):
+        train(world.surfaces(6), now=world.now, config={**world.small, "snap": "yes"})
 
 
 def test_a_base_of_another_make_is_not_an_error(world: Any, table: Any) -> None:

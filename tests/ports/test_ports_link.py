@@ -53,6 +53,13 @@ class SmallHub:
             raise NotValid("no such blob", code="blob_missing")
         return self.blobs[sha256][offset:]
 
+    def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes:
+        if codec != 1:
+            raise NotValid("another version", code="delta_version")
+        if base == digest(b"building"):
+            raise NotNow("it is being built", code="delta_building")
+        return f"from {base} to {sha256} for {device}".encode()
+
     def get_release(self, device: str, release_id: str) -> bytes:
         if release_id != RELEASE:
             raise NotValid("no such release", code="release_missing")
@@ -62,7 +69,7 @@ class SmallHub:
         return f"manifest {sha256} for {device}".encode()
 
 
-STATUS = {"gap": 409, "blob_missing": 404, "release_missing": 404}
+STATUS = {"gap": 409, "blob_missing": 404, "release_missing": 404, "delta_version": 406}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -111,6 +118,9 @@ class Handler(BaseHTTPRequestHandler):
                 first, last = asked.removeprefix("bytes=").split("-")
                 data = self.hub.get_blob(device, sha256, offset=int(first))
                 return 206, data[: int(last) - int(first) + 1] if last else data
+            case ["GET", "blobs", sha256, asked] if asked.startswith("delta?"):
+                query = dict(pair.split("=") for pair in asked.removeprefix("delta?").split("&"))
+                return 200, self.hub.get_delta(device, sha256, base=query["base"], codec=int(query["codec"]))
             case ["GET", "releases", release_id, "envelope"]:
                 return 200, self.hub.get_release(device, release_id)
             case _:
@@ -192,9 +202,18 @@ def test_releases_and_manifests_come_as_their_exact_bytes(link):
     assert link.get_manifest(digest(b"m")).startswith(b"manifest ")
 
 
+def test_a_delta_is_asked_for_by_both_blobs_and_the_version_that_can_be_read(link):
+    wanted, base = digest(b"new"), digest(b"old")
+    assert link.get_delta(wanted, base=base, codec=1) == f"from {base} to {wanted} for press-4".encode()
+    with pytest.raises(LinkDown) as caught:
+        link.get_delta(wanted, base=digest(b"building"), codec=1)
+    assert caught.value.code == "delta_building"
+
+
 @pytest.mark.parametrize(
     "ask",
     [
+        lambda link: link.get_delta(digest(b"new"), base=digest(b"old"), codec=9),
         lambda link: list(link.get_blob(digest(b"absent"))),
         lambda link: link.get_release("factory@99"),
         lambda link: link.exchange(b"gap"),
@@ -217,7 +236,13 @@ def test_a_hub_that_does_not_trust_says_so(link):
 
 
 def test_a_name_that_is_no_digest_is_never_sent(link):
-    for ask in (link.has_blob, link.get_manifest, lambda name: list(link.get_blob(name))):
+    for ask in (
+        link.has_blob,
+        link.get_manifest,
+        lambda name: list(link.get_blob(name)),
+        lambda name: link.get_delta(name, base=digest(b""), codec=1),
+        lambda name: link.get_delta(digest(b""), base=name, codec=1),
+    ):
         with pytest.raises(NotValid, match="not a digest"):
             ask("../secrets")
 

@@ -39,6 +39,7 @@ def test_a_small_fleet_with_many_faults_keeps_all_invariants_and_takes_the_bad_r
     assert min(seen[name] for name in ("lost_requests", "lost_replies", "power_cuts", "decisions_offline")) > 0, replay
     assert seen["bad_release"] != "none", replay
     assert "e-value" in seen["bad_ended"], replay
+    assert 0 < seen["bundle_bytes_fetched"] < seen["bundle_bytes_full"], replay  # deltas were used
 
 
 @pytest.mark.campaign

@@ -1,12 +1,16 @@
-"""``edgewise bundle``: pack, verify and look into bundles."""
+"""``edgewise bundle``: pack, verify and look into bundles, and make small files of what changed between two."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from edgewise.cli._output import FORMAT, Format, show
+
+if TYPE_CHECKING:
+    from edgewise.ports import Saving
 
 NAME = "bundle"
 app = typer.Typer(help="Bundles: everything a device needs to decide, as a folder or one file.", no_args_is_help=True)
@@ -65,3 +69,38 @@ def show_bundle(bundle: Path = BUNDLE, output: Format = FORMAT) -> None:
         },
         output,
     )
+
+
+@app.command("delta", epilog="Example: edgewise bundle delta bundle-1/ bundle-2/ -o update.ewd")
+def make_delta(
+    old: Path = typer.Argument(..., help="the version that is there: a bundle, or a plain file", show_default=False),
+    new: Path = typer.Argument(..., help="the version to get: a bundle, or a plain file", show_default=False),
+    output: Path = typer.Option(..., "-o", "--output", help="file for the delta; it must not exist yet"),
+) -> None:
+    """Write what turns one bundle, or one .onnx file, into another: only what changed."""
+    from edgewise.ports import make_delta
+
+    savings = make_delta(old, new, output)
+    whole, sent = sum(one.size_bytes for one in savings), output.stat().st_size
+    rows = [
+        {"part": one.name, "bytes": one.size_bytes, "as delta": one.delta_bytes, "percent": _share(one)}
+        for one in savings
+    ]
+    total = {"part": "all", "bytes": whole, "as delta": sent, "percent": f"{100 * sent / max(1, whole):.2f}"}
+    show([*rows, total] if len(rows) > 1 else rows, Format.table)
+
+
+@app.command("apply", epilog="Example: edgewise bundle apply bundle-1/ update.ewd -o bundle-2/")
+def apply_delta(
+    old: Path = typer.Argument(..., help="the version that the delta was made for", show_default=False),
+    delta: Path = typer.Argument(..., help="what `edgewise bundle delta` wrote", show_default=False),
+    output: Path = typer.Option(..., "-o", "--output", help="the new version; it must not exist yet"),
+) -> None:
+    """Make the new version from the old one. It appears only when every byte has the hash that the delta states."""
+    from edgewise.ports import apply_delta
+
+    typer.echo(f"{output}: {apply_delta(old, delta, output)}")
+
+
+def _share(one: Saving) -> str:
+    return f"{100 * one.delta_bytes / max(1, one.size_bytes):.2f}" if one.delta_bytes else "unchanged"

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgewise.delta._container import Limits, Summary, summary
+    from edgewise.delta._container import VERSION, Limits, Summary, summary
     from edgewise.delta._decode import decode
     from edgewise.delta._encode import encode
     from edgewise.delta._protobuf import (
@@ -34,6 +34,7 @@ __all__ = [
     "FIXED32",
     "FIXED64",
     "VARINT",
+    "VERSION",
     "Field",
     "Limits",
     "Region",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_container": ("Limits", "Summary", "summary"),
+    "_container": ("VERSION", "Limits", "Summary", "summary"),
     "_decode": ("decode",),
     "_encode": ("encode",),
     "_protobuf": (

@@ -16,6 +16,7 @@ from edgewise.delta._varint import Fields, folded, varint
 from edgewise.wire import NotTrusted, NotValid
 
 MAGIC = b"EWD\x01"  # the last byte is the version
+VERSION = MAGIC[3]
 FULL, CHANGES = 0, 1
 BLOCK_NUMBERS = 1 << 18  # numbers in a block of differences
 BLOCK_LITERAL_BYTES = 4 << 20  # literal bytes in a block

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgewise.edge._fetch_delta import Base
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._update_choices import slot_to_shadow
 from edgewise.edge._update_journal import Journal
@@ -48,6 +49,11 @@ class Installed:
         """Blobs of a bundle that lie in the slots already, every byte checked."""
         self._held = ("", frozenset())
         return self._slots.held(manifest, self._journal.state.slots)
+
+    def bases(self, manifest: Manifest) -> dict[str, list[Base]]:
+        """What the blobs of a bundle may be made from: those of the running bundle first, then the other slot's."""
+        slots = self._journal.state.slots
+        return self._slots.bases(manifest, sorted(slots, key=lambda name: (name != self.slot, name)))
 
     def names_held(self, bundle: str, manifest: Manifest) -> frozenset[str]:
         """Their names, looked up once for a bundle: a slow download asks many times."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge._bandwidth import Bucket, full, smallest
-from edgewise.edge._fetch import Download
+from edgewise.edge._fetch import Bases, Download
+from edgewise.edge._fetch_delta import Tell
 from edgewise.edge._update_state import UpdateLimits, UpdateState
 from edgewise.plan import misfits
 from edgewise.ports import Link
@@ -50,6 +51,7 @@ class ReleaseFetch:
         facts: the device's capability card, compared with a bundle's needs before it is downloaded.
         bytes_per_s_max: this device's cap for downloads, None for none; an assignment may set a smaller one.
         checkpoint: called by name where a power cut would matter.
+        tell: told of what the hub should hear of.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ReleaseFetch:
         limits: UpdateLimits,
         bytes_per_s_max: float | None,
         checkpoint: Callable[[str], None],
+        tell: Tell,
     ) -> None:
         self._use_case = use_case
         self._root = root
@@ -69,7 +72,7 @@ class ReleaseFetch:
         self._limits = limits
         self._cap = bytes_per_s_max
         self._bucket: Bucket | None = None
-        self._download = Download(folder / "fetch", checkpoint)
+        self._download = Download(folder / "fetch", checkpoint, limits, tell)
         self._seen: dict[str, bytes] = {}  # envelope and manifest of what is fetched now, by name
 
     def offer(self, link: Link, working: Assignment, state: UpdateState, running: str | None) -> Offer:
@@ -102,22 +105,30 @@ class ReleaseFetch:
         self._bucket = self._bucket.at(now_s)
         return min(most, self._bucket.allowed)
 
-    def advance(self, link: Link, offer: Offer, held: Collection[str], bytes_max: int) -> int:
+    def advance(self, link: Link, offer: Offer, held: Collection[str], bytes_max: int, bases: Bases) -> int:
         """Fetch some more of the blobs; comes back with the bytes still missing, 0 when all is there.
 
         Leftovers of other bundles are deleted first; what both have in common stays.
         """
         self._download.clear(keep=offer.manifest)
-        before = self._download.size_bytes(offer.manifest)
+        before = self._download.fetched_bytes(offer.manifest)
         try:
-            return self._download.advance(link, offer.manifest, held, bytes_max)
+            return self._download.advance(link, offer.manifest, held, bytes_max, bases)
         finally:
             if self._bucket is not None:
-                self._bucket = self._bucket.spent(self._download.size_bytes(offer.manifest) - before)
+                self._bucket = self._bucket.spent(self._download.fetched_bytes(offer.manifest) - before)
 
     def blobs(self, offer: Offer, held: Mapping[str, bytes]) -> dict[str, bytes]:
         """The bytes of all blobs, once nothing is missing."""
         return self._download.blobs(offer.manifest, held)
+
+    def totals(self, offer: Offer, state: UpdateState) -> dict[str, int]:
+        """The state's totals with this offer: bytes that came over the link, and bytes that its bundle has."""
+        came = self._download.fetched_bytes(offer.manifest)
+        if not came:
+            return {}
+        full = sum({blob.sha256: blob.size_bytes for blob in offer.manifest.blobs.values()}.values())
+        return {"bytes_fetched": state.bytes_fetched + came, "bytes_full": state.bytes_full + full}
 
     def text(self, working: Assignment, missing: int | None = None) -> str:
         """What is still to come."""

@@ -7,8 +7,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewise.edge._fetch_delta import Base
 from edgewise.edge._update_state import Slot
-from edgewise.ports import Pipeline, Runtime, disk_error, open_pipeline, read_bundle, replace_file, write_bundle
+from edgewise.ports import (
+    Pipeline,
+    Runtime,
+    disk_error,
+    open_manifest,
+    open_pipeline,
+    read_bundle,
+    replace_file,
+    write_bundle,
+)
 from edgewise.trust import open_release
 from edgewise.wire import Manifest, NotNow, NotTrusted, NotValid, TrustRoot, digest
 
@@ -117,6 +127,23 @@ class Slots:
                 if digest(data) == blob.sha256:
                     held[blob.sha256] = data
         return held
+
+    def bases(self, manifest: Manifest, names: Iterable[str]) -> dict[str, list[Base]]:
+        """Blobs of the same name in these slots' bundles, by the digest of the wanted blob; not checked."""
+        found: dict[str, list[Base]] = {}
+        for name in names:
+            try:
+                held, _ = open_manifest((self.path(name) / "manifest.json").read_bytes())
+            except (OSError, NotTrusted, NotValid):
+                continue
+            for key, blob in manifest.blobs.items():
+                old = held.blobs.get(key)
+                if old is not None and old.sha256 != blob.sha256:
+                    base = Base(sha256=old.sha256, file=self.path(name) / "blobs" / old.sha256)
+                    bases = found.setdefault(blob.sha256, [])
+                    if base.file.is_file() and all(one.sha256 != base.sha256 for one in bases):
+                        bases.append(base)
+        return found
 
     def sweep(self, keep: Collection[str]) -> None:
         """Remove what power cuts left beside the slots to keep."""

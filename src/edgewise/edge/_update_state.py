@@ -108,6 +108,8 @@ class UpdateState(Record):
     moves: int = 0  # made for the assignment worked on
     known_bad: dict[str, str] = Field(default_factory=dict)  # bundle -> why it failed here
     committed_before: tuple[Digest, ...] = ()
+    bytes_fetched: int = 0  # that came over the link for the blobs of all bundles that arrived here
+    bytes_full: int = 0  # that these bundles have
     last_failure: str | None = None
     failed_rollout: Id | None = None
     changed_at: Time | None = None
@@ -123,6 +125,8 @@ class UpdateLimits:
     trial_starts_max: int = 1  # unplanned starts within one trial; a power cut may happen once
     moves_max: int = 64  # for one assignment, so that a loop of power cuts ends
     fetch_bytes_per_step: int = 16_000_000  # then the contact has its turn
+    delta_bytes_min: int = 64_000  # smaller blobs are fetched whole: asking costs about a kilobyte
+    delta_asks_max: int = 8  # times that a hub may be busy building a delta, about four minutes
     remembered_max: int = 100  # known bad and once committed bundles
 
 

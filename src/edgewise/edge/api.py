@@ -64,6 +64,9 @@ class _DeviceMetrics(Collector):
         yield _by_class("edgewise_edge_records_stored", "Records acknowledged.", backlog.stored, CounterMetricFamily)
         yield _by_class("edgewise_edge_records_shed", "Records shed.", device.keeper.shed(), CounterMetricFamily)
         yield GaugeMetricFamily("edgewise_edge_outbox_bytes", "Bytes in the outbox.", value=backlog.held_bytes)
+        for name, text in (("fetched", "Bytes that came for bundles."), ("full", "Bytes that these bundles have.")):
+            value = getattr(updater.state, f"bytes_{name}")
+            yield CounterMetricFamily(f"edgewise_edge_bundle_bytes_{name}", text, value=value)
         failures = device.contacts.failures
         yield GaugeMetricFamily("edgewise_edge_contact_failures", "Failed contacts in a row.", value=failures)
         latency = GaugeMetricFamily("edgewise_edge_decision_latency_seconds", "Since start.", labels=["quantile"])

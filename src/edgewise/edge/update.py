@@ -105,6 +105,7 @@ class Updater:
             limits=self.limits,
             bytes_per_s_max=bytes_per_s_max,
             checkpoint=checkpoint,
+            tell=self._tell,
         )
         self._reported = reported
         self._journal = Journal(folder, checkpoint)
@@ -169,6 +170,8 @@ class Updater:
             "assignment": self.number,
             "not_now": self.not_now.reasons if self.not_now else (),
             "not_now_until": self.not_now.until if self.not_now else None,
+            "bytes_fetched": self.state.bytes_fetched,
+            "bytes_full": self.state.bytes_full,
             "known_bad": tuple(self.state.known_bad),
             "last_failure": self.state.last_failure,
             "failed_rollout": self.state.failed_rollout,
@@ -317,12 +320,12 @@ class Updater:
         try:
             offer = self._fetch.offer(link, working, self.state, self.installed.slot)
             if not self.installed.lies_in(spare, offer.bundle):
-                missing = self._fetch.advance(
-                    link, offer, self.installed.names_held(offer.bundle, offer.manifest), allowed
-                )
+                bases = self.installed.bases(offer.manifest)
+                names = self.installed.names_held(offer.bundle, offer.manifest)
+                missing = self._fetch.advance(link, offer, names, allowed, bases)
                 held = {} if missing else self.installed.held(offer.manifest)
                 # Once more, for a slot may have been damaged since its blobs were looked at.
-                missing = missing or self._fetch.advance(link, offer, held, 0)
+                missing = missing or self._fetch.advance(link, offer, held, 0, bases)
                 if missing:
                     self.waits_for = self._fetch.text(working, missing)
                     return False
@@ -336,8 +339,8 @@ class Updater:
         kept = self.state.slots.get(spare)
         committed = kept is not None and kept.committed and kept.bundle == offer.bundle
         slot = Slot(release=offer.release.id, bundle=offer.bundle, envelope=offer.envelope, committed=committed)
-        slots = {**self.state.slots, spare: slot}
-        self._journal.move(Event.VERIFIED, now, f"{offer.release.id} is whole", slots=slots)
+        changes: dict[str, Any] = {"slots": {**self.state.slots, spare: slot}} | self._fetch.totals(offer, self.state)
+        self._journal.move(Event.VERIFIED, now, f"{offer.release.id} is whole", **changes)
         self._fetch.clear()
         self._fetch.forget()
         return True
@@ -422,6 +425,9 @@ class Updater:
         )
 
     # -- small parts -------------------------------------------------------------------------------------------------
+
+    def _tell(self, what: str, text: str, **data: Any) -> None:
+        self._journal.tell(what, text, self.state.working, **data)
 
     def _working(self) -> Assignment:
         assert self.state.working is not None, f"nothing is worked on while {self.phase.value}"

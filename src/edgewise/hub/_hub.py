@@ -9,6 +9,7 @@ from pathlib import Path
 from edgewise.hub import audit, control, orders
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
+from edgewise.hub.deltas import Deltas, Run
 from edgewise.hub.folder import Folder
 from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
@@ -68,6 +69,7 @@ class Hub:
 
     Args:
         clock, chance, runtime, blobs, keys, issuer: the doors outside; real ones where none are given.
+        run: does what takes longer than a request may; a thread where none is given.
     Raises:
         NotNow: another hub uses the folder, or the database does not answer.
         NotValid: the folder was made by another version.
@@ -83,6 +85,7 @@ class Hub:
         blobs: Blobs | None = None,
         keys: Keys | None = None,
         issuer: Issuer | None = None,
+        run: Run | None = None,
     ) -> None:
         self.config = config
         self.limits = config.limits
@@ -102,6 +105,7 @@ class Hub:
                 limits=config.certificates,
             )
             self.tokens = Tokens(self.chance, None if self.folder is None else self.folder.path / "tokens")
+            self.deltas = Deltas(self.store, self.limits, self.clock, run)
             self.hub_epoch = self._remember("hub_epoch", self.chance.id())
         except BaseException:
             self.close()
@@ -116,6 +120,9 @@ class Hub:
 
     def close(self) -> None:
         """Give the folder back; what was acknowledged is durable without it."""
+        deltas = getattr(self, "deltas", None)
+        if deltas is not None:
+            deltas.close()
         store = getattr(self, "store", None)
         if store is not None:
             store.close()

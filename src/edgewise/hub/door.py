@@ -6,7 +6,7 @@ from edgewise.hub import bundles, enrol, intake, releases
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.wire import NotValid, canonical
+from edgewise.wire import NotValid, canonical, encode
 
 
 class LocalDoor:
@@ -44,6 +44,11 @@ class LocalDoor:
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes:
         self._known(device)
         return self.hub.store.blobs.get(sha256)[offset:]
+
+    def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes:
+        with self.hub.store.read() as connection:
+            row = intake.known_device(connection, device)
+        return encode(self.hub.deltas.offer(row, sha256, base=base, codec=codec))
 
     def get_release(self, device: str, release_id: str) -> bytes:
         self._known(device)

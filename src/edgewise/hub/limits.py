@@ -14,6 +14,11 @@ class Limits:
     contact_bytes_max: int = SEGMENTS_MAX * SEGMENT_BYTES_MAX + (2 << 20)
     inflated_bytes_max: int = 32 << 20  # of one segment, after decompression
     blob_bytes_max: int = 512 << 20
+    delta_blob_bytes_max: int = 256 << 20  # larger blobs are sent whole: a build holds both versions in memory
+    delta_thorough_bytes_max: int = 8 << 20  # up to here every way of packing is tried, at about 4 MB/s
+    delta_builds_max: int = 64  # waiting at once; who asks for one more is told to ask again later
+    delta_cache_bytes_max: int = 2 << 30
+    delta_cache_count_max: int = 10_000
     json_bytes_max: int = 8 << 20  # body of a call by a person, worker or signer
     import_samples_max: int = 10_000  # in one call
     labels_max: int = 10_000  # in one call

@@ -217,6 +217,11 @@ class Network(nn.Module):
                 values.copy_(held)
         self.load_state_dict(state)
 
+    def become(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take over these weights of a network of the same make and classes."""
+        held = {name: torch.from_numpy(np.array(weights[name])) for name in self.state_dict() if name in weights}
+        self.load_state_dict(self.state_dict() | held)
+
 
 def dense_features(features: Tensor) -> Tensor:
     """What the dense head looks at, float32 (N, 14 * 258): strongest answers on a 16 × 16 map, means, then maxima."""

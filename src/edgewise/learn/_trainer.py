@@ -112,6 +112,14 @@ def trainer_named(name: str) -> Trainer:
     return made
 
 
+def flag(config: Mapping[str, ConfigValue], key: str) -> bool:
+    """A yes or no of an order's config, no by default. Raises NotValid."""
+    value = config.get(key, False)
+    if not isinstance(value, bool):
+        raise NotValid(f"config {key} is {value!r}, needs to be true or false", code="config_invalid")
+    return value
+
+
 def whole(config: Mapping[str, ConfigValue], key: str, default: int, *, low: int, high: int) -> int:
     """A whole number of an order's config, within its bounds. Raises NotValid."""
     return int(number(config, key, default, low=low, high=high))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from edgewise import delta
 from edgewise.frames import prepare_many
 from edgewise.learn._adam import Adam
 from edgewise.learn._balance import sample_weights
@@ -22,7 +23,7 @@ from edgewise.learn._dataset import TrainingSample, grouped_part
 from edgewise.learn._graph import OPSET, read_weights
 from edgewise.learn._linear import fit_linear
 from edgewise.learn._network import ARCHITECTURE, Network, dense_boost, dense_features, export
-from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, number, whole
+from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, flag, number, whole
 from edgewise.wire import ImageSpec, NotValid
 
 INPUT_SIZE = 128
@@ -53,6 +54,7 @@ class Recipe:
     noise: float = 0.05
     validation_share: float = 0.0
     threads: int = 1
+    snap: bool = False  # move the weights to where an update of the base is cheap to send
     overtime: float = 8.0  # stop at this many times the time planned, whatever has been reached
     seconds_min: float = 60.0  # but never before: a machine may be busy for a while
 
@@ -61,7 +63,7 @@ def recipe_of(config: Mapping[str, ConfigValue], count: int) -> Recipe:
     """The recipe for so many samples.
 
     Config: `seconds` – planned time of the training steps on a reference core, by default 3 and 1 more for each 150
-    samples up to 10; `learning_rate`, `validation_share`, `threads`.
+    samples up to 10; `learning_rate`, `validation_share`, `threads`, `snap`.
 
     >>> recipe_of({"seconds": 3}, 200).steps
     60
@@ -73,6 +75,7 @@ def recipe_of(config: Mapping[str, ConfigValue], count: int) -> Recipe:
         learning_rate=number(config, "learning_rate", 3e-3, low=1e-6, high=1.0),
         validation_share=number(config, "validation_share", 0.0 if count < VALIDATE_FROM else 0.12, low=0.0, high=0.5),
         threads=whole(config, "threads", 1, low=1, high=256),
+        snap=flag(config, "snap"),
     )
 
 
@@ -104,6 +107,8 @@ class VisionTrainer:
             run = _Run(network=network, held=held, recipe=recipe, kept=kept, part=part, job=job)
             run.train()
             network = run.best
+            if recipe.snap and warm:
+                _snap(network, job)
             _fit_heads(network, held, job, recipe)
         return Fitted(
             graph=export(network, SPEC),
@@ -120,6 +125,7 @@ class VisionTrainer:
             facts={
                 "architecture": ARCHITECTURE,
                 "warm_start": warm,
+                "snapped": recipe.snap and warm,
                 "steps": run.steps_done,
                 "stopped_by_clock": run.steps_done < recipe.steps,
                 "validation_samples": len(part),
@@ -147,7 +153,7 @@ def _network(job: Job) -> tuple[Network, bool]:
     if job.base is None:
         return network, False
     graph = job.base.manifest.graphs[0]
-    made_by, weights = read_weights(job.base.read_blob(job.base.manifest.blobs[graph.blob].sha256))
+    made_by, weights = read_weights(_base_graph(job))
     if made_by != ARCHITECTURE or graph.pre != SPEC:
         return network, False
     network.take(weights, known=len(job.base.manifest.labels))
@@ -215,6 +221,22 @@ def _fit_heads(network: Network, held: _Held, job: Job, recipe: Recipe) -> None:
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(weights))
             head.bias.copy_(torch.from_numpy(bias))
+
+
+def _snap(network: Network, job: Job) -> None:
+    """Round the update of the base to whole steps, so that it is cheap to send.
+
+    The heads are fitted afterwards, on what the snapped layers see, and stay exact: a few of their weights are so much
+    larger than the rest that one step for all would round the rest away.
+    """
+    weights = read_weights(delta.snap(_base_graph(job), export(network, SPEC)))[1]
+    network.become({name: values for name, values in weights.items() if not name.startswith(("head.", "dense."))})
+
+
+def _base_graph(job: Job) -> bytes:
+    assert job.base is not None, "only a warm start has a base"
+    manifest = job.base.manifest
+    return job.base.read_blob(manifest.blobs[manifest.graphs[0].blob].sha256)
 
 
 def _split(samples: Sequence[TrainingSample], recipe: Recipe, seed: int) -> tuple[list[int], list[int]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgewise.ports._chance import Chance, SeededChance, SystemChance
     from edgewise.ports._clock import Clock, MemoryClock, SystemClock
     from edgewise.ports._credentials import Credentials
+    from edgewise.ports._delta_files import Saving, apply_delta, make_delta
     from edgewise.ports._est import fetch_identity, first_certificate, next_certificate, pin_root, split_token
     from edgewise.ports._facts import Fact, Facts, MemoryFacts, SystemFacts, network_kind
     from edgewise.ports._files import disk_error, replace_file, sync_folder
@@ -78,6 +79,7 @@ __all__ = [
     "Refused",
     "RoleState",
     "Runtime",
+    "Saving",
     "SeededChance",
     "Session",
     "Source",
@@ -92,12 +94,14 @@ __all__ = [
     "VetLimits",
     "VouchedTarget",
     "address",
+    "apply_delta",
     "copied_blobs",
     "disk_error",
     "fetch_identity",
     "first_certificate",
     "is_packed",
     "listen",
+    "make_delta",
     "network_kind",
     "next_certificate",
     "open_bundle",
@@ -133,6 +137,7 @@ _HOMES = {
     "_credentials": ("Credentials",),
     "_est": ("fetch_identity", "first_certificate", "next_certificate", "pin_root", "split_token"),
     "_facts": ("Fact", "Facts", "MemoryFacts", "SystemFacts", "network_kind"),
+    "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -38,6 +39,9 @@ class Link(Protocol):
         With ``bytes_max`` no more than that is asked for, so that no more is on its way either.
         """
 
+    def get_delta(self, sha256: str, *, base: str, codec: int) -> bytes:
+        """A `DeltaOffer`, as JSON: how to get a blob from another. Refused: there is none, take the blob itself."""
+
     def get_release(self, release_id: str) -> bytes:
         """The envelope of a release, as JSON."""
 
@@ -52,6 +56,7 @@ class HubDoor(Protocol):
     def put_blob(self, device: str, sha256: str, data: bytes) -> None: ...
     def has_blob(self, device: str, sha256: str) -> bool: ...
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes: ...
+    def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes: ...
     def get_release(self, device: str, release_id: str) -> bytes: ...
     def get_manifest(self, device: str, sha256: str) -> bytes: ...
 
@@ -92,6 +97,10 @@ class MemoryLink:
             yield data[: len(data) // 2]  # a download that breaks off has given something already
             raise LinkDown("the reply was lost on the simulated link")
         yield data
+
+    def get_delta(self, sha256: str, *, base: str, codec: int) -> bytes:
+        check_digest(base)
+        return self._call(partial(self._hub.get_delta, base=base, codec=codec), check_digest(sha256))
 
     def get_release(self, release_id: str) -> bytes:
         return self._call(self._hub.get_release, release_id)
@@ -188,6 +197,9 @@ class HttpLink:
                         return
         except httpx.HTTPError as error:
             raise down(self.base_url, error) from error
+
+    def get_delta(self, sha256: str, *, base: str, codec: int) -> bytes:
+        return self._call("GET", f"/blobs/{check_digest(sha256)}/delta?base={check_digest(base)}&codec={codec:d}")
 
     def get_release(self, release_id: str) -> bytes:
         return self._call("GET", f"/releases/{quote(release_id, safe='@:')}/envelope")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from edgewise.hub import Hub, HubConfig, usecases
+from edgewise.hub import Hub, HubConfig, deltas, usecases
 from edgewise.hub.store import audit as audit_rows
 from edgewise.hub.store import devices as device_rows
 from edgewise.hub.store import intake, releases, rollouts, verdicts
@@ -79,6 +79,7 @@ class Fleet:
             runtime=MemoryRuntime(),
             blobs=MemoryBlobs(),
             keys=MemoryKeys(f"hub {seed}".encode()),
+            run=deltas.at_once,
         )
         usecases.apply(self.hub.store, use_case(devices), source="", who="admin", now=START)
         self._truths: dict[str, str] = {}
@@ -250,6 +251,7 @@ class Fleet:
             states = [row.state for row in rollouts.find(connection, use_case=NAME, limit=10_000)]
             signed = releases.find(connection, use_case=NAME, limit=10_000)
             received = intake.received(connection)
+        updates = [machine.device.updater.state for machine in self.machines if machine.device is not None]
         return {
             "seed": self._seed,
             "devices": len(self.machines),
@@ -265,6 +267,8 @@ class Fleet:
             "lost_requests": sum(counts["request"] + counts["offline"] for counts in troubles),
             "lost_replies": sum(counts["reply"] for counts in troubles),
             "power_cuts": sum(counts["cut"] for counts in troubles),
+            "bundle_bytes_fetched": sum(state.bytes_fetched for state in updates),
+            "bundle_bytes_full": sum(state.bytes_full for state in updates),
             "labels": self.labeller.labelled,
             "releases": len(signed),
             "rollouts_finished": states.count("finished"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgewise.edge import Device
 from edgewise.edge.device import DeviceLimits, Identity
 from edgewise.edge.outbox import OutboxLimits
+from edgewise.edge.update import UpdateLimits
 from edgewise.hub import Hub, LocalDoor, enrol
 from edgewise.ports import Frame, MemoryClock, MemoryLink, MemoryRuntime, read_bundle
 from edgewise.sim._faults import PowerCut, Trouble, chance_of
@@ -24,6 +25,7 @@ SKEW_S = 90.0  # a device's clock is wrong by up to this much, either way
 LOOKED_BACK = 40  # lines of the ledger that are read after a turn, unless all of them are new
 FEEDBACK = 0.3  # how often a wrong decision is noticed on the spot
 # Small enough that a long spell without a link sheds something.
+UPDATE = UpdateLimits(delta_bytes_min=0)  # a simulated network is small, and deltas shall be used
 OUTBOX = OutboxLimits(bytes_max=20_000, reserve_bytes=4_000, ledger_max=1_000_000)
 FACTS = {"opset_max": 21, "ram_mb": 512, "speed_ratio": 1.0}
 
@@ -181,7 +183,7 @@ class Machine:
             chance=self._chance,
             act=_act,
             facts=FACTS,
-            limits=DeviceLimits(outbox=OUTBOX),
+            limits=DeviceLimits(outbox=OUTBOX, update=UPDATE),
             checkpoint=self.trouble.checkpoint,
         )
 

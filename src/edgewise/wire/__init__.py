@@ -24,6 +24,7 @@ from edgewise.wire.contact import (
     pack_upload,
     unpack_upload,
 )
+from edgewise.wire.delta import DeltaOffer
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.learning import (
     Candidate,
@@ -82,6 +83,7 @@ __all__ = [
     "DataPolicy",
     "DatasetRevision",
     "Decision",
+    "DeltaOffer",
     "EdgewiseError",
     "Envelope",
     "Event",

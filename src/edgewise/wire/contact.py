@@ -115,6 +115,8 @@ class Report(Record):
     known_bad: tuple[Digest, ...] = ()
     last_failure: str | None = None
     failed_rollout: Id | None = None  # the rollout whose trial failed here
+    bytes_fetched: int = Field(0, ge=0)  # for all bundles that arrived on the device, as they came over the link
+    bytes_full: int = Field(0, ge=0)  # that these bundles have: the rest was held already, or came as deltas
     backlog: int = 0
     decisions: int = 0  # since the device was made
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)

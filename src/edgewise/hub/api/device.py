@@ -34,6 +34,7 @@ from edgewise.wire import NotTrusted, NotValid
 JSON = "application/json"
 BYTES = "application/octet-stream"
 DIGEST = re.compile(r"[0-9a-f]{64}")
+CODEC = re.compile(r"[1-9]\d{0,3}")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 # What a browser may be told that a blob is: the console shows pictures, and nothing that could run.
 SHOWN_AS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
@@ -162,6 +163,17 @@ def _check_blob(hub: Hub, person: Person, name: str) -> None:
         sites = samples.sites_of_blob(connection, name)
     if sites:
         person.check_any_site(sites, f"blob {name[:12]}…")
+
+
+def delta(call: Call) -> Answer:
+    """How the blob is made from another one that the device holds; the delta itself is a blob."""
+    device, target = call.device().id, call.digest()
+    base, codec = call.query.get("base", ""), call.query.get("codec", "")
+    if not DIGEST.fullmatch(base) or not CODEC.fullmatch(codec):
+        raise NotValid(
+            f"base is {base[:80]!r} and codec {codec[:20]!r}; needs a digest and a version", code="delta_query"
+        )
+    return Answer(body=LocalDoor(call.hub).get_delta(device, target, base=base, codec=int(codec)))
 
 
 def envelope(call: Call) -> Answer:
@@ -313,6 +325,7 @@ def device_routes(hub: Hub, *, prefix: str) -> list[Route]:
     return [
         route(prefix + "/contact", inbound, "POST"),
         route(prefix + "/identity", RawRoute(hub, identity, for_devices=True), "GET"),
+        route(prefix + "/blobs/{digest}/delta", RawRoute(hub, delta, for_devices=True, name="digest"), "GET"),
     ]
 
 

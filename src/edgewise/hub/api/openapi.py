@@ -19,6 +19,16 @@ TEXT = (
     "Every error is an RFC 9457 problem document with a stable `code`."
 )
 DIGEST = {"name": "digest", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
+DELTA: list[dict[str, Any]] = [
+    {**DIGEST, "name": "base", "in": "query", "description": "the blob that the device holds"},
+    {
+        "name": "codec",
+        "in": "query",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1, "maximum": 9999},
+        "description": "version of the delta container that the device reads",
+    },
+]
 RELEASE = {"name": "release", "in": "path", "required": True, "schema": {"type": "string"}}
 TOKEN: list[dict[str, Any]] = [{"HTTPBearer": []}]
 CERTIFICATE: list[dict[str, Any]] = [{"device": []}]
@@ -49,7 +59,7 @@ def device_document(version: str, *, prefix: str = "/api/v1") -> dict[str, Any]:
             "token": {"type": "http", "scheme": "basic", "description": "the one-time token as the password"},
         }
     }
-    _add_schemas(components, (Problem, Receipt, Envelope, Manifest))
+    _add_schemas(components, (Problem, DeltaOffer, Receipt, Envelope, Manifest))
     paths = {prefix + path: item for path, item in {**_device_paths(), **_shared_paths(CERTIFICATE)}.items()}
     info = {"title": f"{TITLE}, for devices", "version": version, "description": DEVICE_TEXT}
     return {"openapi": "3.1.0", "info": info, "paths": {**paths, **_est_paths()}, "components": components}
@@ -105,6 +115,16 @@ def _device_paths() -> dict[str, dict[str, Any]]:
             )
         },
         "/identity": {"get": _operation("What this device must know", None, {200: _ok()}, security=CERTIFICATE)},
+        "/blobs/{digest}/delta": {
+            "get": _operation(
+                "How to make a blob from one that the device holds: the delta is a blob of its own",
+                None,
+                {200: _ok("DeltaOffer")},
+                parameters=[DIGEST, *DELTA],
+                security=CERTIFICATE,
+                problems=(404, 406),
+            )
+        },
     }
 
 

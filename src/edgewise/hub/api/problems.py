@@ -35,6 +35,8 @@ STATUS = {
     "upload_invalid": 400,
     "upload_corrupt": 400,
     "blob_missing": 404,
+    "delta_none": 404,
+    "delta_version": 406,
     "usecase_unknown": 404,
     "device_unknown": 404,
     "sample_unknown": 404,

@@ -326,6 +326,21 @@ bundles = Table(
     Column("manifest", sa.LargeBinary, nullable=False),
 )
 
+# How one blob is made from another: built once for a pair, dropped again when the cache is full.
+deltas = Table(
+    "deltas",
+    metadata,
+    Column("base", sa.String(64), primary_key=True),
+    Column("target", sa.String(64), primary_key=True),
+    Column("codec", sa.Integer, primary_key=True),
+    Column("delta", sa.String(64)),  # the blob that holds it; none where the plain blob is as good
+    _count("size_bytes"),
+    _time("made_at"),
+    _time("used_at"),
+    Index(None, "used_at"),
+    Index(None, "delta"),
+)
+
 scorecards = Table(
     "scorecards",
     metadata,

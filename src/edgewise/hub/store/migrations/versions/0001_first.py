@@ -50,6 +50,19 @@ def upgrade() -> None:
     op.create_index(op.f("ix_commits_device_since"), "commits", ["device", "since"], unique=False)
     op.create_index(op.f("ix_commits_release"), "commits", ["release"], unique=False)
     op.create_table(
+        "deltas",
+        sa.Column("base", sa.String(length=64), nullable=False),
+        sa.Column("target", sa.String(length=64), nullable=False),
+        sa.Column("codec", sa.Integer(), nullable=False),
+        sa.Column("delta", sa.String(length=64), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("made_at", UtcDateTime(), nullable=False),
+        sa.Column("used_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("base", "target", "codec", name=op.f("pk_deltas")),
+    )
+    op.create_index(op.f("ix_deltas_delta"), "deltas", ["delta"], unique=False)
+    op.create_index(op.f("ix_deltas_used_at"), "deltas", ["used_at"], unique=False)
+    op.create_table(
         "devices",
         sa.Column("id", sa.String(length=160), nullable=False),
         sa.Column("site", sa.String(length=160), nullable=False),
