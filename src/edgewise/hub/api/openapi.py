@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from edgewise.hub.api.problems import Problem, responses
-from edgewise.wire import MEDIA_TYPE, Envelope, Manifest, Receipt
+from edgewise.wire import MEDIA_TYPE, DeltaOffer, Envelope, Manifest, Receipt
 
 TITLE = "edgewise hub"
 EST_TYPE = "application/pkcs7-mime"
