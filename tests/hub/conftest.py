@@ -18,6 +18,7 @@ import zstandard
 from edgewise.hub import Hub, HubConfig, LocalDoor, enrol, read_usecase, samples, usecases
 from edgewise.hub.samples import ImportedSample
 from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
+from edgewise.sim._keeper import Keeper
 from edgewise.trust import PrivateKey
 from edgewise.wire import (
     AnyRecord,
@@ -92,7 +93,7 @@ class Yard:
 
     hub: Hub
     clock: MemoryClock
-    release_key: PrivateKey
+    keeper: Keeper
     door: LocalDoor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -217,12 +218,12 @@ def make_yard() -> Iterator[Callable[..., Yard]]:
     with contextlib.ExitStack() as stack:
 
         def make(*, url: str | None = None, data_dir: Path | None = None, seed: int = 1, usecase: bool = True) -> Yard:
-            clock, key = MemoryClock(START), PrivateKey.generate(b"release")
-            config = HubConfig(data_dir=data_dir, database_url=url, release_keys=(key.public,))
+            clock = MemoryClock(START)
+            config = HubConfig(data_dir=data_dir, database_url=url)
             memory: dict[str, Any] = {} if data_dir else {"blobs": MemoryBlobs(), "keys": MemoryKeys(b"hub")}
             hub = Hub(config, clock=clock, chance=SeededChance(seed), runtime=MemoryRuntime(), **memory)
             stack.callback(hub.close)
-            yard = Yard(hub=hub, clock=clock, release_key=key)
+            yard = Yard(hub=hub, clock=clock, keeper=Keeper(hub, b"offline", ["press"], now=START))
             if usecase:
                 yard.apply()
             return yard

@@ -8,16 +8,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import pytest
 
-from edgewise.ports import HttpLink, Link, LinkDown, MemoryLink, Refused, enrol_over_http
+from edgewise.ports import HttpLink, Link, LinkDown, LinkFetcher, MemoryLink, NotServed, Refused, enrol_over_http
 from edgewise.trust import SIGNATURE_HEADER, PrivateKey, request_device, verify_request
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, digest
 
 KEY = PrivateKey.generate(seed=b"press-4")
 BIG = bytes(range(256)) * 5000
-RELEASE = "factory@3"
+FILE = "metadata/3.releases-press@line:1.json"
 
 
 class SmallHub:
@@ -53,16 +54,13 @@ class SmallHub:
             raise NotValid("no such blob", code="blob_missing")
         return self.blobs[sha256][offset:]
 
-    def get_release(self, device: str, release_id: str) -> bytes:
-        if release_id != RELEASE:
-            raise NotValid("no such release", code="release_missing")
-        return f"envelope of {release_id} for {device}".encode()
-
-    def get_manifest(self, device: str, sha256: str) -> bytes:
-        return f"manifest {sha256} for {device}".encode()
+    def get_file(self, device: str, path: str, *, offset: int = 0) -> bytes:
+        if unquote(path) != FILE:
+            raise NotValid("no such file", code="file_unknown")
+        return f"{FILE} for {device}".encode()[offset:]
 
 
-STATUS = {"gap": 409, "blob_missing": 404, "release_missing": 404}
+STATUS = {"gap": 409, "blob_missing": 404, "file_unknown": 404}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -120,10 +118,9 @@ class Handler(BaseHTTPRequestHandler):
                 first, last = asked.removeprefix("bytes=").split("-")
                 data = self.hub.get_blob(device, sha256, offset=int(first))
                 return 206, data[: int(last) - int(first) + 1] if last else data
-            case ["GET", "releases", release_id, "envelope"]:
-                return 200, self.hub.get_release(device, release_id)
-            case _:
-                return 200, self.hub.get_manifest(device, path[1])
+            case ["GET", "tuf", *names]:
+                start = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.ranges else 0
+                return (206 if start else 200), self.hub.get_file(device, "/".join(names), offset=start)
 
 
 @pytest.fixture
@@ -188,16 +185,23 @@ def test_no_more_of_a_download_comes_than_was_asked_for(link, offset, bytes_max)
     assert b"".join(pieces) == BIG[offset:][:bytes_max]
 
 
-def test_releases_and_manifests_come_as_their_exact_bytes(link):
-    assert link.get_release(RELEASE) == b"envelope of factory@3 for press-4"
-    assert link.get_manifest(digest(b"m")).startswith(b"manifest ")
+def test_a_file_of_the_release_repository_comes_as_its_exact_bytes_and_from_any_byte_on(link):
+    assert b"".join(link.get_file(FILE)) == f"{FILE} for press-4".encode()
+    assert b"".join(link.get_file(FILE, offset=9)) == f"{FILE} for press-4".encode()[9:]
+
+
+def test_a_file_that_is_not_there_ends_the_search_and_any_other_no_does_not(link):
+    with pytest.raises(NotServed):
+        list(LinkFetcher(link).open("metadata/9.root.json"))
+    with pytest.raises(NotServed, match="next contact"):
+        list(LinkFetcher(None).open("metadata/9.root.json"))
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         lambda link: list(link.get_blob(digest(b"absent"))),
-        lambda link: link.get_release("factory@99"),
+        lambda link: list(link.get_file("metadata/9.root.json")),
         lambda link: link.exchange(b"gap"),
     ],
 )
@@ -218,7 +222,7 @@ def test_a_hub_that_does_not_trust_says_so(link):
 
 
 def test_a_name_that_is_no_digest_is_never_sent(link):
-    for ask in (link.has_blob, link.get_manifest, lambda name: list(link.get_blob(name))):
+    for ask in (link.has_blob, lambda name: list(link.get_blob(name))):
         with pytest.raises(NotValid, match="not a digest"):
             ask("../secrets")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.hub import bundles, enrol, intake, releases
+from edgewise.hub import enrol, intake, repository_view
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
 from edgewise.wire import NotValid, canonical, decode
@@ -22,7 +22,7 @@ class LocalDoor:
             body,
             hub.now(),
             hub_epoch=hub.hub_epoch,
-            signer_key=hub.key,
+            signer_key=lambda: hub.key,
             chance=hub.chance,
             limits=hub.limits,
         )
@@ -44,13 +44,9 @@ class LocalDoor:
         self._known(device)
         return self.hub.store.blobs.get(sha256)[offset:]
 
-    def get_release(self, device: str, release_id: str) -> bytes:
+    def get_file(self, device: str, path: str, *, offset: int = 0) -> bytes:
         self._known(device)
-        return releases.need_envelope(self.hub.store, release_id)
-
-    def get_manifest(self, device: str, sha256: str) -> bytes:
-        self._known(device)
-        return bundles.need_manifest(self.hub.store, sha256)
+        return repository_view.need_file(self.hub.store, path)[offset:]
 
     def enrol(self, body: bytes) -> bytes:
         """The answer to an enrolment, as POST /enrol gives it."""

@@ -18,7 +18,7 @@ from edgewise.hub.store import Store, devices
 from edgewise.hub.store.devices import EnrolmentRow
 from edgewise.ports import Chance
 from edgewise.trust import new_token, token_digest
-from edgewise.wire import NotTrusted, NotValid, PublicKey, Record, TrustRoot, UseCase, digest, plain
+from edgewise.wire import NotTrusted, NotValid, PublicKey, Record, UseCase, digest, plain
 
 TOKEN_BYTES = 24
 KEY_BYTES = 32
@@ -64,9 +64,9 @@ def make_token(
 
 
 def enrol(
-    store: Store, enrolment: Enrolment, *, root: TrustRoot, hub_epoch: str, now: datetime, chance: Chance
+    store: Store, enrolment: Enrolment, *, root: str, hub_epoch: str, now: datetime, chance: Chance
 ) -> dict[str, Any]:
-    """Enrol a device; comes back with what it needs to know: its name, site, use case, the trust root, the hub's epoch.
+    """Enrol a device; comes back with what it needs to know: name, site, use case, root of trust, the hub's epoch.
 
     The same request again gives the same answer, because the first one may have been lost on its way.
 
@@ -173,12 +173,12 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _answer(device: str, site: str, usecase: UseCase, root: TrustRoot, hub_epoch: str) -> dict[str, Any]:
+def _answer(device: str, site: str, usecase: UseCase, root: str, hub_epoch: str) -> dict[str, Any]:
     return {
         "device": device,
         "site": site,
         "use_case": usecase.name,
         "usecase": plain(usecase),
-        "root": plain(root),
+        "root": root,
         "hub_epoch": hub_epoch,
     }

@@ -10,12 +10,13 @@ import httpx
 
 from edgewise.ports._blobs import check_digest
 from edgewise.ports._clock import Clock, SystemClock
+from edgewise.ports._patience import RATE_MIN_BYTES_S, Patience
 from edgewise.ports.api import API, problem
 from edgewise.trust import SIGNATURE_HEADER, PrivateKey, sign_request
 from edgewise.wire import MEDIA_TYPE, EdgewiseError, NotNow, NotTrusted, NotValid, digest, loads
 
 Answer = TypeVar("Answer")
-REPLY_BYTES_MAX = 8 << 20  # of a receipt, an envelope or a manifest
+REPLY_BYTES_MAX = 8 << 20  # of a receipt or an error
 CHUNK_BYTES = 256 << 10
 
 
@@ -63,11 +64,8 @@ class Link(Protocol):
         With ``bytes_max`` no more than that is asked for, so that no more is on its way either.
         """
 
-    def get_release(self, release_id: str) -> bytes:
-        """The envelope of a release, as JSON."""
-
-    def get_manifest(self, sha256: str) -> bytes:
-        """The exact bytes of a bundle's manifest."""
+    def get_file(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        """A file of the release repository from a byte on, such as ``metadata/timestamp.json``; as `get_blob`."""
 
 
 class HubDoor(Protocol):
@@ -77,8 +75,7 @@ class HubDoor(Protocol):
     def put_blob(self, device: str, sha256: str, data: bytes) -> None: ...
     def has_blob(self, device: str, sha256: str) -> bool: ...
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes: ...
-    def get_release(self, device: str, release_id: str) -> bytes: ...
-    def get_manifest(self, device: str, sha256: str) -> bytes: ...
+    def get_file(self, device: str, path: str, *, offset: int = 0) -> bytes: ...
 
 
 def _never(_: str) -> bool:
@@ -109,20 +106,19 @@ class MemoryLink:
         return self._call(self._hub.has_blob, check_digest(sha256))
 
     def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
-        check_digest(sha256)
+        yield from self._read(self._hub.get_blob, check_digest(sha256), offset, bytes_max)
+
+    def get_file(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        yield from self._read(self._hub.get_file, path, offset, None)
+
+    def _read(self, ask: Callable[..., bytes], name: str, offset: int, bytes_max: int | None) -> Iterator[bytes]:
         self._refuse_lost("request")
         with _AsLink():
-            data = self._hub.get_blob(self._device, sha256, offset=offset)[:bytes_max]
+            data = ask(self._device, name, offset=offset)[:bytes_max]
         if self._lose("reply"):
             yield data[: len(data) // 2]  # a download that breaks off has given something already
             raise LinkDown("the reply was lost on the simulated link")
         yield data
-
-    def get_release(self, release_id: str) -> bytes:
-        return self._call(self._hub.get_release, release_id)
-
-    def get_manifest(self, sha256: str) -> bytes:
-        return self._call(self._hub.get_manifest, check_digest(sha256))
 
     def _call(self, ask: Callable[..., Answer], *values: Any) -> Answer:
         self._refuse_lost("request")
@@ -167,6 +163,7 @@ class HttpLink:
         self._device = device
         self._key = key
         self._clock = clock or SystemClock()
+        self._timeout_s = timeout_s
         self._http = _client(self.base_url, timeout_s)
 
     def close(self) -> None:
@@ -188,15 +185,22 @@ class HttpLink:
         return True
 
     def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
-        path = f"/blobs/{check_digest(sha256)}"
-        last = "" if bytes_max is None else str(offset + bytes_max - 1)
+        yield from self._read(f"/blobs/{check_digest(sha256)}", offset, bytes_max)
+
+    def get_file(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        yield from self._read(f"/tuf/{quote(path, safe='/@:')}", offset, None)
+
+    def _read(self, path: str, offset: int, left: int | None) -> Iterator[bytes]:
+        last = "" if left is None else str(offset + left - 1)
         headers = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
-        left = bytes_max
+        # Packed, a few bytes could become gigabytes, and their rate could not be told.
+        headers["Accept-Encoding"] = "identity"
+        patience = Patience(self._clock, self._timeout_s, RATE_MIN_BYTES_S)
         try:
             with self._http.stream("GET", API + path, headers=headers | self._signature("GET", path, b"")) as response:
                 _refuse_failed(response)
                 skip = offset if response.status_code == 200 else 0  # a server without ranges starts at the beginning
-                for piece in response.iter_bytes(CHUNK_BYTES):
+                for piece in patience.paced(response.iter_raw(), self.base_url + path):
                     wanted, skip = piece[skip:][:left], max(0, skip - len(piece))
                     if wanted:
                         yield wanted
@@ -204,12 +208,6 @@ class HttpLink:
                         return
         except httpx.HTTPError as error:
             raise _down(self.base_url, error) from error
-
-    def get_release(self, release_id: str) -> bytes:
-        return self._call("GET", f"/releases/{quote(release_id, safe='@:')}/envelope")
-
-    def get_manifest(self, sha256: str) -> bytes:
-        return self._call("GET", f"/bundles/{check_digest(sha256)}/manifest")
 
     def _signature(self, method: str, path: str, body: bytes) -> dict[str, str]:
         value = sign_request(

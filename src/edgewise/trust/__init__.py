@@ -2,7 +2,7 @@
 
 from edgewise.trust._audit import GENESIS, AuditEntry, first_broken, next_entry
 from edgewise.trust._envelope import open_envelope, pre_authentication, seal
-from edgewise.trust._install import may_install, open_assignment, open_release
+from edgewise.trust._install import may_install, open_assignment
 from edgewise.trust._keys import PrivateKey, verifies
 from edgewise.trust._request import SIGNATURE_HEADER, SKEW_S_MAX, request_device, sign_request, verify_request
 from edgewise.trust._tokens import new_token, token_digest
@@ -19,7 +19,6 @@ __all__ = [
     "next_entry",
     "open_assignment",
     "open_envelope",
-    "open_release",
     "pre_authentication",
     "request_device",
     "seal",

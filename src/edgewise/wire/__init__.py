@@ -39,13 +39,12 @@ from edgewise.wire.learning import (
 )
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
-    RELEASE_TYPE,
     Assignment,
+    Director,
     Envelope,
     PublicKey,
     Release,
     Signature,
-    TrustRoot,
 )
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
@@ -70,7 +69,6 @@ __all__ = [
     "CLASSES",
     "DAYS",
     "MEDIA_TYPE",
-    "RELEASE_TYPE",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -82,6 +80,7 @@ __all__ = [
     "DataPolicy",
     "DatasetRevision",
     "Decision",
+    "Director",
     "EdgewiseError",
     "Envelope",
     "Event",
@@ -125,7 +124,6 @@ __all__ = [
     "TableSpec",
     "Telemetry",
     "Terms",
-    "TrustRoot",
     "Upload",
     "UploadHeader",
     "UseCase",

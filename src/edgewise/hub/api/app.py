@@ -22,6 +22,7 @@ from edgewise.hub.api import (
     rollouts,
     samples,
     system,
+    tuf,
     usecases,
 )
 from edgewise.hub.api.auth import SignInNeeded, note_refused
@@ -47,7 +48,8 @@ def create_app(hub: Hub) -> FastAPI:
     problems.install(app)
     # Raw device routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
     app.router.routes.extend(device.routes(hub, prefix=PREFIX))
-    for module in (usecases, samples, orders, gate, rollouts, overview, people):
+    app.router.routes.extend(tuf.routes(hub, prefix=PREFIX))
+    for module in (usecases, samples, orders, tuf, gate, rollouts, overview, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

@@ -13,14 +13,13 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgewise.hub import bundles, intake, releases, scope
+from edgewise.hub import bundles, intake, scope
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
 from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie, check_same_origin, note_refused
 from edgewise.hub.door import LocalDoor
 from edgewise.hub.store import bundles as bundle_rows
-from edgewise.hub.store import releases as release_rows
 from edgewise.hub.store import samples
 from edgewise.trust import SIGNATURE_HEADER, request_device, verify_request
 from edgewise.wire import NotTrusted, NotValid, digest
@@ -162,15 +161,6 @@ def _check_blob(hub: Hub, person: Person, name: str) -> None:
         person.check_any_site(sites, f"blob {name[:12]}…")
 
 
-def envelope(call: Call) -> Answer:
-    person = call.device_or_person(*GET_NEEDS)
-    with call.hub.store.read() as connection:
-        row = release_rows.get(connection, call.name)
-        if person is not None and row is not None:
-            scope.check_some(connection, person, row.use_case, f"release {call.name}")
-    return Answer(body=releases.need_envelope(call.hub.store, call.name))
-
-
 def manifest(call: Call) -> Answer:
     person = call.device_or_person(*GET_NEEDS)
     with call.hub.store.read() as connection:
@@ -295,6 +285,5 @@ def routes(hub: Hub, *, prefix: str) -> list[Route]:
         route("/enrol", RawRoute(hub, enrol, bytes_max=ENROL_BYTES_MAX), "POST"),
         route("/contact", RawRoute(hub, contact, bytes_max=limits.contact_bytes_max), "POST"),
         route("/blobs/{digest}", blobs, "GET", "HEAD", "PUT"),
-        route("/releases/{release}/envelope", RawRoute(hub, envelope, name="release"), "GET"),
         route("/bundles/{digest}/manifest", RawRoute(hub, manifest, name="digest"), "GET"),
     ]

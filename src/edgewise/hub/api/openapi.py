@@ -19,7 +19,13 @@ TEXT = (
     "Every error is an RFC 9457 problem document with a stable `code`."
 )
 DIGEST = {"name": "digest", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"}}
-RELEASE = {"name": "release", "in": "path", "required": True, "schema": {"type": "string"}}
+PATH = {
+    "name": "path",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "metadata/timestamp.json",
+}
 BOTH: list[dict[str, Any]] = [{"device": []}, {"HTTPBearer": []}]
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
@@ -82,9 +88,13 @@ def _device_paths() -> dict[str, dict[str, Any]]:
             ),
             "put": _operation("Store a blob", BINARY, {204: nothing}, parameters=[DIGEST], problems=(413,)),
         },
-        "/releases/{release}/envelope": {
+        "/tuf/{path}": {
             "get": _operation(
-                "The signed bytes of a release", None, {200: _ok("Envelope")}, parameters=[RELEASE], problems=(404,)
+                "A file of the release repository (TUF), as any static server would have it",
+                None,
+                whole,
+                parameters=[PATH, part],
+                problems=(404, 416),
             )
         },
         "/bundles/{digest}/manifest": {
