@@ -37,9 +37,9 @@ from edgewise.hub.serve import listen
 from edgewise.hub.store import devices, verdicts
 from edgewise.hub.store import samples as sample_rows
 from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
-from edgewise.trust import CertificateKey, PrivateKey, seal
+from edgewise.sim._keeper import Keeper
+from edgewise.trust import CertificateKey
 from edgewise.wire import (
-    RELEASE_TYPE,
     Blob,
     Candidate,
     Decision,
@@ -90,10 +90,9 @@ class LoopWorld:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        self.key = PrivateKey.generate(seed=b"release key of a test")
         self.clock = MemoryClock(START)
         self.hub = Hub(
-            HubConfig(release_keys=(self.key.public,)),
+            HubConfig(),
             clock=self.clock,
             chance=SeededChance(self.seed),
             runtime=MemoryRuntime(),
@@ -101,6 +100,8 @@ class LoopWorld:
             keys=MemoryKeys(b"hub keys of a test"),
         )
         self.door = LocalDoor(self.hub)
+        self.keeper = Keeper(self.hub, b"offline keys of a test", [NAME], now=START)
+        self.key = self.keeper.release_key
         usecases.apply(self.hub.store, self.usecase, source="", who="admin", now=START)
         self._frames = 0
 
@@ -194,8 +195,7 @@ class LoopWorld:
             approved_by="test",
             created_at=self.hub.now(),
         )
-        envelope = seal(encode(release), RELEASE_TYPE, [self.key])
-        return releases.add_release(self.store, envelope, root=self.hub.root, who="signer", now=self.hub.now())
+        return self.keeper.sign(release, self.hub.now())
 
     # -- devices ---------------------------------------------------------------------------------------------------
 

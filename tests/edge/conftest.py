@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
+import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,10 @@ from edgewise.ports import Frame, ListSource, MemoryClock, MemoryLink, MemoryRun
 from edgewise.trust import PrivateKey, seal
 from edgewise.wire import (
     ASSIGNMENT_TYPE,
-    RELEASE_TYPE,
     Assignment,
     Blob,
     DeltaOffer,
+    Director,
     Envelope,
     Golden,
     Graph,
@@ -37,7 +39,6 @@ from edgewise.wire import (
     Receipt,
     Release,
     TableSpec,
-    TrustRoot,
     UseCase,
     canonical,
     digest,
@@ -46,16 +47,27 @@ from edgewise.wire import (
     unpack_upload,
 )
 
+_SPEC = importlib.util.spec_from_file_location("tuf_repository", Path(__file__).parents[1] / "tuf_repository.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+tuf_repository = importlib.util.module_from_spec(_SPEC)
+sys.modules["tuf_repository"] = tuf_repository
+_SPEC.loader.exec_module(tuf_repository)
+Repository = tuf_repository.Repository
+
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LABELS = ("good", "crack", "pit")
+ROLE = "releases-parts"
 
 
 class TinyHub:
     """As much of a hub as a device needs: it serves releases and bundles, and stores numbered segments once."""
 
     def __init__(self) -> None:
-        self.releases: dict[str, bytes] = {}
-        self.manifests: dict[str, bytes] = {}
+        self.repository = Repository(NOW + timedelta(days=3650))  # valid by the real clock too
+        self.count = 0
+        self.lies: dict[str, bytes] = {}  # files served whatever was published
+        self.asked: list[tuple[str, int]] = []  # files of the repository, with the bytes that went out
         self.blobs: dict[str, bytes] = {}
         self.assignment: Envelope | None = None
         self.watermarks: dict[str, int] = {}
@@ -65,7 +77,7 @@ class TinyHub:
         self.down = False
         self.next_contact_s = 60.0
         self.fetched: list[tuple[str, int]] = []
-        self.asked: list[tuple[str, str]] = []
+        self.deltas_asked: list[tuple[str, str]] = []
         self.deltas: Callable[[bytes], bytes] | None = bytes  # what happens to a delta before it is offered
         self.building = 0  # times that it says "not now"
 
@@ -91,6 +103,7 @@ class TinyHub:
             hub_epoch="a" * 32,
             missing_blobs=missing,
             assignment=self.assignment,
+            metadata=self.metadata,
             next_contact_s=self.next_contact_s,
             at=NOW,
         )
@@ -108,7 +121,7 @@ class TinyHub:
         return self.blobs[sha256][offset:]
 
     def get_delta(self, _device: str, sha256: str, *, base: str, codec: int) -> bytes:
-        self.asked.append((sha256, base))
+        self.deltas_asked.append((sha256, base))
         if self.deltas is None:
             raise NotValid("no such route", code="http_404")
         if self.building:
@@ -119,11 +132,19 @@ class TinyHub:
         offer = DeltaOffer(target=sha256, base=base, codec=codec, sha256=digest(data), size_bytes=len(data))
         return encode(offer)
 
-    def get_release(self, _device: str, release_id: str) -> bytes:
-        return self.releases[release_id]
+    def get_file(self, _device: str, path: str, *, offset: int = 0) -> bytes:
+        kind, _, name = path.partition("/")
+        data = self.repository.metadata(name) if kind == "metadata" else self.repository.files.get(name)
+        data = self.lies.get(path, data)
+        self.asked.append((path, len(data or b"")))
+        if data is None:
+            raise NotValid(f"{path} is not there", code="file_unknown")
+        return data[offset:]
 
-    def get_manifest(self, _device: str, sha256: str) -> bytes:
-        return self.manifests[sha256]
+    @property
+    def metadata(self) -> int:
+        """The version of the newest timestamp."""
+        return self.repository.timestamp.version
 
 
 class Bench:
@@ -133,10 +154,13 @@ class Bench:
         self.folder = folder
         self.hub = TinyHub()
         self.clock = MemoryClock(NOW)
-        self.release_key = PrivateKey.generate(b"release" + b"0" * 25)
+        self.repository = self.hub.repository
         self.assignment_key = PrivateKey.generate(b"assignment" + b"0" * 22)
-        self.root = TrustRoot(release_keys=(self.release_key.public,), assignment_keys=(self.assignment_key.public,))
+        self.repository.delegate("targets", ROLE, "parts/*/release.json", "parts/*/*/manifest.json", terminating=True)
+        self.direct(self.assignment_key)
+        self.root = self.repository.published["root"][0].decode()
         self.count = 0
+        self.manifests: dict[str, bytes] = {}
         self.lost: Callable[[str], bool] = lambda _: False
 
     def link(self) -> MemoryLink:
@@ -144,15 +168,45 @@ class Bench:
 
     def release(self, seed: int, *, broken: bool = False, needs: Needs | None = None, version: int = 0) -> Release:
         """A signed release of a bundle that follows from the seed; a broken one answers its golden inputs wrongly."""
-        bundle = self.bundle(seed, broken=broken, needs=needs)
-        version = version or len(self.hub.releases) + 1
+        return self.sign(self.bundle(seed, broken=broken, needs=needs), version)
+
+    def sign(self, bundle: str, version: int = 0) -> Release:
+        """A signed release of this bundle."""
+        self.hub.count += 1
+        version = version or self.hub.count
         release = Release(
             id=f"parts@{version}", use_case="parts", version=version, bundles={"fp32": bundle},
             approved_by="gate", created_at=NOW,
         )  # fmt: skip
-        envelope = seal(encode(release), RELEASE_TYPE, [self.release_key])
-        self.hub.releases[release.id] = encode(envelope)
+        self.repository.add_target(ROLE, f"parts/{version}/release.json", encode(release))
+        self.repository.add_target(ROLE, f"parts/{version}/fp32/manifest.json", self.manifests[bundle])
+        self.publish(ROLE)
         return release
+
+    def publish(self, *roles: str) -> None:
+        """Sign the next version of these roles, then snapshot and timestamp."""
+        self.repository.publish(*roles, "snapshot", "timestamp")
+
+    def direct(self, *keys: PrivateKey) -> None:
+        """Let these keys sign assignments."""
+        self.repository.add_target("targets", "director.json", encode(Director(keys=tuple(key.public for key in keys))))
+        self.publish("targets")
+
+    def withdraw(self, release: Release) -> None:
+        """The release is no longer vouched for."""
+        targets = self.repository.role(ROLE).targets
+        for path in [path for path in targets if path.startswith(f"parts/{release.version}/")]:
+            del targets[path]
+        self.publish(ROLE)
+
+    def refreshed(self, updater: Updater) -> Updater:
+        """The updater, after it heard of the newest metadata."""
+        updater.hear(self.link(), self.hub.metadata, self.clock.now())
+        return updater
+
+    def accept(self, updater: Updater, envelope: Envelope) -> bool:
+        """What a contact does: hear of the newest metadata, then take the assignment."""
+        return self.refreshed(updater).accept(envelope, self.clock.now())
 
     def bundle(self, seed: int, *, broken: bool = False, needs: Needs | None = None) -> str:
         # A bias makes one label win clearly in each bundle, so that two bundles disagree.
@@ -177,19 +231,17 @@ class Bench:
         )
         data = encode(manifest)
         self.hub.blobs[digest(network)] = network
-        self.hub.manifests[digest(data)] = data
+        self.manifests[digest(data)] = data
         return digest(data)
 
     def hostile_release(self, seed: int) -> Release:
         """A signed release whose network is a pickle."""
-        manifest = loads(self.hub.manifests[self.bundle(seed)])
+        manifest = loads(self.manifests[self.bundle(seed)])
         evil = b"\x80\x04cos\nsystem\n"
         manifest["blobs"]["net"] = {"sha256": digest(evil), "size_bytes": len(evil)}
         data = canonical(manifest)
-        self.hub.blobs[digest(evil)], self.hub.manifests[digest(data)] = evil, data
-        release = self.release(seed).model_copy(update={"bundles": {"fp32": digest(data)}})
-        self.hub.releases[release.id] = encode(seal(encode(release), RELEASE_TYPE, [self.release_key]))
-        return release
+        self.hub.blobs[digest(evil)], self.manifests[digest(data)] = evil, data
+        return self.sign(digest(data))
 
     def assign(self, release: Release | None, **more: Any) -> Envelope:
         """A newer assignment for the device; the hub hands it out from now on."""

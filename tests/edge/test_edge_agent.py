@@ -60,7 +60,7 @@ def onnx_network(seed: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def onnx_bundle(hub, seed: int) -> str:
+def onnx_bundle(fleet, seed: int) -> str:
     network = onnx_network(seed)
     scores = OnnxRuntime().open(network).run(golden_inputs(SPEC, seed, 4))["scores"]
     manifest = Manifest(
@@ -75,7 +75,7 @@ def onnx_bundle(hub, seed: int) -> str:
         blobs={"net": Blob(sha256=digest(network), size_bytes=len(network))},
     )
     data = encode(manifest)
-    hub.blobs[digest(network)], hub.manifests[digest(data)] = network, data
+    fleet.hub.blobs[digest(network)], fleet.manifests[digest(data)] = network, data
     return digest(data)
 
 
@@ -88,7 +88,7 @@ class HttpHub:
         this = self
         answer = {
             "device": "d1", "site": "north", "use_case": "parts", "usecase": plain(usecase),
-            "root": plain(fleet.root), "hub_epoch": "a" * 32,
+            "root": fleet.root, "hub_epoch": "a" * 32,
         }  # fmt: skip
 
         class Handler(BaseHTTPRequestHandler):
@@ -131,10 +131,11 @@ class HttpHub:
                         self.reply(200)
                     case ["GET", "blobs", name]:
                         self.reply(200, hub.blobs[name])
-                    case ["GET", "releases", name, "envelope"]:
-                        self.reply(200, hub.releases[name.replace("%40", "@")])
-                    case ["GET", "bundles", name, "manifest"]:
-                        self.reply(200, hub.manifests[name])
+                    case ["GET", "tuf", *names]:
+                        try:
+                            self.reply(200, hub.get_file("d1", "/".join(names)))
+                        except NotValid as error:
+                            self.reply(404, json.dumps({"detail": str(error), "code": error.code}).encode())
                     case _:
                         self.reply(404, b"{}")
 
@@ -161,7 +162,7 @@ class HttpHub:
 @pytest.fixture
 def site(fleet, tmp_path, make_usecase):
     """An enrolled device's surroundings: hub, data folder, camera folder."""
-    fleet.bundle = lambda seed, **_more: onnx_bundle(fleet.hub, seed)
+    fleet.bundle = lambda seed, **_more: onnx_bundle(fleet, seed)
     fleet.hub.next_contact_s = 0.1
     upload = {"period_frames": 8, "period_s": 0.2, "share_of_bytes": 0.5}
     hub = HttpHub(fleet, make_usecase(upload=upload, connectivity={"contact_s": 0.2}), tmp_path)

@@ -18,7 +18,7 @@ LIMITS = UpdateLimits(delta_bytes_min=0)
 
 def settle(bench, updater, envelope=None):
     if envelope is not None:
-        updater.accept(envelope, bench.clock.now())
+        bench.accept(updater, envelope)
     return updater.step(bench.link(), bench.clock.now())
 
 
@@ -37,7 +37,7 @@ def started(bench, checkpoint=lambda _: None, **limits):
 
 
 def net(bench, release) -> str:
-    return json.loads(bench.hub.manifests[release.bundles["fp32"]])["blobs"]["net"]["sha256"]
+    return json.loads(bench.manifests[release.bundles["fp32"]])["blobs"]["net"]["sha256"]
 
 
 def runs(bench, updater, release) -> bool:
@@ -55,7 +55,7 @@ def test_a_changed_blob_comes_as_a_delta_and_the_bytes_are_counted(bench):
     happened = settle(bench, updater, bench.assign(two))
     assert runs(bench, updater, two)
     assert refusals(happened) == []
-    assert bench.hub.asked == [(net(bench, two), net(bench, one))]
+    assert bench.hub.deltas_asked == [(net(bench, two), net(bench, one))]
     (sent, offset), size = bench.hub.fetched[0], len(bench.hub.blobs[net(bench, two)])
     assert (len(bench.hub.fetched), offset) == (1, 0)
     assert len(bench.hub.blobs[sent]) < 0.1 * size
@@ -69,18 +69,18 @@ def test_the_other_slot_is_asked_where_the_hub_has_nothing_for_the_running_one(b
     updater, one, two = started(bench)
     settle(bench, updater, bench.assign(two))
     three, make = bench.release(3), bench.hub.get_delta
-    bench.hub.asked.clear()
+    bench.hub.deltas_asked.clear()
 
     def only_from_one(device, sha256, *, base, codec):
         if base != net(bench, one):
-            bench.hub.asked.append((sha256, base))
+            bench.hub.deltas_asked.append((sha256, base))
             raise NotValid("none", code="delta_none")
         return make(device, sha256, base=base, codec=codec)
 
     bench.hub.get_delta = only_from_one
     happened = settle(bench, updater, bench.assign(three))
     assert runs(bench, updater, three)
-    assert [base for _, base in bench.hub.asked] == [net(bench, two), net(bench, one)]
+    assert [base for _, base in bench.hub.deltas_asked] == [net(bench, two), net(bench, one)]
     assert refusals(happened) == []
 
 
@@ -112,7 +112,7 @@ def test_a_delta_that_does_not_hold_is_given_up_once_and_the_whole_blob_comes(be
     assert len(refusals(happened)) == 1
     assert said in refusals(happened)[0]
     assert bench.hub.fetched[-1] == (net(bench, two), 0)
-    assert len(bench.hub.asked) <= 1
+    assert len(bench.hub.deltas_asked) <= 1
 
 
 def test_bytes_changed_on_the_way_cost_the_delta_and_are_counted(bench):
@@ -146,7 +146,7 @@ def test_a_hub_without_the_route_costs_one_question(bench):
     happened = settle(bench, updater, bench.assign(two))
     assert runs(bench, updater, two)
     assert "no such route" in refusals(happened)[0]
-    assert len(bench.hub.asked) == 1
+    assert len(bench.hub.deltas_asked) == 1
 
 
 def test_a_delta_that_the_hub_swept_away_meanwhile_is_given_up(bench):
@@ -195,7 +195,7 @@ def test_small_blobs_are_not_asked_for(bench):
     updater, _, two = started(bench, delta_bytes_min=10_000)
     settle(bench, updater, bench.assign(two))
     assert runs(bench, updater, two)
-    assert bench.hub.asked == []
+    assert bench.hub.deltas_asked == []
 
 
 def test_a_delta_comes_in_pieces_under_the_byte_budget_and_over_restarts(bench):
@@ -210,7 +210,7 @@ def test_a_delta_comes_in_pieces_under_the_byte_budget_and_over_restarts(bench):
         if steps % 2:
             updater = bench.updater(limits=UpdateLimits(delta_bytes_min=0, fetch_bytes_per_step=40))
     assert runs(bench, updater, two)
-    assert len(bench.hub.asked) == 1  # the offer is remembered, and its bytes go on where they broke off
+    assert len(bench.hub.deltas_asked) == 1  # the offer is remembered, and its bytes go on where they broke off
     offsets = [offset for _, offset in bench.hub.fetched]
     assert offsets == list(range(0, 40 * len(offsets), 40))
 

@@ -15,14 +15,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from edgewise.edge._update_state import read_state
 from edgewise.edge.update import MOVES, Event, Phase, UpdateLimits, move
 from edgewise.ports import MemoryClock, read_bundle
-from edgewise.wire import Needs, NotTrusted, NotValid, Release, Terms, Window, digest
+from edgewise.wire import Needs, NotTrusted, NotValid, Release, Terms, Window, digest, encode
 
 
 def settle(bench, updater, envelope=None, seconds=0.0):
     if envelope is not None:
-        updater.accept(envelope, bench.clock.now())
+        bench.accept(updater, envelope)
     bench.clock.advance(seconds)
     return updater.step(bench.link(), bench.clock.now())
 
@@ -143,10 +144,11 @@ def test_blobs_that_a_slot_holds_are_not_fetched_again(bench):
 
 def test_a_download_goes_on_where_it_broke_off(bench):
     one = bench.release(1)
-    updater = bench.updater()
+    updater = bench.refreshed(bench.updater())
+    bench.accept(updater, bench.assign(one))
     replies = iter([False] * 5 + [True])  # the blob's reply breaks off half-way
     bench.lost = lambda _what: next(replies, False)
-    settle(bench, updater, bench.assign(one))
+    settle(bench, updater)
     assert updater.phase is Phase.FETCHING
     assert "lost" in updater.waits_for
     updater = bench.updater()
@@ -170,22 +172,49 @@ def test_a_long_download_gives_the_contact_its_turn(bench):
 def test_a_release_that_nobody_trusted_signed_is_not_installed(bench):
     one, two = bench.release(1), bench.release(2)
     updater = installed(bench, one)
-    bench.release_key, honest = bench.assignment_key, bench.release_key  # the hub's own key must not do (invariant 5)
+    honest = dict(bench.repository.signers["releases-parts"])
+    # The hub's own online key must not do (invariant 5).
+    bench.repository.signers["releases-parts"] = bench.repository.signers["snapshot"]
     two = bench.release(2, version=9)
-    bench.release_key = honest
     bench.hub.fetched.clear()
     happened = settle(bench, updater, bench.assign(two))
-    assert (updater.phase, updater.running.release) == (Phase.IDLE, one.id)
-    assert "signatures hold" in updater.state.last_failure
-    assert [item.data["to"] for item in happened] == ["fetching", "idle"]
+    assert (updater.phase, updater.running.release) == (Phase.FETCHING, one.id)
+    assert [item.what for item in happened] == ["metadata_refused", "phase"]
+    assert "releases-parts version 3 has 0 valid signatures" in happened[0].text
+    assert any("releases-parts version 3" in text for text in updater.warnings(bench.clock.now()))
     assert bench.hub.fetched == []  # refused before any of it is downloaded
+    assert settle(bench, updater) == []  # told once
+    bench.repository.signers["releases-parts"] = honest
+    bench.publish("releases-parts")
+    settle(bench, updater, bench.assign(two))
+    assert updater.running.release == two.id, "the metadata were refused, not the assignment"
+
+
+def test_a_release_that_no_role_lists_is_refused_for_good(bench):
+    one = bench.release(1)
+    updater = installed(bench, one)
+    made_up = one.model_copy(update={"id": "parts@7", "version": 7})
+    happened = settle(bench, updater, bench.assign(made_up))
+    assert (updater.phase, updater.running.release) == (Phase.IDLE, one.id)
+    assert "vouches for target 'parts/7/release.json'" in updater.state.last_failure
+    assert [item.data["to"] for item in happened] == ["fetching", "idle"]
     assert settle(bench, updater) == []  # never retried
 
 
-def test_a_bundle_in_a_slot_runs_only_while_its_release_is_still_trusted(bench):
+def test_a_bundle_in_a_slot_runs_only_with_the_proof_of_its_release(bench):
     installed(bench, bench.release(1))
-    bench.root = bench.root.model_copy(update={"release_keys": (bench.assignment_key.public,)})
-    assert bench.updater().running is None
+    state = read_state(bench.folder)
+    slot = state.slots["a"]
+    other = json.loads(slot.proof.role)
+    other["signed"]["targets"]["parts/1/release.json"]["hashes"]["sha256"] = digest(b"x")
+    for changes in ({"release": "{}"}, {"role": json.dumps(other)}, {"targets": slot.proof.role}):
+        proof = slot.proof.model_copy(update=changes)
+        slots = {"a": slot.model_copy(update={"proof": proof})}
+        (bench.folder / "update.json").write_bytes(encode(state.model_copy(update={"slots": slots})))
+        assert bench.updater().running is None
+    bench.root = type(bench.repository)(bench.clock.now()).published["root"][0].decode()
+    (bench.folder / "update.json").write_bytes(encode(state))
+    assert bench.updater().running is None, "the proof stands on another root than the pinned one"
 
 
 def test_an_assignment_for_another_device_or_use_case_or_of_the_past_is_refused(bench):
@@ -193,14 +222,14 @@ def test_an_assignment_for_another_device_or_use_case_or_of_the_past_is_refused(
     updater = installed(bench, one)
     for more in ({"device": "d2"}, {"use_case": "other"}, {"number": 0 + 1}):
         with pytest.raises(NotTrusted):
-            updater.accept(bench.assign(two, **more), bench.clock.now())
+            bench.accept(updater, bench.assign(two, **more))
     assert updater.running.release == one.id
 
 
 def test_a_blob_changed_on_the_way_is_refused_and_leaves_the_old_bundle(bench):
     one, two = bench.release(1), bench.release(2)
     updater = installed(bench, one)
-    manifest = json.loads(bench.hub.manifests[two.bundles["fp32"]])
+    manifest = json.loads(bench.manifests[two.bundles["fp32"]])
     name = manifest["blobs"]["net"]["sha256"]
     bench.hub.blobs[name] = b"x" * len(bench.hub.blobs[name])
     settle(bench, updater, bench.assign(two))
@@ -306,7 +335,6 @@ def test_a_revert_by_assignment_goes_back_at_once_and_offline_bytes_suffice(benc
     one, two = bench.release(1), bench.release(2)
     updater = installed(bench, one)
     settle(bench, updater, bench.assign(two, bake=True))
-    bench.hub.releases.clear()
     bench.hub.blobs.clear()
     settle(bench, updater, bench.assign(one, kind="revert"))
     assert (updater.phase, updater.running.release, updater.shadow) == (Phase.IDLE, one.id, None)
@@ -554,7 +582,7 @@ class UpdateMachine(RuleBasedStateMachine):
     def assign(self, which, revert, trial_s, shadow, bake, wait) -> None:
         kind = "revert" if revert else "run"
         envelope = self.bench.assign(self.releases[which], kind=kind, trial_s=trial_s, shadow=shadow, bake=bake, **wait)
-        self.guarded(lambda: self.updater.accept(envelope, self.bench.clock.now()))
+        self.guarded(lambda: self.bench.accept(self.updater, envelope))
 
     @rule(seconds=st.sampled_from([0, 20, 40]), lose=st.integers(0, 6), cut_after=st.integers(0, 12))
     def step(self, seconds, lose, cut_after) -> None:
@@ -590,7 +618,7 @@ class UpdateMachine(RuleBasedStateMachine):
         if not hasattr(self, "updater"):
             return
         fresh = self.bench.release(7, version=99)
-        self.updater.accept(self.bench.assign(fresh), self.bench.clock.now() + timedelta(seconds=1))
+        self.bench.accept(self.updater, self.bench.assign(fresh))
         self.updater.step(self.bench.link(), self.bench.clock.now())
         assert (self.updater.phase, self.updater.running.release) == (Phase.COMMITTED, fresh.id)
         shutil.rmtree(self.root, ignore_errors=True)
@@ -613,7 +641,7 @@ TestUpdateMachine.settings = settings(
 def test_a_moved_clock_does_not_end_a_trial_early(bench):
     one, two = bench.release(1), bench.release(2)
     updater = installed(bench, one)
-    updater.accept(bench.assign(two, trial_s=60), bench.clock.now())
+    bench.accept(updater, bench.assign(two, trial_s=60))
     updater.step(bench.link(), bench.clock.now())
     updater.step(bench.link(), bench.clock.now() - timedelta(days=1))
     assert updater.phase is Phase.TRIAL

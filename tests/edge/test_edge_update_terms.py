@@ -34,14 +34,14 @@ def look(bench, updater, hours=0.0):
 def start(bench, **more):
     updater = bench.updater(**more)
     bench.first = bench.release(1)
-    updater.accept(bench.assign(bench.first), bench.clock.now())
+    bench.accept(updater, bench.assign(bench.first))
     look(bench, updater)
     assert updater.phase is Phase.COMMITTED
     return updater
 
 
 def give(bench, updater, release, **terms):
-    updater.accept(bench.assign(release, zone=BERLIN, **terms), bench.clock.now())
+    bench.accept(updater, bench.assign(release, zone=BERLIN, **terms))
     return look(bench, updater)
 
 

@@ -79,7 +79,7 @@ def talk(bench):
 
 def test_an_empty_outbox_still_reports_and_hears_the_hubs_wish(talk, bench):
     envelope = bench.assign(bench.release(1))
-    assert talk.contact() == [Heard("a" * 32, 60.0), Assigned(envelope)]
+    assert talk.contact() == [Heard("a" * 32, 60.0, talk.hub.metadata), Assigned(envelope)]
     assert talk.hub.uploads[0].report.facts == {"line": 4}
     assert talk.hub.uploads[0].segments == ()
 

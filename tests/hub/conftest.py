@@ -19,7 +19,8 @@ from edgewise.hub import Hub, HubConfig, LocalDoor, enrol, read_usecase, samples
 from edgewise.hub.samples import ImportedSample
 from edgewise.hub.store import devices
 from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
-from edgewise.trust import CertificateKey, PrivateKey
+from edgewise.sim._keeper import Keeper
+from edgewise.trust import CertificateKey
 from edgewise.wire import (
     AnyRecord,
     Decision,
@@ -94,7 +95,7 @@ class Yard:
 
     hub: Hub
     clock: MemoryClock
-    release_key: PrivateKey
+    keeper: Keeper
     door: LocalDoor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -232,12 +233,12 @@ def make_yard() -> Iterator[Callable[..., Yard]]:
             start: datetime = START,
             **more: Any,
         ) -> Yard:
-            clock, key = MemoryClock(start), PrivateKey.generate(b"release")
-            config = HubConfig(data_dir=data_dir, database_url=url, release_keys=(key.public,), **more)
+            clock = MemoryClock(start)
+            config = HubConfig(data_dir=data_dir, database_url=url, **more)
             memory: dict[str, Any] = {} if data_dir else {"blobs": MemoryBlobs(), "keys": MemoryKeys(b"hub")}
             hub = Hub(config, clock=clock, chance=SeededChance(seed), runtime=MemoryRuntime(), **memory)
             stack.callback(hub.close)
-            yard = Yard(hub=hub, clock=clock, release_key=key)
+            yard = Yard(hub=hub, clock=clock, keeper=Keeper(hub, b"offline", ["press"], now=start))
             if usecase:
                 yard.apply()
             return yard

@@ -48,7 +48,7 @@ RAW = {
     ("GET", f"{API}/blobs/{{digest}}"): GET_NEEDS,
     ("HEAD", f"{API}/blobs/{{digest}}"): GET_NEEDS,
     ("PUT", f"{API}/blobs/{{digest}}"): PUT_NEEDS,
-    ("GET", f"{API}/releases/{{release}}/envelope"): GET_NEEDS,
+    ("GET", f"{API}/tuf/{{path:path}}"): GET_NEEDS,
     ("GET", f"{API}/bundles/{{digest}}/manifest"): GET_NEEDS,
 }
 
@@ -133,11 +133,11 @@ def test_no_change_and_nothing_guarded_is_open_to_a_role_that_only_looks():
     assert all(looks.isdisjoint(GUARDED[key]) for key in changes)
     held = {
         Action.AUDIT: ["GET /audit", "GET /audit/verify"],
-        Action.SIGN: ["GET /evaluation", "GET /scorecards/{digest}", "GET /signing", "POST /releases"],
+        Action.SIGN: ["GET /evaluation", "GET /scorecards/{digest}", "GET /signing", "POST /trust/publish"],
         Action.TRAIN: ["GET /revisions/{digest}", "POST /orders/claim", "POST /bundles"],
         Action.ADMINISTER: [
             "POST /usecases",
-            "POST /root/release-keys",
+            "POST /trust/online-keys/{name}",
             "GET /tokens",
             "POST /tokens",
             "POST /tokens/{token}/revoke",

@@ -169,7 +169,7 @@ ROUTES = [
     ("GET", f"{API}/blobs/{'0' * 64}"),
     ("HEAD", f"{API}/blobs/{'0' * 64}"),
     ("PUT", f"{API}/blobs/{digest(b'')}"),
-    ("GET", f"{API}/releases/x/envelope"),
+    ("GET", f"{API}/tuf/metadata/timestamp.json"),
     ("GET", f"{API}/bundles/{'0' * 64}/manifest"),
 ]
 

@@ -231,7 +231,7 @@ def test_an_assignment_comes_signed_for_this_device_until_it_has_it(yard):
     with yard.hub.store.write() as connection:
         device_rows.assign(connection, wanted)
     envelope = device.send().assignment
-    got = open_assignment(envelope, yard.hub.root, device="one", newest=0, hub_epoch=yard.hub.hub_epoch)
+    got = open_assignment(envelope, [yard.hub.key.public], device="one", newest=0, hub_epoch=yard.hub.hub_epoch)
     assert got == wanted
     assert device.send(has_assignment=1).assignment is None
 

@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from edgewise.hub import audit, bundles, releases
+from edgewise.hub import audit, bundles
+from edgewise.hub.repository import Published
 from edgewise.hub.store import Store, champions, tables, verdicts
 from edgewise.hub.store import releases as rows
+from edgewise.hub.store import repository as repository_rows
 from edgewise.ports import MemoryBlobs
-from edgewise.trust import PrivateKey, seal
+from edgewise.signer import publish_release
+from edgewise.trust import PrivateKey
+from edgewise.trust.roles import crypto_signer
 from edgewise.wire import (
-    RELEASE_TYPE,
     Blob,
-    Envelope,
     Golden,
     Graph,
     ImageSpec,
@@ -29,6 +31,7 @@ from edgewise.wire import (
     Report,
     Verdict,
     canonical,
+    digest,
     encode,
 )
 
@@ -69,30 +72,44 @@ def make_verdict(yard, bundle: str, result: str = "passed") -> str:
         return verdicts.add(connection, verdict, order=None)
 
 
-def signed(yard, bundle: str, *, version: int = 1, key: PrivateKey | None = None, **more: Any) -> Envelope:
+def signed(yard, bundle: str, *, version: int = 1, **more: Any) -> Release:
     fields = {"id": f"press@{version}", "use_case": "press", "version": version, "bundles": {"fp32": bundle}}
-    release = Release(**fields | {"approved_by": "bob", "created_at": yard.hub.now()} | more)
-    return seal(encode(release), RELEASE_TYPE, [key or yard.release_key])
+    return Release(**fields | {"approved_by": "bob", "created_at": yard.hub.now()} | more)
 
 
-def add(yard, envelope: Envelope) -> Release:
-    return releases.add_release(yard.hub.store, envelope, root=yard.hub.root, who="signer", now=yard.hub.now())
+def add(yard, release: Release) -> Release:
+    return yard.keeper.sign(release, yard.hub.now())
 
 
-def test_a_release_with_a_passed_verdict_is_kept_as_its_signed_bytes(yard):
+def test_a_release_with_a_passed_verdict_is_published_as_targets_of_its_use_case(yard):
     bundle = make_bundle(yard)
-    envelope = signed(yard, bundle, verdict=make_verdict(yard, bundle))
-    assert add(yard, envelope) == add(yard, envelope), "the same release again changes nothing"
-    assert yard.door.get_release(yard.enrol("one").name, "press@1") == encode(envelope)
+    release = add(yard, signed(yard, bundle, verdict=make_verdict(yard, bundle)))
+    device = yard.enrol("one").name
+    path = f"targets/press/1/{digest(encode(release))}.release.json"
+    assert yard.door.get_file(device, path) == encode(release)
+    manifest = yard.door.get_file(device, f"targets/press/1/fp32/{bundle}.manifest.json")
+    assert digest(manifest) == bundle
     assert [row["action"] for row in yard.rows(tables.audit)].count("release.signed") == 1
+
+
+def test_the_same_documents_again_change_nothing(yard):
+    bundle = make_bundle(yard)
+    release = signed(yard, bundle, verdict=make_verdict(yard, bundle))
+    add(yard, release)
+    with yard.hub.store.read() as connection:
+        before = repository_rows.newest(connection)
+    again = {role: body for role, body in before.items() if role not in ("snapshot", "timestamp")}
+    assert yard.hub.publish(again, {}, who="signer") == Published()
+    with yard.hub.store.read() as connection:
+        assert repository_rows.newest(connection) == before
 
 
 def test_only_release_keys_sign_releases_not_even_the_hub_itself(yard):
     bundle = make_bundle(yard)
-    verdict = make_verdict(yard, bundle)
-    for key in (PrivateKey.generate(b"stranger"), yard.hub.key):
-        with pytest.raises(NotTrusted, match="0 of 1 needed signatures"):
-            add(yard, signed(yard, bundle, verdict=verdict, key=key))
+    release = signed(yard, bundle, verdict=make_verdict(yard, bundle))
+    for key in (PrivateKey.generate(b"stranger"), yard.hub.key, *yard.hub.online.of("snapshot")):
+        with pytest.raises(NotTrusted, match="none of the role's keys is among them"):
+            publish_release(yard.keeper.desk, release, [crypto_signer(key)], now=yard.hub.now())
     assert yard.rows(tables.releases) == []
 
 
@@ -116,12 +133,13 @@ def test_versions_only_grow_and_bundles_must_be_here(yard):
     bundle = make_bundle(yard)
     verdict = make_verdict(yard, bundle)
     add(yard, signed(yard, bundle, version=2, verdict=verdict))
-    for version in (1, 2):
-        with pytest.raises(NotValid, match="sign it as version 3"):
-            add(yard, signed(yard, bundle, version=version, verdict=verdict, approved_by="carl"))
-    with pytest.raises(NotValid, match="not stored here"):
+    with pytest.raises(NotValid, match="sign it as version 3"):
+        add(yard, signed(yard, bundle, version=1, verdict=verdict, approved_by="carl"))
+    with pytest.raises(NotTrusted, match="never changes"):
+        add(yard, signed(yard, bundle, version=2, verdict=verdict, approved_by="carl"))
+    with pytest.raises(NotValid, match="no bundle"):
         add(yard, signed(yard, "f" * 64, version=3, verdict=verdict))
-    with pytest.raises(NotValid, match="holds no bundle"):
+    with pytest.raises(NotTrusted, match="holds no bundle"):
         add(yard, signed(yard, bundle, version=3, verdict=verdict, bundles={}))
 
 

@@ -20,7 +20,6 @@ from edgewise.learn import Worker
 from edgewise.learn._worker import WorkerLimits
 from edgewise.ports import MemoryBlobs, MemoryKeys, OnnxRuntime
 from edgewise.ports.api import HubApi
-from edgewise.trust import PrivateKey
 from edgewise.wire import NotTrusted, digest
 
 USECASE = """
@@ -101,9 +100,7 @@ def plant() -> Iterator[Plant]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    key = PrivateKey.generate(b"release")
-    config = HubConfig(release_keys=(key.public,))
-    hub = Hub(config, blobs=MemoryBlobs(), keys=MemoryKeys(b"hub"), runtime=OnnxRuntime())
+    hub = Hub(HubConfig(), blobs=MemoryBlobs(), keys=MemoryKeys(b"hub"), runtime=OnnxRuntime())
     usecases.apply(hub.store, read_usecase(USECASE), source=USECASE, who="test", now=hub.now())
     made = Plant(hub=hub, port=port)
     made.up()

@@ -9,15 +9,16 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import pytest
 
-from edgewise.ports import Credentials, HttpLink, Link, LinkDown, MemoryLink, Refused
+from edgewise.ports import Credentials, HttpLink, Link, LinkDown, LinkFetcher, MemoryLink, NotServed, Refused
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, digest
 from tls_world import TlsWorld, device_of
 
 BIG = bytes(range(256)) * 5000
-RELEASE = "factory@3"
+FILE = "metadata/3.releases-press@line:1.json"
 
 
 class SmallHub:
@@ -60,16 +61,13 @@ class SmallHub:
             raise NotNow("it is being built", code="delta_building")
         return f"from {base} to {sha256} for {device}".encode()
 
-    def get_release(self, device: str, release_id: str) -> bytes:
-        if release_id != RELEASE:
-            raise NotValid("no such release", code="release_missing")
-        return f"envelope of {release_id} for {device}".encode()
-
-    def get_manifest(self, device: str, sha256: str) -> bytes:
-        return f"manifest {sha256} for {device}".encode()
+    def get_file(self, device: str, path: str, *, offset: int = 0) -> bytes:
+        if unquote(path) != FILE:
+            raise NotValid("no such file", code="file_unknown")
+        return f"{FILE} for {device}".encode()[offset:]
 
 
-STATUS = {"gap": 409, "blob_missing": 404, "release_missing": 404, "delta_version": 406}
+STATUS = {"gap": 409, "blob_missing": 404, "file_unknown": 404, "delta_version": 406}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -121,10 +119,9 @@ class Handler(BaseHTTPRequestHandler):
             case ["GET", "blobs", sha256, asked] if asked.startswith("delta?"):
                 query = dict(pair.split("=") for pair in asked.removeprefix("delta?").split("&"))
                 return 200, self.hub.get_delta(device, sha256, base=query["base"], codec=int(query["codec"]))
-            case ["GET", "releases", release_id, "envelope"]:
-                return 200, self.hub.get_release(device, release_id)
-            case _:
-                return 200, self.hub.get_manifest(device, path[1])
+            case ["GET", "tuf", *names]:
+                start = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.ranges else 0
+                return (206 if start else 200), self.hub.get_file(device, "/".join(names), offset=start)
 
 
 @pytest.fixture
@@ -197,9 +194,16 @@ def test_no_more_of_a_download_comes_than_was_asked_for(link, offset, bytes_max)
     assert b"".join(pieces) == BIG[offset:][:bytes_max]
 
 
-def test_releases_and_manifests_come_as_their_exact_bytes(link):
-    assert link.get_release(RELEASE) == b"envelope of factory@3 for press-4"
-    assert link.get_manifest(digest(b"m")).startswith(b"manifest ")
+def test_a_file_of_the_release_repository_comes_as_its_exact_bytes_and_from_any_byte_on(link):
+    assert b"".join(link.get_file(FILE)) == f"{FILE} for press-4".encode()
+    assert b"".join(link.get_file(FILE, offset=9)) == f"{FILE} for press-4".encode()[9:]
+
+
+def test_a_file_that_is_not_there_ends_the_search_and_any_other_no_does_not(link):
+    with pytest.raises(NotServed):
+        list(LinkFetcher(link).open("metadata/9.root.json"))
+    with pytest.raises(NotServed, match="next contact"):
+        list(LinkFetcher(None).open("metadata/9.root.json"))
 
 
 def test_a_delta_is_asked_for_by_both_blobs_and_the_version_that_can_be_read(link):
@@ -215,7 +219,7 @@ def test_a_delta_is_asked_for_by_both_blobs_and_the_version_that_can_be_read(lin
     [
         lambda link: link.get_delta(digest(b"new"), base=digest(b"old"), codec=9),
         lambda link: list(link.get_blob(digest(b"absent"))),
-        lambda link: link.get_release("factory@99"),
+        lambda link: list(link.get_file("metadata/9.root.json")),
         lambda link: link.exchange(b"gap"),
     ],
 )
@@ -238,7 +242,6 @@ def test_a_hub_that_does_not_trust_says_so(link):
 def test_a_name_that_is_no_digest_is_never_sent(link):
     for ask in (
         link.has_blob,
-        link.get_manifest,
         lambda name: list(link.get_blob(name)),
         lambda name: link.get_delta(name, base=digest(b""), codec=1),
         lambda name: link.get_delta(digest(b""), base=name, codec=1),

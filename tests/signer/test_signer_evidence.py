@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from edgewise.hub import gate, releases
+from edgewise.hub import gate
 from edgewise.hub.store import audit as audit_rows
 from edgewise.hub.store import releases as release_rows
 from edgewise.hub.store import samples, verdicts
 from edgewise.measure import judge, score_sites
-from edgewise.ports import FolderKeys, MemoryClock, MemoryKeys, MemoryRuntime
+from edgewise.ports import MemoryClock, MemoryRuntime, make_keys, read_signers
 from edgewise.ports.api import HubApi
-from edgewise.signer import Limits, Signer, release_key, run, sign_by_person
+from edgewise.signer import Limits, Signer, run, sign_by_person
 from edgewise.signer import _loop as loop
-from edgewise.trust import PrivateKey, open_release
-from edgewise.wire import Envelope, NotNow, NotTrusted, NotValid, Scorecard, decode
+from edgewise.trust import PrivateKey
+from edgewise.trust.roles import crypto_signer, parse
+from edgewise.wire import NotNow, NotTrusted, NotValid, Scorecard, decode
 
 _SPEC = importlib.util.spec_from_file_location("loop_world", Path(__file__).parents[1] / "loop_world.py")
 assert _SPEC is not None
@@ -46,7 +47,7 @@ def api(world: Any) -> Iterator[HubApi]:
 
 @pytest.fixture
 def signer(world: Any, api: HubApi) -> Signer:
-    return Signer(api, world.key, runtime=MemoryRuntime(), clock=world.clock)
+    return Signer(api, [world.key], runtime=MemoryRuntime(), clock=world.clock)
 
 
 def request_of(world: Any, bundle: str) -> Any:
@@ -109,10 +110,9 @@ def test_what_the_gate_passed_is_signed_after_everything_was_computed_again(worl
     assert signer.step() == 1
     (row,) = found(world)
     assert (row.id, row.bundle, row.signed_as) == ("parts@1", bundle, "gate")
-    with world.store.read() as connection:
-        envelope = decode(Envelope, release_rows.envelope_bytes(connection, "parts@1") or b"")
-    opened = open_release(envelope, world.hub.root)
-    assert opened.verdict == request_of(world, bundle).verdict
+    targets = parse(world.keeper.desk.document("releases-parts"), "releases-parts").signed.targets
+    assert targets["parts/1/fp32/manifest.json"].hashes == {"sha256": bundle}
+    assert row.verdict == request_of(world, bundle).verdict
     assert (request_of(world, bundle).state, request_of(world, bundle).release) == ("signed", "parts@1")
     assert signer.step() == 0
 
@@ -182,7 +182,7 @@ class Altered:
 def test_bytes_that_do_not_have_their_digest_are_refused(world: Any, api: HubApi, what: str) -> None:
     bundle = world.candidate()
     world.tick()
-    signer = Signer(Altered(api, what), world.key, runtime=MemoryRuntime(), clock=world.clock)
+    signer = Signer(Altered(api, what), [world.key], runtime=MemoryRuntime(), clock=world.clock)
     signer.step()
     assert request_of(world, bundle).state == "refused"
     assert "digest" in request_of(world, bundle).answer
@@ -220,7 +220,7 @@ def test_a_use_case_without_automatic_signer_is_refused_whatever_the_gate_said()
     world.tick()
     push(world, good)
     with loop_world.served(world.hub) as url, HubApi(url, world.hub.tokens.text("signer")) as api:
-        Signer(api, world.key, runtime=MemoryRuntime(), clock=world.clock).step()
+        Signer(api, [world.key], runtime=MemoryRuntime(), clock=world.clock).step()
     assert "a person has to sign" in request_of(world, good).answer
 
 
@@ -228,7 +228,7 @@ def test_a_use_case_given_to_the_signer_itself_cannot_be_softened_by_the_hub(wor
     strict = a_usecase(gate={"evaluation_share": 0.5, "samples_min": 4, "floor": 1.0, "margin": 0.0})
     bundle = world.candidate()
     world.tick()
-    signer = Signer(api, world.key, runtime=MemoryRuntime(), clock=world.clock, usecases={"parts": strict})
+    signer = Signer(api, [world.key], runtime=MemoryRuntime(), clock=world.clock, usecases={"parts": strict})
     signer.step()
     assert "the use case says" in request_of(world, bundle).answer
 
@@ -236,8 +236,8 @@ def test_a_use_case_given_to_the_signer_itself_cannot_be_softened_by_the_hub(wor
 def test_a_key_that_the_hub_does_not_trust_yet_waits_and_refuses_nothing(world: Any, api: HubApi) -> None:
     bundle = world.candidate()
     world.tick()
-    stranger = Signer(api, PrivateKey.generate(b"other"), runtime=MemoryRuntime(), clock=world.clock)
-    with pytest.raises(NotNow, match="does not trust release key"):
+    stranger = Signer(api, [crypto_signer(PrivateKey.generate(b"other"))], runtime=MemoryRuntime(), clock=world.clock)
+    with pytest.raises(NotNow, match="nobody gave the releases of parts"):
         stranger.step()
     assert request_of(world, bundle).state == "waiting"
 
@@ -246,16 +246,16 @@ def test_a_token_of_another_role_ends_the_signer_and_refuses_nothing(world: Any,
     bundle = world.candidate()
     world.tick()
     with HubApi(api.url, world.hub.tokens.text("worker")) as weak, pytest.raises(NotTrusted):
-        Signer(weak, world.key, runtime=MemoryRuntime(), clock=world.clock).step()
+        Signer(weak, [world.key], runtime=MemoryRuntime(), clock=world.clock).step()
     assert request_of(world, bundle).state == "waiting"
 
 
 def test_a_person_signs_on_the_gates_word(world: Any, api: HubApi, tmp_path: Path) -> None:
     bundle = world.candidate()
     world.tick()
-    release = sign_by_person(
-        api, bundle, key_file=key_file(world, tmp_path), by="bob", runtime=MemoryRuntime(), clock=world.clock
-    )
+    signed = sign_by_person(api, bundle, keys=key_file(tmp_path), by="bob", runtime=MemoryRuntime(), clock=world.clock)
+    release = signed.release
+    assert signed.missing == 0
     assert (release.signed_as, release.approved_by) == ("gate", "bob")
     assert [row.id for row in found(world)] == ["parts@1"]
 
@@ -266,42 +266,45 @@ def test_a_person_can_overrule_the_gate_only_with_a_reason_that_is_kept(
     champion(world, signer)
     bad = world.candidate(right=False)
     world.tick()
-    options: dict[str, Any] = {"key_file": key_file(world, tmp_path), "by": "bob", "runtime": MemoryRuntime()}
+    options: dict[str, Any] = {"keys": key_file(tmp_path), "by": "bob", "runtime": MemoryRuntime()}
     with pytest.raises(NotTrusted, match="verdict is failed"):
         sign_by_person(api, bad, **options)
     with pytest.raises(NotValid, match="needs its reason"):
         sign_by_person(api, bad, override_reason="  ", **options)
-    release = sign_by_person(api, bad, override_reason="drill", **options)
+    release = sign_by_person(api, bad, override_reason="drill", **options).release
     assert (release.signed_as, release.override_reason) == ("override", "drill")
     with world.store.read() as connection:
         entry = next(item for item in audit_rows.newest(connection) if item["action"] == "release.overridden")
     assert entry["data"]["override_reason"] == "drill"
-    assert releases.need_envelope(world.store, release.id)
+    assert release.id in [row.id for row in found(world)]
 
 
 def test_even_an_override_needs_a_bundle_that_works(world: Any, api: HubApi, tmp_path: Path) -> None:
     broken = world.candidate(golden_off=0.5)
     world.tick()
-    options: dict[str, Any] = {"key_file": key_file(world, tmp_path), "by": "bob", "runtime": MemoryRuntime()}
+    options: dict[str, Any] = {"keys": key_file(tmp_path), "by": "bob", "runtime": MemoryRuntime()}
     with pytest.raises(NotValid, match="golden"):
         sign_by_person(api, broken, override_reason="drill", **options)
 
 
 def test_a_missing_key_file_is_named(api: HubApi, tmp_path: Path) -> None:
     with pytest.raises(NotValid, match=r"none\.pem"):
-        sign_by_person(api, "0" * 64, key_file=tmp_path / "none.pem", by="bob", runtime=MemoryRuntime())
+        sign_by_person(api, "0" * 64, keys=tmp_path / "none.pem", by="bob", runtime=MemoryRuntime())
 
 
-def test_the_release_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    first = release_key(FolderKeys(tmp_path))
-    assert release_key(FolderKeys(tmp_path)) == first
-    assert (tmp_path / "release.pem").stat().st_mode & 0o777 == 0o600
-    assert release_key(MemoryKeys(b"x")) == release_key(MemoryKeys(b"x"))
+def test_keys_are_made_once_and_only_their_owner_can_read_them(tmp_path: Path) -> None:
+    first = [key.public_key for key in make_keys(tmp_path, 2)]
+    assert [key.public_key for key in make_keys(tmp_path, 2)] == first
+    assert (tmp_path / "1.pem").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "1.pem").chmod(0o644)
+    with pytest.raises(NotTrusted, match="can be read by others"):
+        read_signers([tmp_path])
 
 
 def test_a_hub_that_is_away_is_asked_less_and_less_often_and_not_for_ever(tmp_path: Path) -> None:
     clock = MemoryClock(loop_world.START)
     waits: list[float] = []
+    make_keys(tmp_path, 1)
 
     def pause(seconds: float) -> None:
         waits.append(seconds)
@@ -330,14 +333,15 @@ def test_the_loop_goes_on_when_the_hub_is_back(world: Any, api: HubApi) -> None:
         if found(world):
             raise KeyboardInterrupt
 
-    signer = Signer(Flaky(api, "nothing"), world.key, runtime=MemoryRuntime(), clock=world.clock)
+    signer = Signer(Flaky(api, "nothing"), [world.key], runtime=MemoryRuntime(), clock=world.clock)
     with pytest.raises(KeyboardInterrupt):
         loop._loop(signer, world.clock, 0.5, pause)
     assert tries == [1, 2, 0.5]
     assert request_of(world, bundle).state == "signed"
 
 
-def key_file(world: Any, folder: Path) -> Path:
+def key_file(folder: Path) -> Path:
     place = folder / "release.pem"
-    place.write_bytes(world.key.to_pem())
+    place.write_bytes(PrivateKey.generate(seed=b"offline keys of a test/release 0").to_pem())
+    place.chmod(0o600)
     return place

@@ -7,15 +7,26 @@ from typing import Any
 
 import pytest
 
-from edgewise.trust import PrivateKey, may_install, open_assignment, open_release, seal
+from edgewise.trust import PrivateKey, may_install, open_assignment, seal
+from edgewise.trust.roles import (
+    Change,
+    RoleKeys,
+    Validity,
+    crypto_signer,
+    first_root,
+    next_releases,
+    next_targets,
+    proven_release,
+    public_key,
+    release_path,
+)
 from edgewise.wire import (
     ASSIGNMENT_TYPE,
-    RELEASE_TYPE,
     Assignment,
+    Director,
     Envelope,
     NotTrusted,
     Release,
-    TrustRoot,
     digest,
     encode,
     record_digest,
@@ -23,7 +34,8 @@ from edgewise.wire import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SIGNER, HUB, EVE = (PrivateKey.generate(seed=name) for name in (b"signer", b"hub", b"eve"))
-ROOT = TrustRoot(release_keys=(SIGNER.public,), assignment_keys=(HUB.public,))
+OWNER = PrivateKey.generate(seed=b"owner")  # of root and targets
+KEYS = (HUB.public,)  # the director
 BUNDLE, OTHER = digest(b"bundle"), digest(b"other")
 EPOCH, NEXT_EPOCH = "0" * 32, "1" * 32
 
@@ -38,37 +50,55 @@ def assignment(**change: Any) -> Assignment:
     return Assignment.model_validate({**fields, "bundle": BUNDLE, "issued_at": NOW, **change})
 
 
-def signed(record: Release | Assignment, key: PrivateKey, kind: str | None = None) -> Envelope:
-    return seal(encode(record), kind or (RELEASE_TYPE if isinstance(record, Release) else ASSIGNMENT_TYPE), [key])
+def signed(record: Assignment, key: PrivateKey, kind: str = ASSIGNMENT_TYPE) -> Envelope:
+    return seal(encode(record), kind, [key])
+
+
+def role_keys(key: PrivateKey) -> RoleKeys:
+    return RoleKeys(keys=(public_key(key),))
+
+
+def opened(record: bytes, key: PrivateKey = SIGNER, *, version: int = 3) -> Release:
+    """What a device reads from documents whose release role is signed by this key."""
+    moment: dict[str, Any] = {"now": NOW, "validity": Validity()}
+    roles = {name: role_keys(OWNER) for name in ("root", "targets", "snapshot", "timestamp")}
+    root = first_root(roles, [crypto_signer(OWNER)], **moment)
+    change = Change(roles={"releases-surface": role_keys(SIGNER)}, director=Director(keys=(HUB.public,)))
+    targets = next_targets(None, change, [crypto_signer(OWNER)], **moment)
+    files = {release_path("surface", version): record}
+    role = next_releases(None, "surface", [crypto_signer(key)], add=files, **moment)
+    return proven_release(root, targets, role, record, use_case="surface", version=3)
 
 
 def test_a_release_signed_by_a_release_key_opens() -> None:
-    assert open_release(signed(release(), SIGNER), ROOT) == release()
+    assert opened(encode(release())) == release()
 
 
 @pytest.mark.parametrize(
-    ("envelope", "code"),
+    ("record", "more", "code"),
     [
-        (signed(release(), HUB), "signature_wrong"),  # the hub never signs releases
-        (signed(release(), EVE), "signature_wrong"),
-        (signed(assignment(), SIGNER), "type_wrong"),
-        (signed(assignment(), SIGNER, RELEASE_TYPE), "content_invalid"),
-        (seal(b"not json", RELEASE_TYPE, [SIGNER]), "content_invalid"),
-        (signed(release(version=4), SIGNER), "release_invalid"),
-        (signed(release(use_case="other"), SIGNER), "release_invalid"),
-        (signed(release(signed_as="override"), SIGNER), "release_invalid"),
-        (signed(release(signed_as="override", override_reason=" "), SIGNER), "release_invalid"),
+        (encode(release()), {"key": HUB}, "metadata_unsigned"),  # the hub never signs releases
+        (encode(release()), {"key": OWNER}, "metadata_unsigned"),  # nor do the keys above
+        (encode(release()), {"version": 4}, "not_released"),
+        (encode(assignment()), {}, "content_invalid"),
+        (b"not json", {}, "content_invalid"),
+        (encode(release(version=4)), {}, "release_invalid"),
+        (encode(release(use_case="other")), {}, "release_invalid"),
+        (encode(release(bundles={})), {}, "release_invalid"),
+        (encode(release(bundles={"../a": BUNDLE})), {}, "release_invalid"),
+        (encode(release(signed_as="override")), {}, "release_invalid"),
+        (encode(release(signed_as="override", override_reason=" ")), {}, "release_invalid"),
     ],
 )
-def test_any_other_release_is_refused(envelope: Envelope, code: str) -> None:
+def test_any_other_release_is_refused(record: bytes, more: dict[str, Any], code: str) -> None:
     with pytest.raises(NotTrusted) as refused:
-        open_release(envelope, ROOT)
+        opened(record, **more)
     assert refused.value.code == code
 
 
 def test_a_person_may_override_the_gate_with_a_reason() -> None:
     overridden = release(signed_as="override", override_reason="line 2 stands still")
-    assert open_release(signed(overridden, SIGNER), ROOT) == overridden
+    assert opened(encode(overridden)) == overridden
 
 
 @pytest.mark.parametrize(
@@ -77,10 +107,10 @@ def test_a_person_may_override_the_gate_with_a_reason() -> None:
 )
 def test_an_assignment_that_is_not_older_opens(newest: int, epoch: str | None, number: int) -> None:
     envelope = signed(assignment(number=number), HUB)
-    opened = open_assignment(
-        envelope, ROOT, device="press-4", newest=newest, hub_epoch=epoch, newest_digest=record_digest(assignment())
+    found = open_assignment(
+        envelope, KEYS, device="press-4", newest=newest, hub_epoch=epoch, newest_digest=record_digest(assignment())
     )
-    assert opened == assignment()
+    assert found == assignment()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +118,7 @@ def test_an_assignment_that_is_not_older_opens(newest: int, epoch: str | None, n
     [
         (signed(assignment(), SIGNER), {}, "signature_wrong"),  # a release key signs no assignments
         (signed(assignment(), EVE), {}, "signature_wrong"),
-        (signed(release(), HUB), {}, "type_wrong"),
+        (signed(assignment(), HUB, "application/else"), {}, "type_wrong"),
         (signed(assignment(), HUB), {"device": "press-5"}, "device_wrong"),
         (signed(assignment(number=6), HUB), {}, "assignment_old"),
         (signed(assignment(number=9), HUB), {"earlier_epochs": {EPOCH}, "hub_epoch": NEXT_EPOCH}, "assignment_old"),
@@ -97,7 +127,7 @@ def test_an_assignment_that_is_not_older_opens(newest: int, epoch: str | None, n
 )
 def test_any_other_assignment_is_refused(envelope: Envelope, asked: dict[str, Any], code: str) -> None:
     with pytest.raises(NotTrusted) as refused:
-        open_assignment(envelope, ROOT, **{"device": "press-4", "newest": 7, "hub_epoch": EPOCH, **asked})
+        open_assignment(envelope, KEYS, **{"device": "press-4", "newest": 7, "hub_epoch": EPOCH, **asked})
     assert refused.value.code == code
 
 

@@ -163,9 +163,14 @@ class Installation:
         return self.folder / "hub"
 
     @property
-    def release_key(self) -> Path:
-        """The release key's file; the hub never reads it."""
-        return self.folder / "signer" / "release.pem"
+    def keys(self) -> Path:
+        """Folder of root, targets and release keys; the hub never reads it."""
+        return self.folder / "signer"
+
+    @property
+    def release_keys(self) -> Path:
+        """Folder of the release keys."""
+        return self.keys / "release"
 
     @property
     def console_url(self) -> str:
@@ -210,9 +215,10 @@ class Installation:
         process = self.start("hub", hub)
         self.url = process.wait_for(r"http://[\d.]+:\d+")[0]
         self.device_url = process.wait_for(r"https://[\d.]+:\d+")[0]
-        self._trust_signer()
+        self._hold_ceremony()
         near = ["--hub", self.url, "--data-dir", str(self.hub_dir), "--poll-s", self._pace]
-        self.start("signer", ["signer", "run", "--keys", str(self.folder / "signer"), *near])
+        keys = ["--keys", str(self.release_keys), "--targets-keys", str(self.keys / "targets")]
+        self.start("signer", ["signer", "run", *keys, *near])
         self._near = near
         self.start_worker()
 
@@ -227,11 +233,7 @@ class Installation:
             process.stop()
             self.processes.remove(process)
 
-    def _trust_signer(self) -> None:
-        """Make the release key, where there is none yet, and give the hub its public half."""
-        made = Process(
-            "signer-init", ["signer", "init", "--keys", str(self.folder / "signer")], self.log("signer-init")
-        )
-        key = made.start().wait_for(r"^\S{44}$")[0]
-        trust = ["hub", "trust", key, "--hub", self.url, "--data-dir", str(self.hub_dir)]
-        Process("hub-trust", trust, self.log("hub-trust")).start().wait_for("trust root has")
+    def _hold_ceremony(self) -> None:
+        """Make all offline keys, where there are none yet, and give the hub its first root of trust."""
+        ceremony = ["trust", "init", "--keys", str(self.keys), "--hub", self.url, "--data-dir", str(self.hub_dir)]
+        Process("trust-init", ceremony, self.log("trust-init")).start().wait_for("the hub has (its|a) root of trust")

@@ -37,6 +37,6 @@ def build() -> typer.Typer:
     )
     for single in (up, demo, score, version):
         app.command(single.NAME, epilog=single.EXAMPLE)(single.command)
-    for group in (hub, learn, signer, edge, usecase, release, rollout, label, audit, trust, bundle, sim):
+    for group in (hub, learn, signer, trust, edge, usecase, release, rollout, label, audit, bundle, sim):
         app.add_typer(group.app, name=group.NAME)
     return app

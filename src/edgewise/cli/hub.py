@@ -82,30 +82,6 @@ def serve(
     )
 
 
-@app.command("trust", epilog='Example: edgewise hub trust "$(edgewise signer init)"')
-def trust_key(
-    key: str = typer.Argument(
-        ..., help="the public half of a release key, as `edgewise signer init` prints it", show_default=False
-    ),
-    hub: str = HUB,
-    token: str = TOKEN,
-    data_dir: Path = HUB_DATA,
-) -> None:
-    """Add a release key to the trust root that devices pin when they enrol."""
-    import base64
-    import binascii
-
-    from edgewise.wire import NotValid, digest
-
-    try:
-        raw = base64.b64decode(key, validate=True)
-    except binascii.Error as error:
-        raise NotValid(f"{key[:20]!r} is not a public key: {error}; `edgewise signer init` prints one") from error
-    with connect(hub, token, data_dir) as api:
-        root = api.post("/root/release-keys", {"keys": [{"keyid": digest(raw), "public": key}]})
-    typer.echo(f"the trust root has {len(root['release_keys'])} release key(s), version {root['version']}")
-
-
 @app.command("enrol-token", epilog="Example: edgewise hub enrol-token --use-case surface-inspection --site plant-a")
 def enrol_token(
     use_case: str = typer.Option(..., "--use-case", help="name of the use case"),

@@ -1,4 +1,4 @@
-"""``edgewise release``: list, show and sign releases."""
+"""``edgewise release``: list, show, sign and withdraw releases."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show
 
 NAME = "release"
+KEY = typer.Option(..., "--key", help="release key or folder of them, kept away from the hub")
 app = typer.Typer(
-    help="Approved and signed bundles. Signing happens where the release key is, never in the hub.",
+    help="Approved and signed bundles. Signing happens where the release keys are, never in the hub.",
     no_args_is_help=True,
 )
 
@@ -45,22 +46,46 @@ def show_release(
 
 
 @app.command(
-    epilog='Example: edgewise release sign 9c41… --key release.pem --override "drill: prove that the fleet reverts"'
+    epilog='Example: edgewise release sign 9c41… --key keys/release --override "drill: prove that the fleet reverts"'
 )
 def sign(
     bundle: str = typer.Argument(..., help="manifest digest of the candidate", show_default=False),
-    key: Path = typer.Option(..., "--key", help="the release key (PEM), kept away from the hub"),
+    key: Path = KEY,
     override: str = typer.Option("", "--override", help="sign against the gate's verdict, with this reason (audited)"),
     who: str = typer.Option("", "--who", help="your name; the login name without it"),
     hub: str = HUB,
     token: str = TOKEN,
     data_dir: Path = HUB_DATA,
 ) -> None:
-    """Check a candidate's evidence here and sign it; a candidate that did not pass needs --override."""
+    """Check a candidate's evidence here and sign it; a candidate that did not pass needs --override.
+
+    Where a release of it waits for more signatures, it gets yours.
+    """
     from edgewise.signer import sign_by_person
 
     with connect(hub, token, data_dir) as api:
-        release = sign_by_person(
-            api, bundle, key_file=key, by=who or getpass.getuser(), override_reason=override or None
-        )
-    typer.echo(f"{release.id} is signed ({release.signed_as})")
+        done = sign_by_person(api, bundle, keys=key, by=who or getpass.getuser(), override_reason=override or None)
+    rest = f"; {done.missing} more signatures are needed" if done.missing else ""
+    typer.echo(f"{done.release.id} is signed ({done.release.signed_as}){rest}")
+
+
+@app.command(epilog='Example: edgewise release withdraw press@4 --key keys/release --reason "wrong labels"')
+def withdraw(
+    release: str = typer.Argument(..., help="the release's id", show_default=False),
+    key: Path = KEY,
+    reason: str = typer.Option(..., "--reason", help="why (audited)"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+) -> None:
+    """Vouch for a release no longer: no device installs it or goes back to it; where it runs it runs on."""
+    from datetime import UTC, datetime
+
+    from edgewise.ports import read_signers
+    from edgewise.signer import Desk, withdraw_release
+
+    with connect(hub, token, data_dir) as api:
+        desk = Desk(api, key if key.is_dir() else key.parent)
+        done = withdraw_release(desk, release, read_signers([key]), why=reason, now=datetime.now(UTC))
+    waits = sum(done["waiting"].values())
+    typer.echo(f"{release} waits for {waits} more signatures" if waits else f"{release} is withdrawn")

@@ -1,4 +1,4 @@
-"""``edgewise signer``: the keeper of the release key."""
+"""``edgewise signer``: the automatic keeper of release keys."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import typer
 from edgewise.cli._hub import HUB, HUB_DATA, ROOT_DIR, TOKEN, connect
 
 NAME = "signer"
-app = typer.Typer(help="Check a gate's evidence and sign releases with a key the hub never sees.", no_args_is_help=True)
-KEYS = typer.Option(ROOT_DIR / "signer", "--keys", help="folder of the release key")
+app = typer.Typer(help="Check a gate's evidence and sign releases with keys the hub never sees.", no_args_is_help=True)
+KEYS = typer.Option(ROOT_DIR / "keys" / "release", "--keys", help="folder of the release keys (edgewise trust init)")
 
 
-@app.command(epilog="Example: edgewise signer run --keys keys/ --data-dir edgewise-data")
+@app.command(epilog="Example: edgewise signer run --keys keys/release --data-dir edgewise-data")
 def run(
     keys: Path = KEYS,
+    targets_keys: Path | None = typer.Option(
+        None, "--targets-keys", help="folder of the targets keys: then it takes on new use cases by itself"
+    ),
     hub: str = HUB,
     token: str = TOKEN,
     data_dir: Path = HUB_DATA,
@@ -25,13 +28,4 @@ def run(
     from edgewise.signer import run as serve
 
     with connect(hub, token, data_dir, role="signer") as api:
-        serve(api, keys, poll_s=poll_s)
-
-
-@app.command("init", epilog="Example: edgewise signer init --keys keys/")
-def init(keys: Path = KEYS) -> None:
-    """Make the release key if there is none; prints its public half for the hub's trust root."""
-    from edgewise.ports import FolderKeys
-    from edgewise.signer import release_key
-
-    typer.echo(release_key(FolderKeys(keys)).public.public)
+        serve(api, keys, targets=targets_keys, poll_s=poll_s)

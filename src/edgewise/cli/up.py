@@ -30,6 +30,7 @@ def command(
     with Installation(data_dir, http_port=http_port, device_port=device_port) as installation:
         typer.echo(f"hub on {installation.url}, with a worker and a signer")
         typer.echo(f"devices enrol at {installation.device_url}")
+        typer.echo(f"root, targets and release keys are in {installation.keys}; the hub never sees them")
         typer.echo(f"console: {installation.console_url}")
         typer.echo("Ctrl-C stops all of it; everything is kept in " + str(data_dir))
         try:

@@ -84,7 +84,7 @@ class Contacts:
                 now,
                 has_assignment=lambda: self._updater.number,
             ):
-                self._take(event, now)
+                self._take(event, link, now)
         except NotNow as error:
             self._failed(str(error), error.code, now)
             return False
@@ -101,13 +101,15 @@ class Contacts:
         times = min(2.0 ** min(self.failures - 1, 10), BACKOFF_MAX)
         self.next_at = now + timedelta(seconds=self._contact_s * times * (0.8 + 0.4 * self._chance.random()))
 
-    def _take(self, event: UplinkEvent, now: datetime) -> None:
+    def _take(self, event: UplinkEvent, link: Link, now: datetime) -> None:
         match event:
             case Heard():
                 self.failures = 0  # the hub hears us: what fails after this is one loss, not the next of a row
                 self.hub_epoch = event.hub_epoch
                 self._contact_s = event.next_contact_s
                 self.next_at = now + timedelta(seconds=event.next_contact_s)
+                # Before the assignment of the same answer: a new director may have signed that.
+                self._updater.hear(link, event.metadata, now)
             case Stored():
                 self.stored += event.records
             case Assigned():
@@ -130,5 +132,7 @@ class Contacts:
             if str(error) != self.refused_assignment:
                 self._keeper.note("assignment_refused", str(error), now, {"code": error.code})
             self.refused_assignment = str(error)
+        except NotNow:
+            return  # the director is not known yet; the hub sends the assignment again
 
     refused_assignment: str | None = None

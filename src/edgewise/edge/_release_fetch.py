@@ -1,4 +1,4 @@
-"""A release on its way here: its envelope, manifest and blobs, verified and compared with what may and can run."""
+"""A release on its way here: its record, manifest and blobs, verified and compared with what may and can run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from edgewise.edge._bandwidth import Bucket, full, smallest
 from edgewise.edge._fetch import Bases, Download
 from edgewise.edge._fetch_delta import Tell
-from edgewise.edge._update_state import UpdateLimits, UpdateState
+from edgewise.edge._trusted import Trusted
+from edgewise.edge._update_choices import target
+from edgewise.edge._update_state import Proof, UpdateLimits, UpdateState
 from edgewise.plan import misfits
-from edgewise.ports import Link
-from edgewise.trust import may_install, open_release
+from edgewise.ports import Clock, Link
+from edgewise.trust import may_install
 from edgewise.wire import (
     Assignment,
-    Envelope,
     Manifest,
     NotTrusted,
     NotValid,
     Release,
-    TrustRoot,
     decode,
     digest,
 )
@@ -31,7 +31,7 @@ from edgewise.wire import (
 class Offer:
     """A release that this device may install, and the manifest of the bundle that is meant for it."""
 
-    envelope: Envelope
+    proof: Proof
     release: Release
     data: bytes  # the manifest as signed
     manifest: Manifest
@@ -47,7 +47,8 @@ class ReleaseFetch:
     Args:
         folder: of the device; blobs on their way lie in ``fetch``.
         use_case: what releases must be for.
-        root: whom to trust.
+        trusted: what the release repository vouches for.
+        clock: the time that freshness is judged by.
         facts: the device's capability card, compared with a bundle's needs before it is downloaded.
         bytes_per_s_max: this device's cap for downloads, None for none; an assignment may set a smaller one.
         checkpoint: called by name where a power cut would matter.
@@ -59,7 +60,8 @@ class ReleaseFetch:
         folder: Path,
         *,
         use_case: str,
-        root: TrustRoot,
+        trusted: Trusted,
+        clock: Clock,
         facts: Mapping[str, Any],
         limits: UpdateLimits,
         bytes_per_s_max: float | None,
@@ -67,13 +69,14 @@ class ReleaseFetch:
         tell: Tell,
     ) -> None:
         self._use_case = use_case
-        self._root = root
+        self._trusted = trusted
+        self._clock = clock
         self._facts = facts
         self._limits = limits
         self._cap = bytes_per_s_max
         self._bucket: Bucket | None = None
         self._download = Download(folder / "fetch", checkpoint, limits, tell)
-        self._seen: dict[str, bytes] = {}  # envelope and manifest of what is fetched now, by name
+        self._offered: tuple[tuple[str | None, str | None], Offer] | None = None  # what is fetched now
 
     def offer(self, link: Link, working: Assignment, state: UpdateState, running: str | None) -> Offer:
         """What the assignment names, verified; the blobs are not there yet.
@@ -83,13 +86,18 @@ class ReleaseFetch:
         Raises:
             NotNow: the link. NotTrusted: it may not be installed. NotValid: it cannot run on this device.
         """
-        envelope = decode(Envelope, self._once(working.release or "", link.get_release))
-        release = open_release(envelope, self._root)
-        data = self._once(working.bundle or "", link.get_manifest)
-        manifest = decode(Manifest, data)
-        self.check_install(working, release, digest(data), state, running)
-        self._check_fit(manifest)
-        return Offer(envelope=envelope, release=release, data=data, manifest=manifest)
+        if self._offered is None or self._offered[0] != target(working):
+            self._trusted.need_fresh(link, self._clock.now())
+            release = self._trusted.release(link, working.release or "")
+            self.check_install(working, release, working.bundle or "", state, running)
+            data = self._trusted.manifest(link, release, working.bundle or "")
+            manifest = decode(Manifest, data)
+            proof = self._trusted.proof(release)
+            self._offered = target(working), Offer(proof=proof, release=release, data=data, manifest=manifest)
+        offer = self._offered[1]
+        self.check_install(working, offer.release, offer.bundle, state, running)
+        self._check_fit(offer.manifest)
+        return offer
 
     def cap(self, working: Assignment) -> float | None:
         """The bytes a second that count here: the smallest of what anybody says."""
@@ -143,11 +151,12 @@ class ReleaseFetch:
 
     def forget(self) -> None:
         """Nothing is fetched now, or something else."""
-        self._seen.clear()
+        self._offered = None
 
     def clear(self) -> None:
         """Delete what was downloaded."""
         self._download.clear()
+        self._trusted.forget_targets()
 
     def check_install(
         self, assignment: Assignment, release: Release, manifest_digest: str, state: UpdateState, running: str | None
@@ -166,15 +175,10 @@ class ReleaseFetch:
             manifest_digest=manifest_digest,
             known_bad=state.known_bad,
             committed_before=state.committed_before,
-            running=open_release(slot.envelope, self._root) if slot else None,
+            running=self._trusted.open(slot.proof, slot.release) if slot else None,
         )
 
     def _check_fit(self, manifest: Manifest) -> None:
         reasons = misfits(manifest.needs, self._facts, latency_ms_max=self._limits.latency_ms_max)
         if reasons:
             raise NotValid("; ".join(reasons), code="misfit")
-
-    def _once(self, name: str, get: Callable[[str], bytes]) -> bytes:
-        if name not in self._seen:
-            self._seen[name] = get(name)
-        return self._seen[name]

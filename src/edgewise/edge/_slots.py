@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.edge._fetch_delta import Base
+from edgewise.edge._trusted import Trusted
 from edgewise.edge._update_state import Slot
 from edgewise.ports import (
     Pipeline,
@@ -19,8 +20,7 @@ from edgewise.ports import (
     replace_file,
     write_bundle,
 )
-from edgewise.trust import open_release
-from edgewise.wire import Manifest, NotNow, NotTrusted, NotValid, TrustRoot, digest
+from edgewise.wire import Manifest, NotNow, NotTrusted, NotValid, digest
 
 POINTER_FILE = "current"
 NAMES = ("a", "b")
@@ -50,14 +50,14 @@ class Slots:
 
     Args:
         folder: of the device.
-        root: whom to trust, asked again whenever a bundle is opened.
+        trusted: asked again whenever a bundle is opened.
         runtime: runs the bundles.
         checkpoint: called by name where a power cut would matter.
     """
 
-    def __init__(self, folder: Path, *, root: TrustRoot, runtime: Runtime, checkpoint: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, *, trusted: Trusted, runtime: Runtime, checkpoint: Callable[[str], None]) -> None:
         self._folder = folder
-        self._root = root
+        self._trusted = trusted
         self._runtime = runtime
         self._checkpoint = checkpoint
         try:
@@ -102,12 +102,12 @@ class Slots:
             return False
 
     def open(self, name: str, slot: Slot) -> Running:
-        """The bundle in a slot, every byte checked again, under a release that is still validly signed.
+        """The bundle in a slot, every byte checked again, with the proof of its release.
 
         Raises:
             NotTrusted: damaged, or not what its release says. NotValid: it does not run here.
         """
-        release = open_release(slot.envelope, self._root)
+        release = self._trusted.open(slot.proof, slot.release)
         stored = read_bundle(self.path(name))
         if stored.digest != slot.bundle or stored.digest not in release.bundles.values():
             raise NotTrusted(

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from edgewise.wire import Assignment, Envelope, NotValid, Record, decode
+from edgewise.wire import Assignment, NotValid, Record, decode
 from edgewise.wire._record import Digest, Id, Name, Time
 
 FORMAT = 1
@@ -81,12 +81,21 @@ def move(phase: Phase, event: Event) -> Phase:
     return MOVES[phase, event]
 
 
+class Proof(Record):
+    """The signed documents that vouched for a release when it was installed; they hold for ever."""
+
+    roots: tuple[str, ...]  # those after the pinned one, up to the one that the others stand on
+    targets: str
+    role: str
+    release: str
+
+
 class Slot(Record):
-    """What lies in one of the two slots: a whole, verified bundle and the signed release that allows it."""
+    """What lies in one of the two slots: a whole, verified bundle and the proof of the release that allows it."""
 
     release: Name
     bundle: Digest
-    envelope: Envelope
+    proof: Proof
     committed: bool = False  # it passed its trial here at least once
 
 

@@ -73,6 +73,12 @@ class _DeviceMetrics(Collector):
         for share in (0.5, 0.99):
             latency.add_metric([str(share)], (device.decider.latency.quantile(share) or 0.0) / 1000)
         yield latency
+        ends = updater.trusted.expires_at
+        yield GaugeMetricFamily(
+            "edgewise_edge_metadata_expiry_timestamp_seconds",
+            "When the release metadata end, in Unix time; 0 before the first refresh.",
+            value=ends.timestamp() if ends is not None else 0.0,
+        )
         info = GaugeMetricFamily("edgewise_edge_running", "What runs.", labels=["release", "bundle", "phase"])
         running = updater.running
         info.add_metric(

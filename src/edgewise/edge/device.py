@@ -21,7 +21,7 @@ from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, Runtime, Source
-from edgewise.wire import Decision, NotValid, Record, Report, TrustRoot, UseCase
+from edgewise.wire import Decision, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
 NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
@@ -34,7 +34,7 @@ class Identity(Record):
     site: str
     use_case: str
     usecase: UseCase
-    root: TrustRoot
+    root: str  # of the release repository, as signed
     hub_epoch: str = ""
     hub_url: str = ""
 
@@ -89,6 +89,7 @@ class Device:
     ) -> None:
         self.identity = identity
         self._link = link
+        self._clock = clock
         self._facts = dict(facts or {})
         limits = limits or DeviceLimits()
         usecase = identity.usecase
@@ -244,7 +245,7 @@ class Device:
             reasons.append(f"the source: {self.decider.source_error}")
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
-        return tuple(reasons)
+        return (*reasons, *self.updater.warnings(self._clock.now()))
 
     def report(self, now: datetime) -> Report:
         """The device's actual state, for the hub."""
@@ -267,6 +268,7 @@ class Device:
             "use_case": self.identity.use_case,
             "version": __version__,
             **self.updater.report_fields(),
+            "metadata_expires_at": _text(self.updater.trusted.expires_at),
             "slot": self.updater.running.slot if self.updater.running else None,
             "shadow": self.updater.shadow.release if self.updater.shadow else None,
             "rollout": self.updater.rollout,

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge._installed import Installed
+from edgewise.edge._metadata_watch import MetadataWatch
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._release_fetch import Offer, ReleaseFetch
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._trial import Trial
+from edgewise.edge._trusted import Trusted
 from edgewise.edge._update_choices import (
     good_slot,
     has_new_terms,
@@ -37,14 +39,13 @@ from edgewise.edge._update_state import (
 )
 from edgewise.edge._watch import Watch
 from edgewise.ports import Clock, Link, Runtime, vet_bundle
-from edgewise.trust import open_assignment, open_release
+from edgewise.trust import open_assignment
 from edgewise.wire import (
     Assignment,
     EdgewiseError,
     Envelope,
     NotNow,
     NotTrusted,
-    TrustRoot,
     Wait,
     record_digest,
 )
@@ -59,7 +60,7 @@ class Updater:
     Args:
         folder: holds ``update.json``, ``current``, ``slots`` and ``fetch``.
         device, use_case: what assignments and releases must be for.
-        root: whom to trust.
+        root: the root of trust pinned at enrolment.
         runtime: runs the bundles.
         clock: for the latency of golden inputs.
         facts: the device's capability card, compared with a bundle's needs before it is downloaded.
@@ -76,7 +77,7 @@ class Updater:
         *,
         device: str,
         use_case: str,
-        root: TrustRoot,
+        root: str,
         runtime: Runtime,
         clock: Clock,
         facts: Mapping[str, Any] | None = None,
@@ -87,7 +88,7 @@ class Updater:
     ) -> None:
         self._device = device
         self._use_case = use_case
-        self._root = root
+        self.trusted = Trusted(folder, root=root, use_case=use_case, clock=clock)
         self._clock = clock
         self.limits = limits or UpdateLimits()
         self.watch = Watch()
@@ -96,11 +97,12 @@ class Updater:
         self._begun = False  # the download goes on, so that its window's grace counts
         self.stuck = False  # the last step ended because the link or the disk said not now
         self._runtime = runtime
-        self._slots = Slots(folder, root=root, runtime=runtime, checkpoint=checkpoint)
+        self._slots = Slots(folder, trusted=self.trusted, runtime=runtime, checkpoint=checkpoint)
         self._fetch = ReleaseFetch(
             folder,
             use_case=use_case,
-            root=root,
+            trusted=self.trusted,
+            clock=clock,
             facts=dict(facts or {}),
             limits=self.limits,
             bytes_per_s_max=bytes_per_s_max,
@@ -109,6 +111,7 @@ class Updater:
         )
         self._reported = reported
         self._journal = Journal(folder, checkpoint)
+        self._metadata = MetadataWatch(self.trusted, self._journal)
         self.installed = Installed(self._slots, self._journal)
         self._trial = Trial(
             self._journal,
@@ -175,18 +178,21 @@ class Updater:
             "known_bad": tuple(self.state.known_bad),
             "last_failure": self.state.last_failure,
             "failed_rollout": self.state.failed_rollout,
+            "metadata": self.trusted.version,
+            "metadata_expires_at": self.trusted.expires_at,
         }
 
     def accept(self, envelope: Envelope, now: datetime) -> bool:
         """Take note of what the hub wants; False when it is nothing new.
 
         Raises:
-            NotTrusted: not signed by the hub, not for this device or use case, or older than what is known.
+            NotTrusted: not signed by the director, not for this device or use case, or older than what is known.
+            NotNow: the release repository was never read, so the director is not known.
         """
         old = self.state.assignment
         new = open_assignment(
             envelope,
-            self._root,
+            self.trusted.keys(),
             device=self._device,
             newest=self.number,
             hub_epoch=old.hub_epoch if old else None,
@@ -207,9 +213,19 @@ class Updater:
         self._journal.save(**changes)
         return True
 
+    def hear(self, link: Link, metadata: int, now: datetime) -> None:
+        """What the hub says about the release repository; see `MetadataWatch.hear`."""
+        self._metadata.hear(link, metadata, now)
+
+    def warnings(self, now: datetime) -> tuple[str, ...]:
+        """What is wrong with what vouches for the releases here; none of it stops decisions (invariant 7)."""
+        slot = self.state.slots.get(self.running.slot) if self.running is not None else None
+        return self._metadata.warnings(slot, now)
+
     def step(self, link: Link, now: datetime) -> list[Happening]:
         """Work towards the newest assignment, as far as it goes now; what happened, for the audit log."""
         self.waits_for, self.not_now, self.stuck = None, None, False
+        self._metadata.look(now)
         try:
             for _ in range(self.limits.moves_max):
                 if not self._advance(link, now):
@@ -289,7 +305,9 @@ class Updater:
         if slot is None or not slot.committed or (slot.release, slot.bundle) != target(wanted):
             return None
         try:
-            release = open_release(slot.envelope, self._root)
+            release = self.trusted.open(slot.proof, slot.release)
+            if not self.trusted.vouches_for(slot.release, slot.proof):
+                return None
             self._fetch.check_install(wanted, release, slot.bundle, self.state, self.running.slot)
         except NotTrusted:
             return None  # the long way then says why
@@ -338,7 +356,7 @@ class Updater:
             return True
         kept = self.state.slots.get(spare)
         committed = kept is not None and kept.committed and kept.bundle == offer.bundle
-        slot = Slot(release=offer.release.id, bundle=offer.bundle, envelope=offer.envelope, committed=committed)
+        slot = Slot(release=offer.release.id, bundle=offer.bundle, proof=offer.proof, committed=committed)
         changes: dict[str, Any] = {"slots": {**self.state.slots, spare: slot}} | self._fetch.totals(offer, self.state)
         self._journal.move(Event.VERIFIED, now, f"{offer.release.id} is whole", **changes)
         self._fetch.clear()

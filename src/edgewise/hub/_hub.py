@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import audit, control, orders
+from edgewise.hub import control, orders, repository
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
 from edgewise.hub.folder import Folder
 from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
+from edgewise.hub.online_keys import OnlineKeys
+from edgewise.hub.repository import Published
 from edgewise.hub.store import Store, leases, meta
 from edgewise.hub.tokens import Tokens
 from edgewise.ports import (
@@ -30,11 +33,7 @@ from edgewise.ports import (
     SystemClock,
 )
 from edgewise.ports.oidc import HttpIssuer, Issuer
-from edgewise.trust import TRUST_DOMAIN, CertificateLimits, PrivateKey, check_trust_domain, verifies
-from edgewise.wire import NotNow, NotValid, PublicKey, TrustRoot, decode, encode
-
-ASSIGNMENT_KEY = "assignment"
-"""Name of the hub's online key. Release keys are never here (invariant 5)."""
+from edgewise.trust import TRUST_DOMAIN, CertificateLimits, PrivateKey, check_trust_domain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +44,6 @@ class HubConfig:
         data_dir: its folder; None keeps everything in memory, for the simulator and tests.
         database_url: an SQLAlchemy address such as ``postgresql+psycopg://user@host/name``; None: SQLite in `data_dir`.
         objects_url: an object store such as ``s3://bucket/prefix``; None: files in `data_dir`.
-        release_keys: who may sign releases; added to the trust root at start.
         oidc: the issuer whose people may sign in; None for tokens alone.
         trust_domain: of the names in device certificates; chosen once, at the first start.
         names: host names and addresses under which devices reach the hub, beside loopback.
@@ -55,7 +53,6 @@ class HubConfig:
     data_dir: Path | None = None
     database_url: str | None = None
     objects_url: str | None = None
-    release_keys: tuple[PublicKey, ...] = ()
     oidc: OidcSettings | None = None
     trust_domain: str = TRUST_DOMAIN
     names: tuple[str, ...] = ()
@@ -96,7 +93,7 @@ class Hub:
         try:
             self.store = Store(self._database_url(), blobs or self._blobs())
             self.keys = keys or self._keys()
-            self.key: PrivateKey = _load_or_create(self.keys, ASSIGNMENT_KEY)
+            self.online = OnlineKeys(self.keys)
             self.authority = Authority(
                 self.store,
                 self.keys,
@@ -115,8 +112,6 @@ class Hub:
         self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
         self.holder = self.chance.id()  # of leases: this process
-        if config.release_keys:
-            self.trust_release_keys(config.release_keys, who="configuration")
 
     def close(self) -> None:
         """Give the folder back; what was acknowledged is durable without it."""
@@ -143,55 +138,32 @@ class Hub:
             fence = leases.take(connection, "controllers", holder=self.holder, until=until, now=moment)
         if fence is None:
             return False
+        repository.renew(self.store, self.online, moment)
         orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
         control.tick(self, moment)
         return True
 
     @property
-    def root(self) -> TrustRoot:
-        """Whom devices of this hub trust.
+    def key(self) -> PrivateKey:
+        """The key that signs assignments now."""
+        return repository.assignment_key(self.store, self.online)
+
+    @property
+    def root(self) -> str:
+        """The root of trust that devices of this hub pin, as its signed JSON.
 
         Raises:
-            NotNow: no release key is known yet.
+            NotNow: there is none yet.
         """
-        with self.store.read() as connection:
-            text = meta.get(connection, "trust_root")
-        if text is None:
-            raise NotNow(
-                "the hub knows no release key yet, so no device could check a release; start a signer with "
-                "`edgewise up`, or name its public key to the hub",
-                code="no_release_key",
-            )
-        return decode(TrustRoot, text)
+        return repository.root(self.store)
 
-    def trust_release_keys(self, keys: tuple[PublicKey, ...], *, who: str) -> TrustRoot:
-        """Add release keys to the trust root. Devices enrolled before keep the root that they pinned.
-
-        Raises:
-            NotTrusted: a keyid is not the SHA-256 of its key.
-        """
-        for key in keys:
-            verifies(key, b"", b"")  # raises where the id is not the key's
-        now = self.now()
-        with self.store.write() as connection:
-            text = meta.get(connection, "trust_root")
-            old = None if text is None else decode(TrustRoot, text)
-            known = old.release_keys if old is not None else ()
-            held = {key.keyid for key in known}
-            fresh = tuple(key for key in keys if key.keyid not in held)
-            if old is not None and not fresh:
-                return old
-            version = 1 if old is None else old.version + 1
-            root = TrustRoot(
-                version=version,
-                release_keys=(*known, *fresh),
-                release_threshold=1,
-                assignment_keys=(self.key.public,),
-            )
-            meta.put(connection, "trust_root", encode(root).decode())
-            data = {"version": version, "added": [key.keyid for key in fresh]}
-            audit.note(connection, actor=who, action="root.changed", subject="trust root", data=data, now=now)
-        return root
+    def publish(
+        self, documents: Mapping[str, bytes], files: Mapping[str, bytes], *, who: str, why: str = ""
+    ) -> Published:
+        """Take what offline keys signed; see `repository.publish`."""
+        return repository.publish(
+            self.store, self.online, documents, files, who=who, now=self.now(), chance=self.chance, why=why
+        )
 
     def _remember(self, key: str, value: str) -> str:
         """The stored value, `value` where none is stored yet."""
@@ -228,12 +200,3 @@ def _object_blobs(url: str | None, folder: Folder | None) -> Blobs:
     place = folder.path / "objects"
     place.mkdir(exist_ok=True)
     return ObjectBlobs(obstore.store.LocalStore(place))
-
-
-def _load_or_create(keys: Keys, name: str) -> PrivateKey:
-    try:
-        return keys.load(name)
-    except NotValid as error:
-        if error.code != "key_missing":
-            raise
-    return keys.create(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.hub import bundles, enrol, intake, releases
+from edgewise.hub import enrol, intake, repository_view
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
@@ -23,7 +23,7 @@ class LocalDoor:
             body,
             hub.now(),
             hub_epoch=hub.hub_epoch,
-            signer_key=hub.key,
+            signer_key=lambda: hub.key,
             chance=hub.chance,
             limits=hub.limits,
         )
@@ -46,23 +46,17 @@ class LocalDoor:
         return self.hub.store.blobs.get(sha256)[offset:]
 
     def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes:
-        with self.hub.store.read() as connection:
-            row = intake.known_device(connection, device)
-        return encode(self.hub.deltas.offer(row, sha256, base=base, codec=codec))
+        return encode(self.hub.deltas.offer(self._known(device), sha256, base=base, codec=codec))
 
-    def get_release(self, device: str, release_id: str) -> bytes:
+    def get_file(self, device: str, path: str, *, offset: int = 0) -> bytes:
         self._known(device)
-        return releases.need_envelope(self.hub.store, release_id)
-
-    def get_manifest(self, device: str, sha256: str) -> bytes:
-        self._known(device)
-        return bundles.need_manifest(self.hub.store, sha256)
+        return repository_view.need_file(self.hub.store, path)[offset:]
 
     def enrol(self, enrolment: Enrolment) -> bytes:
         """Enrol a device and answer as `identity` does.
 
         Raises:
-            NotNow: no release key is known yet; the token stays good.
+            NotNow: there is no root of trust yet; the token stays good.
         """
         hub = self.hub
         _ = hub.root  # first: a token must not be used up for a device that could check nothing

@@ -16,7 +16,7 @@ from edgewise.hub.store import Store, devices
 from edgewise.hub.store.devices import DeviceRow, EnrolmentRow
 from edgewise.ports import Chance
 from edgewise.trust import new_token, token_digest
-from edgewise.wire import NotTrusted, NotValid, PublicKey, TrustRoot, plain
+from edgewise.wire import NotTrusted, NotValid, PublicKey, plain
 
 TOKEN_BYTES = 24
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
@@ -129,7 +129,7 @@ def certified(store: Store, device: str, ends_at: datetime) -> None:
         devices.change(connection, device, certificate_ends_at=ends_at)
 
 
-def identity(store: Store, device: DeviceRow, root: TrustRoot, hub_epoch: str) -> dict[str, Any]:
+def identity(store: Store, device: DeviceRow, root: str, hub_epoch: str) -> dict[str, Any]:
     """What a device must know beyond its certificate."""
     with store.read() as connection:
         usecase = usecases.need(connection, device.use_case)
@@ -138,7 +138,7 @@ def identity(store: Store, device: DeviceRow, root: TrustRoot, hub_epoch: str) -
         "site": device.site,
         "use_case": usecase.name,
         "usecase": plain(usecase),
-        "root": plain(root),
+        "root": root,
         "hub_epoch": hub_epoch,
     }
 

@@ -7,14 +7,14 @@ any time window; the same number with other bytes means that two devices use one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit
+from edgewise.hub import audit, repository
 from edgewise.hub.limits import Limits
 from edgewise.hub.segments import Records, check_storable, open_segment
 from edgewise.hub.store import Store, devices, samples, usecases
@@ -79,7 +79,7 @@ def handle_contact(
     now: datetime,
     *,
     hub_epoch: str,
-    signer_key: PrivateKey,
+    signer_key: Callable[[], PrivateKey],
     chance: Chance,
     limits: Limits,
 ) -> bytes:
@@ -100,6 +100,7 @@ def handle_contact(
         row = known_device(connection, device)
         usecase, policies = usecases.in_force(connection, row.use_case)
         seen = rows.watermark(connection, device, header.epoch)
+        metadata = repository.newest_metadata(connection)
     # Unpacking is slow, so it is done outside the transaction, and only for what is new.
     looked = [
         _look(store, segment, payload, row.site, policies, limits)
@@ -117,6 +118,7 @@ def handle_contact(
         _note_two_epochs(store, device, header.epoch, now)
     answer = {
         "assignment": _assignment(row, header.has_assignment, signer_key),
+        "metadata": metadata,
         "next_contact_s": _next_contact_s(usecase, chance, limits),
     }
     return encode(receipt.model_copy(update=answer))
@@ -316,11 +318,11 @@ def _add_clone(connection: sa.Connection, device: str, seen: str, now: datetime)
     audit.note(connection, actor=actor, action="device.cloned", subject=device, data=data, now=now)
 
 
-def _assignment(device: DeviceRow, has: int, key: PrivateKey) -> Envelope | None:
+def _assignment(device: DeviceRow, has: int, key: Callable[[], PrivateKey]) -> Envelope | None:
     """The assignment in force, signed for this device, unless it has it already (invariant 12)."""
     if device.assignment_number in (0, has) or device.assignment is None:
         return None
-    return sign_assignment(device.wanted, key)
+    return sign_assignment(device.wanted, key())
 
 
 def sign_assignment(assignment: Assignment | None, key: PrivateKey) -> Envelope:

@@ -2,59 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
-from edgewise.hub.store import Store, bundles, verdicts
+from edgewise.hub.store import bundles, verdicts
 from edgewise.hub.store import releases as rows
-from edgewise.trust import open_release
-from edgewise.wire import Envelope, NotValid, Release, TrustRoot, encode
+from edgewise.wire import NotValid, Release
 
 
-def add_release(store: Store, envelope: Envelope, *, root: TrustRoot, who: str, now: datetime) -> Release:
-    """Check a signed release against the trust root and keep it. The same one again changes nothing.
-
-    Signing requests that wait for its bundle are answered by it.
+def take(connection: sa.Connection, release: Release, *, keyids: Sequence[str], who: str, now: datetime) -> Release:
+    """Keep a release that its use case's role vouches for. Signing requests for its bundle are answered by it.
 
     Raises:
-        NotTrusted: not signed by enough release keys.
         NotValid: an unknown use case or bundle, a version that does not grow, or evidence that does not fit.
     """
-    release = open_release(envelope, root)
-    with store.write() as connection:
-        old = rows.get(connection, release.id)
-        if old is not None and rows.envelope_bytes(connection, release.id) == encode(envelope):
-            return release
-        usecases.need(connection, release.use_case)
-        bundle = _check(connection, release)
-        rows.add(connection, release, envelope, bundle=bundle, now=now)
-        rows.answer_requests(connection, bundle, release=release.id, by=release.approved_by, now=now)
-        data = {
-            "bundle": bundle,
-            "verdict": release.verdict,
-            "signed_as": release.signed_as,
-            "override_reason": release.override_reason,
-            "approved_by": release.approved_by,
-            "keys": [signature.keyid for signature in envelope.signatures],
-        }
-        action = "release.overridden" if release.signed_as == "override" else "release.signed"
-        audit.note(connection, actor=who, action=action, subject=release.id, data=data, now=now)
+    usecases.need(connection, release.use_case)
+    bundle = _check(connection, release)
+    rows.add(connection, release, bundle=bundle, now=now)
+    rows.answer_requests(connection, bundle, release=release.id, by=release.approved_by, now=now)
+    data = {
+        "bundle": bundle,
+        "verdict": release.verdict,
+        "signed_as": release.signed_as,
+        "override_reason": release.override_reason,
+        "approved_by": release.approved_by,
+        "keys": list(keyids),
+    }
+    action = "release.overridden" if release.signed_as == "override" else "release.signed"
+    audit.note(connection, actor=who, action=action, subject=release.id, data=data, now=now)
     return release
 
 
-def need_envelope(store: Store, release: str) -> bytes:
-    """The signed bytes of a release.
-
-    Raises:
-        NotValid: there is no such release.
-    """
-    with store.read() as connection:
-        body = rows.envelope_bytes(connection, release)
-    if body is None:
-        raise NotValid(f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown")
-    return body
+def withdraw(connection: sa.Connection, release: str, *, why: str, who: str, now: datetime) -> None:
+    """Its signers took the release out: it is never assigned again."""
+    rows.mark_withdrawn(connection, release, why=why, now=now)
+    audit.note(connection, actor=who, action="release.withdrawn", subject=release, data={"reason": why}, now=now)
 
 
 def default_bundle(release: Release) -> str:

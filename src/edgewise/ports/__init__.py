@@ -34,16 +34,21 @@ if TYPE_CHECKING:
     from edgewise.ports._listen import address, listen
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._packed import is_packed
+    from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
     from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
-    from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, start_trust
-    from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed, TooSlow
+    from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
+    from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
+    from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
     from edgewise.ports._vet import VetLimits, vet_bundle
     from edgewise.ports.api import HubApi
 
 __all__ = [
+    "METADATA_URL",
+    "TARGETS_URL",
     "Answer",
     "Blobs",
     "Chance",
@@ -63,6 +68,7 @@ __all__ = [
     "Keys",
     "Link",
     "LinkDown",
+    "LinkFetcher",
     "ListSource",
     "MemoryBlobs",
     "MemoryClock",
@@ -101,7 +107,9 @@ __all__ = [
     "first_certificate",
     "is_packed",
     "listen",
+    "local_name",
     "make_delta",
+    "make_keys",
     "network_kind",
     "next_certificate",
     "open_bundle",
@@ -109,7 +117,10 @@ __all__ = [
     "open_pipeline",
     "pack_bundle",
     "pin_root",
+    "public_text",
     "read_bundle",
+    "read_public_keys",
+    "read_signers",
     "replace_file",
     "split_token",
     "start_trust",
@@ -147,9 +158,12 @@ _HOMES = {
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
-    "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "start_trust"),
-    "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed", "TooSlow"),
+    "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
+    "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
+    "_patience": ("TooSlow",),
+    "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
     "_vet": ("VetLimits", "vet_bundle"),
     "api": ("HubApi",),

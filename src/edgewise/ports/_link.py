@@ -10,8 +10,10 @@ from urllib.parse import quote
 import httpx
 
 from edgewise.ports._blobs import check_digest
+from edgewise.ports._clock import Clock, SystemClock
 from edgewise.ports._credentials import Credentials
-from edgewise.ports._http import CHUNK_BYTES, LinkDown, Refused, ask, client, down, refuse_failed
+from edgewise.ports._http import LinkDown, Refused, ask, client, down, refuse_failed
+from edgewise.ports._patience import RATE_MIN_BYTES_S, Patience
 from edgewise.ports.api import API
 from edgewise.wire import MEDIA_TYPE, NotNow, NotValid
 
@@ -42,11 +44,8 @@ class Link(Protocol):
     def get_delta(self, sha256: str, *, base: str, codec: int) -> bytes:
         """A `DeltaOffer`, as JSON: how to get a blob from another. Refused: there is none, take the blob itself."""
 
-    def get_release(self, release_id: str) -> bytes:
-        """The envelope of a release, as JSON."""
-
-    def get_manifest(self, sha256: str) -> bytes:
-        """The exact bytes of a bundle's manifest."""
+    def get_file(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        """A file of the release repository from a byte on, such as ``metadata/timestamp.json``; as `get_blob`."""
 
 
 class HubDoor(Protocol):
@@ -57,8 +56,7 @@ class HubDoor(Protocol):
     def has_blob(self, device: str, sha256: str) -> bool: ...
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes: ...
     def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes: ...
-    def get_release(self, device: str, release_id: str) -> bytes: ...
-    def get_manifest(self, device: str, sha256: str) -> bytes: ...
+    def get_file(self, device: str, path: str, *, offset: int = 0) -> bytes: ...
 
 
 def _never(_: str) -> bool:
@@ -89,10 +87,15 @@ class MemoryLink:
         return self._call(self._hub.has_blob, check_digest(sha256))
 
     def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
-        check_digest(sha256)
+        yield from self._read(self._hub.get_blob, check_digest(sha256), offset, bytes_max)
+
+    def get_file(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        yield from self._read(self._hub.get_file, path, offset, None)
+
+    def _read(self, ask: Callable[..., bytes], name: str, offset: int, bytes_max: int | None) -> Iterator[bytes]:
         self._refuse_lost("request")
         with _AsLink():
-            data = self._hub.get_blob(self._device, sha256, offset=offset)[:bytes_max]
+            data = ask(self._device, name, offset=offset)[:bytes_max]
         if self._lose("reply"):
             yield data[: len(data) // 2]  # a download that breaks off has given something already
             raise LinkDown("the reply was lost on the simulated link")
@@ -101,12 +104,6 @@ class MemoryLink:
     def get_delta(self, sha256: str, *, base: str, codec: int) -> bytes:
         check_digest(base)
         return self._call(partial(self._hub.get_delta, base=base, codec=codec), check_digest(sha256))
-
-    def get_release(self, release_id: str) -> bytes:
-        return self._call(self._hub.get_release, release_id)
-
-    def get_manifest(self, sha256: str) -> bytes:
-        return self._call(self._hub.get_manifest, check_digest(sha256))
 
     def _call(self, ask: Callable[..., Answer], *values: Any) -> Answer:
         self._refuse_lost("request")
@@ -142,12 +139,16 @@ class HttpLink:
         base_url: where the hub listens for devices, such as ``https://hub.example:8443``.
         credentials: the device's key and certificate, and the root that the hub's own must lead to.
         timeout_s: longest wait for the hub to connect, take or send anything.
+        clock: by which the pace of a download is judged.
     """
 
-    def __init__(self, base_url: str, credentials: Credentials, *, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, base_url: str, credentials: Credentials, *, timeout_s: float = 20.0, clock: Clock | None = None
+    ) -> None:
         self.base_url = base_url.rstrip("/")
         self._credentials = credentials
         self._timeout_s = timeout_s
+        self._clock = clock or SystemClock()
         self._stamp: tuple[int, ...] | None = None
         self._client: httpx.Client | None = None
 
@@ -180,16 +181,23 @@ class HttpLink:
         return True
 
     def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
-        path = f"/blobs/{check_digest(sha256)}"
-        last = "" if bytes_max is None else str(offset + bytes_max - 1)
+        yield from self._read(f"/blobs/{check_digest(sha256)}", offset, bytes_max)
+
+    def get_file(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+        yield from self._read(f"/tuf/{quote(path, safe='/@:')}", offset, None)
+
+    def _read(self, path: str, offset: int, left: int | None) -> Iterator[bytes]:
+        last = "" if left is None else str(offset + left - 1)
         headers = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
-        left = bytes_max
+        # Packed, a few bytes could become gigabytes, and their rate could not be told.
+        headers["Accept-Encoding"] = "identity"
+        patience = Patience(self._clock, self._timeout_s, RATE_MIN_BYTES_S)
         http = self._http
         try:
             with http.stream("GET", API + path, headers=headers) as response:
                 refuse_failed(response)
                 skip = offset if response.status_code == 200 else 0  # a server without ranges starts at the beginning
-                for piece in response.iter_bytes(CHUNK_BYTES):
+                for piece in patience.paced(response.iter_raw(), self.base_url + path):
                     wanted, skip = piece[skip:][:left], max(0, skip - len(piece))
                     if wanted:
                         yield wanted
@@ -200,12 +208,6 @@ class HttpLink:
 
     def get_delta(self, sha256: str, *, base: str, codec: int) -> bytes:
         return self._call("GET", f"/blobs/{check_digest(sha256)}/delta?base={check_digest(base)}&codec={codec:d}")
-
-    def get_release(self, release_id: str) -> bytes:
-        return self._call("GET", f"/releases/{quote(release_id, safe='@:')}/envelope")
-
-    def get_manifest(self, sha256: str) -> bytes:
-        return self._call("GET", f"/bundles/{check_digest(sha256)}/manifest")
 
     def _call(self, method: str, path: str, body: bytes = b"", media_type: str = "application/octet-stream") -> bytes:
         headers = {"Content-Type": media_type} if body or method in ("POST", "PUT") else {}

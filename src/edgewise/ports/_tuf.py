@@ -30,9 +30,11 @@ from tuf.ngclient.updater import Updater
 from edgewise.ports._clock import Clock, SystemClock
 from edgewise.ports._files import disk_error, replace_file, sync_folder
 from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, NotServed, continue_file, read_bounded
+from edgewise.ports._tuf_link import LinkFetcher
 from edgewise.ports._tuf_trusted import Refusal, RoleState, TrustedRoles, not_in_snapshot
 from edgewise.wire import NotNow, NotTrusted, NotValid
 
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 NAME_BYTES_MAX = 200  # of a file name; most file systems end at 255
 
 
@@ -150,6 +152,47 @@ class TufClient:
             updater.refresh()
         self._updater = updater
         return updater.states()
+
+    def load(self) -> tuple[RoleState, ...]:
+        """Verify what the folder keeps, without any request and without regard to expiry.
+
+        Returns:
+            The four top-level roles, as last refreshed.
+        Raises:
+            NotNow: nothing was refreshed yet, or a refresh broke off. NotTrusted: what is kept does not hold.
+            NotValid: the folder trusts no root yet.
+        """
+        self._updater = None
+        with refusals():
+            # At the beginning of time nothing has expired.
+            updater = _Updater(self._folder, self._url, LinkFetcher(None), BEGINNING, self._bounds)
+            updater.load()
+        self._updater = updater
+        return updater.states()
+
+    def use(self, fetcher: Fetcher) -> None:
+        """Read from somewhere else from now on."""
+        self._fetcher = fetcher
+
+    def states(self) -> tuple[RoleState, ...]:
+        """Every role verified since the last refresh or load."""
+        return self._updater.states() if self._updater is not None else ()
+
+    def kept(self, role: str) -> bytes:
+        """The bytes of a role's document as last verified. NotNow: none is kept."""
+        return self._kept(self._folder / f"{quote(role, safe='')}.json")
+
+    def kept_root(self, version: int) -> bytes:
+        """The bytes of a root of the past. NotNow: it is not kept."""
+        return self._kept(self._folder / "root_history" / f"{version}.root.json")
+
+    def _kept(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotNow(f"{path} is not kept here; it comes with the next refresh", code="never_refreshed") from error
+        except OSError as error:
+            raise disk_error(error, path) from error
 
     def find(self, name: str) -> VouchedTarget:
         """What the most trusted role that knows this target says about it; refreshes first if that was not done yet.
@@ -281,6 +324,15 @@ class _Updater(Updater):
 
     def states(self) -> tuple[RoleState, ...]:
         return self._trusted_set.states()
+
+    def load(self) -> None:
+        """The roles as they are kept, in place of `refresh`."""
+        try:
+            self._trusted_set.update_timestamp(self._load_local_metadata(Timestamp.type))
+        except FileNotFoundError as error:
+            raise NotNow("the release repository was not refreshed here yet", code="never_refreshed") from error
+        self._load_snapshot()
+        self._load_targets(Targets.type, Root.type)
 
     def remote_name(self, target: TargetFile) -> str:
         """Where a target lies under the repository's target address."""

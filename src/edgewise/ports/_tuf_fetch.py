@@ -16,6 +16,7 @@ import httpcore
 from edgewise.ports._clock import Clock, SystemClock
 from edgewise.ports._files import disk_error
 from edgewise.ports._http import CHUNK_BYTES, LinkDown
+from edgewise.ports._patience import RATE_MIN_BYTES_S, Patience
 from edgewise.wire import NotNow, NotTrusted, NotValid
 
 PAGE_BYTES_MAX = 4096  # of an error page; a longer one costs a new connection instead
@@ -33,13 +34,6 @@ class NotServed(NotNow):
     def __init__(self, message: str, *, status: int = 404) -> None:
         super().__init__(message, code="not_served")
         self.status = status
-
-
-class TooSlow(NotNow):
-    """The server answers, but slower than the least rate: the download is given up, what came so far is kept."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="slow_retrieval")
 
 
 class Fetcher(Protocol):
@@ -97,11 +91,11 @@ class HttpFetcher:
         self,
         *,
         stall_s_max: float = 30.0,
-        rate_min_bytes_s: float = 200.0,
+        rate_min_bytes_s: float = RATE_MIN_BYTES_S,
         tls: ssl.SSLContext | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._patience = _Patience(clock or SystemClock(), stall_s_max, rate_min_bytes_s)
+        self._patience = Patience(clock or SystemClock(), stall_s_max, rate_min_bytes_s)
         self._tls = tls
         self._pools: dict[tuple[bytes, str | None], httpcore.ConnectionPool] = {}
 
@@ -212,52 +206,13 @@ def _endless(what: str, seen: int, needed: int) -> NotTrusted:
     )
 
 
-class _Patience:
-    """How long we still wait for one answer: full at first, used up by waiting, refilled by bytes at the least rate.
-
-    Because it never grows over ``stall_s_max``, a fast beginning does not pay for a slow end.
-    """
-
-    def __init__(self, clock: Clock, stall_s_max: float, rate_min_bytes_s: float) -> None:
-        self.clock = clock
-        self.stall_s_max = stall_s_max
-        self._rate_min_bytes_s = rate_min_bytes_s
-        self._left_s = stall_s_max
-        self._waited_s = 0.0
-        self._got = 0
-        self._url = ""
-
-    def begin(self, url: str) -> None:
-        self._left_s, self._waited_s, self._got, self._url = self.stall_s_max, 0.0, 0, url
-
-    def left_s(self) -> float:
-        if self._left_s <= 0:
-            raise self.lost()
-        return self._left_s
-
-    def spend(self, seconds: float) -> None:
-        self._left_s -= seconds
-        self._waited_s += seconds
-
-    def reward(self, size_bytes: int) -> None:
-        self._got += size_bytes
-        self._left_s = min(self.stall_s_max, self._left_s + size_bytes / self._rate_min_bytes_s)
-
-    def lost(self) -> TooSlow:
-        return TooSlow(
-            f"{self._url} gave {self._got} bytes in {self._waited_s:.1f} s of waiting; at least "
-            f"{self._rate_min_bytes_s:g} bytes/s are needed, with no silence over {self.stall_s_max:g} s; "
-            "it is tried again later"
-        )
-
-
 class _Stream(httpcore.NetworkStream):
     """A connection whose reads use up patience, so that neither headers nor a body can trickle for ever.
 
     Only waiting counts: that a caller saves bytes slowly, or keeps to a bandwidth cap, is not the server's fault.
     """
 
-    def __init__(self, inner: httpcore.NetworkStream, patience: _Patience) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, patience: Patience) -> None:
         self._inner = inner
         self._patience = patience
 
@@ -285,7 +240,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, patience: _Patience) -> None:
+    def __init__(self, patience: Patience) -> None:
         self._sockets = httpcore.SyncBackend()
         self._patience = patience
 

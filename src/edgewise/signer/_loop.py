@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
-from typing import Any, Protocol
+from typing import Any
 
-from edgewise.ports import Clock, FolderKeys, Keys, OnnxRuntime, Runtime, SystemClock
-from edgewise.signer._evidence import Checked, Evidence, HubReader
-from edgewise.trust import PrivateKey, seal
-from edgewise.wire import RELEASE_TYPE, NotNow, NotTrusted, NotValid, Release, TrustRoot, UseCase, encode, plain
+from securesystemslib.signer import Signer as KeySigner  # type: ignore[attr-defined]
 
-KEY = "release"
+from edgewise.ports import Clock, OnnxRuntime, Runtime, SystemClock, read_signers
+from edgewise.signer._ceremony import Holders, delegate
+from edgewise.signer._desk import Desk, Hub
+from edgewise.signer._evidence import Checked, Evidence
+from edgewise.signer._releases import (
+    holds_role,
+    join_release,
+    next_release,
+    publish_release,
+    renew_releases,
+    signed_already,
+)
+from edgewise.wire import NotNow, NotTrusted, NotValid, Release, UseCase
+
 VARIANT = "fp32"
+RENEW_S = 3600.0  # between two looks at what runs out
 # These say that the signer itself is wrong here, not the candidate: nothing can be refused on their ground.
+# These say that the hub's repository is wrong, not the candidate: the request waits until a person has looked.
+NOT_THE_CANDIDATE = frozenset({"metadata_unsigned", "metadata_rollback", "metadata_malformed", "role_unknown"})
 OURS = frozenset({"no_token", "token_revoked", "token_ended", "role_wrong", "site_wrong", "http_401", "http_403"})
 log = logging.getLogger("edgewise.signer")
-
-
-class Hub(HubReader, Protocol):
-    """A hub that also takes answers."""
-
-    def post(self, path: str, body: Any = None) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,26 +47,32 @@ class Signer:
     """Answers the requests of one hub.
 
     Args:
-        key: the release key; the hub's trust root has to name it.
+        keys: the release keys; the targets role has to give them the use case's releases.
+        targets: keys of the targets role, where this signer may also take on use cases that nobody signs for yet.
+        folder: see `Desk`.
         usecases: see `Evidence`.
     """
 
     def __init__(
         self,
         hub: Hub,
-        key: PrivateKey,
+        keys: Sequence[KeySigner],
         *,
         runtime: Runtime,
         clock: Clock,
+        targets: Sequence[KeySigner] = (),
+        folder: Path | None = None,
         usecases: Mapping[str, UseCase] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._hub = hub
-        self._key = key
+        self._keys = tuple(keys)
+        self._targets = tuple(targets)
+        self._desk = Desk(hub, folder)
         self._clock = clock
         self._evidence = Evidence(hub, runtime, usecases)
         self.limits = limits or Limits()
-        self.name = f"signer-{key.public.keyid[:12]}"
+        self.name = f"signer-{self._keys[0].public_key.keyid[:12]}"
 
     def step(self) -> int:
         """Answer what waits now; comes back with how many requests were answered.
@@ -70,7 +83,7 @@ class Signer:
         waiting = self._hub.get("/signing", state="waiting")
         if not waiting:
             return 0
-        self._check_trusted()
+        self._desk.load()
         # The oldest first: the list has the newest in front.
         for request in list(reversed(waiting))[: self.limits.requests_max]:
             self._answer(request)
@@ -78,20 +91,29 @@ class Signer:
 
     def _answer(self, request: Mapping[str, Any]) -> None:
         bundle = str(request["bundle"])
+        use_case = str(request["use_case"])
+        self._check_trusted(use_case)
+        if signed_already(self._desk, use_case, self._keys):
+            return  # others have to sign now
         try:
             checked = self._evidence.check(bundle, request["verdict"], automatic=True, now=self._clock.now())
-            release = self._sign(checked, str(request["id"]))
+            release = self._sign(checked)
         except (NotTrusted, NotValid) as error:
             if error.code in OURS:
                 raise
-            if error.code == "release_version":
+            if error.code in ("release_version", "metadata_version"):
                 return  # another release came between; the request still waits
+            if error.code in NOT_THE_CANDIDATE:
+                raise NotNow(str(error), code=error.code) from error
             log.warning("refused bundle %s: %s", bundle[:12], error)
             self._hub.post(f"/signing/{request['id']}/refuse", {"reason": str(error)[:1000]})
             return
         log.info("signed %s over bundle %s", release.id, bundle[:12])
 
-    def _sign(self, checked: Checked, request: str) -> Release:
+    def _sign(self, checked: Checked) -> Release:
+        joined = join_release(self._desk, checked.use_case, checked.bundle, self._keys)
+        if joined is not None:
+            return joined[0]
         release = Release(
             **next_release(self._hub, checked.use_case),
             use_case=checked.use_case,
@@ -101,49 +123,34 @@ class Signer:
             approved_by=self.name,
             created_at=self._clock.now(),
         )
-        post_release(self._hub, release, self._key, request=request)
+        done = publish_release(self._desk, release, self._keys, now=self._clock.now())
+        for role, missing in done["waiting"].items():
+            log.info("%s waits for %d more signatures", role, missing)
         return release
 
-    def _check_trusted(self) -> None:
-        root = TrustRoot.model_validate(self._hub.get("/root"))
-        if self._key.public.keyid not in {key.keyid for key in root.release_keys}:
+    def renew(self) -> int:
+        """Sign anew what this signer published before and what runs out; comes back with how many roles."""
+        return renew_releases(self._desk, self._keys, now=self._clock.now())
+
+    def _check_trusted(self, use_case: str) -> None:
+        if holds_role(self._desk, use_case, self._keys):
+            return
+        if not self._targets:
             raise NotNow(
-                f"the hub does not trust release key {self._key.public.keyid[:12]}… yet; an administrator has to add "
-                "it: `edgewise signer init` prints it, POST /api/v1/root/release-keys takes it",
+                f"nobody gave the releases of {use_case} to key {self._keys[0].public_key.keyid[:12]}… yet; the keeper "
+                f"of the targets keys has to run `edgewise trust delegate {use_case}`",
                 code="key_not_trusted",
             )
-
-
-def next_release(hub: HubReader, use_case: str) -> dict[str, Any]:
-    """Id and version of the next release; versions of a use case only grow."""
-    versions = [int(item["version"]) for item in hub.get("/releases", use_case=use_case)]
-    version = max(versions, default=0) + 1
-    return {"id": f"{use_case}@{version}", "version": version}
-
-
-def post_release(hub: Hub, release: Release, key: PrivateKey, *, request: str | None) -> None:
-    """Sign the release's exact bytes and bring them to the hub."""
-    envelope = seal(encode(release), RELEASE_TYPE, [key])
-    body: dict[str, Any] = {"envelope": plain(envelope)}
-    if request is not None:
-        body["request"] = request
-    hub.post("/releases", body)
-
-
-def release_key(keys: Keys) -> PrivateKey:
-    """The release key; made the first time."""
-    try:
-        return keys.load(KEY)
-    except NotValid as error:
-        if error.code != "key_missing":
-            raise
-    return keys.create(KEY)
+        keys = [key.public_key for key in self._keys]
+        delegate(self._desk, use_case, Holders(keys=keys, signers=self._keys), self._targets, now=self._clock.now())
+        log.info("took on the releases of %s", use_case)
 
 
 def run(
     api: Hub,
     keys: Path,
     *,
+    targets: Path | None = None,
     poll_s: float = 1.0,
     usecases: Mapping[str, UseCase] | None = None,
     limits: Limits | None = None,
@@ -153,14 +160,22 @@ def run(
     """Sign what the gate passed until stopped (Ctrl-C or SIGTERM).
 
     Args:
-        keys: folder of the release key; made the first time.
+        keys: folder of the release keys, as `edgewise trust init` makes it.
+        targets: folder of targets keys, where this signer may take on use cases by itself.
         poll_s: seconds between looks at the hub; twice as long after each try without an answer, up to a bound.
     Raises:
         NotNow: the hub was away for longer than the bound. NotTrusted: the token is not accepted.
     """
     ours = clock or SystemClock()
     signer = Signer(
-        api, release_key(FolderKeys(keys)), runtime=OnnxRuntime(), clock=ours, usecases=usecases, limits=limits
+        api,
+        read_signers([keys]),
+        runtime=OnnxRuntime(),
+        clock=ours,
+        targets=read_signers([targets]) if targets is not None else (),
+        folder=keys,
+        usecases=usecases,
+        limits=limits,
     )
     log.info("%s waits for requests", signer.name)
     try:
@@ -171,10 +186,13 @@ def run(
 
 def _loop(signer: Signer, clock: Clock, poll_s: float, pause: Callable[[float], None]) -> None:
     wait_s = poll_s
-    answered_at = clock.monotonic_s()
+    answered_at = renew_at = clock.monotonic_s()
     while True:
         try:
             signer.step()
+            if answered_at >= renew_at:
+                signer.renew()
+                renew_at = answered_at + RENEW_S
             wait_s, answered_at = poll_s, clock.monotonic_s()
         except NotNow as error:
             if clock.monotonic_s() - answered_at > signer.limits.away_s_max:

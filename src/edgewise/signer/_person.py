@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from edgewise.ports import Clock, OnnxRuntime, Runtime, SystemClock
+from edgewise.ports import Clock, OnnxRuntime, Runtime, SystemClock, read_signers
+from edgewise.signer._desk import Desk, Hub
 from edgewise.signer._evidence import Evidence
-from edgewise.signer._loop import VARIANT, Hub, next_release, post_release
-from edgewise.trust import PrivateKey
+from edgewise.signer._loop import VARIANT
+from edgewise.signer._releases import join_release, next_release, publish_release
 from edgewise.wire import NotValid, Release
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signed:
+    """A release that was handed in; `missing` signatures are still to come, 0 when it is published."""
+
+    release: Release
+    missing: int
 
 
 def sign_by_person(
     api: Hub,
     bundle: str,
     *,
-    key_file: Path,
+    keys: Path,
     by: str,
     override_reason: str | None = None,
     runtime: Runtime | None = None,
     clock: Clock | None = None,
-) -> Release:
-    """Sign a bundle as a release and bring it to the hub.
+) -> Signed:
+    """Sign a bundle as a release and bring it to the hub; one of this bundle that waits gets this signature too.
 
     Without a reason the same evidence is checked as by the automatic signer, and the verdict has to be passed. With
     one, the gate's verdict is overruled: the bundle's bytes and golden outputs are still checked, and the release and
     the audit log carry the reason.
 
     Raises:
-        NotTrusted: the evidence does not hold. NotValid: no such bundle or key file, or an empty reason.
+        NotTrusted: the evidence does not hold. NotValid: no such bundle or key, or an empty reason.
     """
     now = (clock or SystemClock()).now()
-    key = load_key(key_file)
+    signers = read_signers([keys])
+    desk = Desk(api, keys if keys.is_dir() else keys.parent)
     evidence = Evidence(api, runtime or OnnxRuntime())
     verdicts = api.get("/verdicts", candidate=bundle)
     newest = verdicts[0] if verdicts else None
@@ -43,6 +54,9 @@ def sign_by_person(
             raise NotValid("an override needs its reason: --override REASON", code="reason_missing")
         evidence.check_bundle(bundle)
         use_case = newest["use_case"] if newest else _use_case_of(api, bundle)
+    joined = join_release(desk, use_case, bundle, signers)
+    if joined is not None:
+        return Signed(release=joined[0], missing=max(joined[1]["waiting"].values(), default=0))
     release = Release(
         **next_release(api, use_case),
         use_case=use_case,
@@ -53,22 +67,8 @@ def sign_by_person(
         approved_by=by,
         created_at=now,
     )
-    post_release(api, release, key, request=None)
-    return release
-
-
-def load_key(key_file: Path) -> PrivateKey:
-    """The key in a PEM file.
-
-    Raises:
-        NotValid: there is no such file, or it holds something else.
-    """
-    try:
-        return PrivateKey.from_pem(key_file.read_bytes())
-    except OSError as error:
-        raise NotValid(
-            f"the release key {key_file} cannot be read: {error.strerror}; name its file with --key", code="key_missing"
-        ) from error
+    done = publish_release(desk, release, signers, now=now)
+    return Signed(release=release, missing=max(done["waiting"].values(), default=0))
 
 
 def _use_case_of(api: Hub, bundle: str) -> str:

@@ -18,13 +18,13 @@ from edgewise.sim._clockwork import Clockwork
 from edgewise.sim._evidence import GONE_WITH_A_WORD, Evidence, broken
 from edgewise.sim._faults import Faults, Trouble, chance_of
 from edgewise.sim._gather import gather
+from edgewise.sim._keeper import Keeper
 from edgewise.sim._log import EventLog
 from edgewise.sim._machine import Machine
 from edgewise.sim._people import Labeller, Operator, begin
 from edgewise.sim._signer import Signer
 from edgewise.sim._trainer import Worker
 from edgewise.sim._world import NAME, SITES, use_case
-from edgewise.trust import PrivateKey
 from edgewise.wire import NotValid
 
 START = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
@@ -71,9 +71,8 @@ class Fleet:
         self._seed, self._hours, self._faults, self._log = seed, hours, faults, log
         clock = MemoryClock(START)
         self.work = Clockwork(clock, START)
-        release_key = PrivateKey.generate(seed=f"release key {seed}".encode())
         self.hub = Hub(
-            HubConfig(release_keys=(release_key.public,)),
+            HubConfig(),
             clock=clock,
             chance=chance_of(seed, "hub"),
             runtime=MemoryRuntime(),
@@ -86,7 +85,8 @@ class Fleet:
         trouble = Trouble(faults, chance_of(seed, "worker trouble"))
         self.worker = Worker(self.hub, log, chance_of(seed, "worker"), trouble)
         self._worker_trouble = trouble
-        self.signer = Signer(self.hub, log, release_key, NAME)
+        keeper = Keeper(self.hub, f"offline {seed}".encode(), [NAME], now=START)
+        self.signer = Signer(self.hub, log, keeper, NAME)
         self.labeller = Labeller(self.hub, log, chance_of(seed, "labeller"), self._truths)
         starts_at = START + timedelta(hours=hours * BAD_AT_SHARE)
         self.operator = Operator(self.hub, log, self.signer, starts_at)

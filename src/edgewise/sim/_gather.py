@@ -11,14 +11,16 @@ import sqlalchemy as sa
 from edgewise.edge.outbox import unpack
 from edgewise.hub import Hub, audit
 from edgewise.hub.rollout import version_of
-from edgewise.hub.store import releases, rollouts, tables
+from edgewise.hub.store import rollouts, tables
 from edgewise.policy import required_transform
+from edgewise.signer import Desk
 from edgewise.sim._evidence import DeviceEvidence, Evidence, Return, SegmentEvidence
+from edgewise.sim._keeper import NearHub
 from edgewise.sim._machine import Machine
 from edgewise.sim._people import Operator
 from edgewise.sim._world import NAME, use_case
-from edgewise.trust import open_release
-from edgewise.wire import DataPolicy, Envelope, decode, loads
+from edgewise.trust.roles import parse, role_of
+from edgewise.wire import DataPolicy, loads
 
 LEDGER_MAX = 1_000_000
 
@@ -29,9 +31,6 @@ def gather(hub: Hub, machines: Sequence[Machine], operator: Operator, not_quiet:
     checked = audit.verify(hub.store)
     with hub.store.read() as connection:
         found = rollouts.find(connection, use_case=NAME)
-        signed = releases.find(connection, use_case=NAME)
-        envelopes = [releases.envelope_bytes(connection, row.id) for row in signed]
-    valid = [open_release(decode(Envelope, body), hub.root) for body in envelopes if body is not None]
     # Without an earlier release there is nothing to return to: such a rollout is aborted and its devices stay.
     named = {row.release: row.previous for row in found if row.state in ("reverting", "reverted") and row.previous}
     bad = next((row for row in found if row.id == operator.rollout), None)
@@ -40,7 +39,7 @@ def gather(hub: Hub, machines: Sequence[Machine], operator: Operator, not_quiet:
         segments=tuple(_segments(hub, policy)),
         rows=_rows(hub),
         fields=frozenset(policy.fields),
-        released=frozenset(bundle for release in valid for bundle in release.bundles.values()),
+        released=_vouched(hub),
         reverted=frozenset(named),
         returns=tuple(item for machine in machines for item in _returns(machine, named)),
         audit_broken=checked.broken,
@@ -49,6 +48,13 @@ def gather(hub: Hub, machines: Sequence[Machine], operator: Operator, not_quiet:
         bad_stopped_by="" if bad is None else f"{bad.state}: {bad.why}",
         not_quiet=tuple(not_quiet),
     )
+
+
+def _vouched(hub: Hub) -> frozenset[str]:
+    """The bundles that the published, verified metadata vouch for."""
+    body = Desk(NearHub(hub)).document(role_of(NAME))
+    targets = {} if body is None else parse(body, role_of(NAME)).signed.targets
+    return frozenset(target.hashes["sha256"] for path, target in targets.items() if path.endswith("/manifest.json"))
 
 
 def _device(machine: Machine) -> DeviceEvidence:

@@ -1,10 +1,10 @@
-"""The simulated signer: a key of its own, and a look at the gate's evidence before it signs."""
+"""The simulated signer: keys of its own, and a look at the gate's evidence before it signs."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from edgewise.hub import Hub, gate, releases
+from edgewise.hub import Hub, gate
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import releases as release_rows
 from edgewise.hub.store import usecases as usecase_rows
@@ -13,9 +13,9 @@ from edgewise.hub.store.verdicts import RequestRow
 from edgewise.measure import judge
 from edgewise.ports import MemoryRuntime
 from edgewise.ports.scoring import Answers, score_bundle
+from edgewise.sim._keeper import Keeper
 from edgewise.sim._log import EventLog
-from edgewise.trust import PrivateKey, seal
-from edgewise.wire import RELEASE_TYPE, EdgewiseError, LabelledSample, Release, Scorecard, encode
+from edgewise.wire import EdgewiseError, LabelledSample, Release, Scorecard
 
 WHO = "signer"
 
@@ -23,10 +23,10 @@ WHO = "signer"
 class Signer:
     """Signs what passes when everything is computed again from bytes, refuses the rest."""
 
-    def __init__(self, hub: Hub, log: EventLog, key: PrivateKey, use_case: str) -> None:
+    def __init__(self, hub: Hub, log: EventLog, keeper: Keeper, use_case: str) -> None:
         self._hub = hub
         self._log = log
-        self._key = key
+        self._keeper = keeper
         self._use_case = use_case
         self._answers = Answers()
 
@@ -59,8 +59,7 @@ class Signer:
             approved_by=WHO if override is None else "operator",
             created_at=now,
         )
-        envelope = seal(encode(release), RELEASE_TYPE, [self._key])
-        return releases.add_release(hub.store, envelope, root=hub.root, who=release.approved_by, now=now)
+        return self._keeper.sign(release, now)
 
     def _problem(self, request: RequestRow, now: datetime) -> str | None:
         """Why not to sign: the verdict is not a pass, or computing it again gives something else."""

@@ -22,7 +22,7 @@ from edgewise.trust._certificate_keys import CertificateKey
 from edgewise.trust._chain import ChainVerdict, verify_device_certificate
 from edgewise.trust._device_id import TRUST_DOMAIN, DeviceId, check_trust_domain
 from edgewise.trust._envelope import open_envelope, pre_authentication, seal
-from edgewise.trust._install import may_install, open_assignment, open_release
+from edgewise.trust._install import may_install, open_assignment
 from edgewise.trust._keys import PrivateKey, verifies
 from edgewise.trust._revocation import Revoked, read_revoked
 from edgewise.trust._tokens import new_token, token_digest
@@ -53,7 +53,6 @@ __all__ = [
     "next_entry",
     "open_assignment",
     "open_envelope",
-    "open_release",
     "open_request",
     "pack_certificates",
     "pem_of",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from edgewise.trust._envelope import open_envelope
 from edgewise.wire import (
     ASSIGNMENT_TYPE,
-    RELEASE_TYPE,
     Assignment,
     Envelope,
     NotTrusted,
     NotValid,
+    PublicKey,
     Record,
     Release,
-    TrustRoot,
     decode,
     record_digest,
 )
@@ -23,33 +22,9 @@ from edgewise.wire import (
 Signed = TypeVar("Signed", bound=Record)
 
 
-def open_release(envelope: Envelope, root: TrustRoot) -> Release:
-    """The release, once enough of the root's release keys have signed it.
-
-    Raises:
-        NotTrusted: too few good signatures, another type, or a signed content that no release can have.
-    """
-    payload = open_envelope(
-        envelope, payload_type=RELEASE_TYPE, keys=root.release_keys, threshold=root.release_threshold
-    )
-    release = _signed_record(Release, payload)
-    if release.id != f"{release.use_case}@{release.version}":
-        raise NotTrusted(
-            f"release {release.id} calls itself version {release.version} of {release.use_case}; its id needs to be "
-            f"{release.use_case}@{release.version}",
-            code="release_invalid",
-        )
-    if release.signed_as == "override" and not (release.override_reason or "").strip():
-        raise NotTrusted(
-            f"release {release.id} overrides the gate without a reason; a person has to give one when signing",
-            code="release_invalid",
-        )
-    return release
-
-
 def open_assignment(
     envelope: Envelope,
-    root: TrustRoot,
+    keys: Sequence[PublicKey],
     *,
     device: str,
     newest: int,
@@ -60,6 +35,7 @@ def open_assignment(
     """The assignment, once it is signed by the hub, meant for this device and not older than what it already has.
 
     Args:
+        keys: the director's, as the targets role names them now.
         device: the name of the device that asks.
         newest: number of the newest assignment accepted here, 0 when there is none.
         hub_epoch: hub epoch of that assignment; None when there is none. A hub restored from a backup starts a new
@@ -70,7 +46,7 @@ def open_assignment(
     Raises:
         NotTrusted: any of these does not hold; the message names the value seen and the one needed.
     """
-    payload = open_envelope(envelope, payload_type=ASSIGNMENT_TYPE, keys=root.assignment_keys)
+    payload = open_envelope(envelope, payload_type=ASSIGNMENT_TYPE, keys=keys)
     assignment = _signed_record(Assignment, payload)
     if assignment.device != device:
         raise NotTrusted(
@@ -110,7 +86,9 @@ def may_install(
     committed_before: Collection[str],
     running: Release | None = None,
 ) -> None:
-    """Nothing, when the device may install this bundle; both records must come from the functions above.
+    """Nothing, when the device may install this bundle.
+
+    The assignment comes from `open_assignment`, the release from the release repository.
 
     Args:
         manifest_digest: SHA-256 of the manifest bytes that the device holds.

@@ -40,13 +40,12 @@ from edgewise.wire.learning import (
 )
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
-    RELEASE_TYPE,
     Assignment,
+    Director,
     Envelope,
     PublicKey,
     Release,
     Signature,
-    TrustRoot,
 )
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
@@ -71,7 +70,6 @@ __all__ = [
     "CLASSES",
     "DAYS",
     "MEDIA_TYPE",
-    "RELEASE_TYPE",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -84,6 +82,7 @@ __all__ = [
     "DatasetRevision",
     "Decision",
     "DeltaOffer",
+    "Director",
     "EdgewiseError",
     "Envelope",
     "Event",
@@ -127,7 +126,6 @@ __all__ = [
     "TableSpec",
     "Telemetry",
     "Terms",
-    "TrustRoot",
     "Upload",
     "UploadHeader",
     "UseCase",

@@ -117,6 +117,8 @@ class Report(Record):
     failed_rollout: Id | None = None  # the rollout whose trial failed here
     bytes_fetched: int = Field(0, ge=0)  # for all bundles that arrived on the device, as they came over the link
     bytes_full: int = Field(0, ge=0)  # that these bundles have: the rest was held already, or came as deltas
+    metadata: int = 0  # version of the TUF timestamp verified last
+    metadata_expires_at: Time | None = None  # the first of the verified TUF documents to end
     backlog: int = 0
     decisions: int = 0  # since the device was made
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)
@@ -162,6 +164,7 @@ class Receipt(Record):
     missing_blobs: tuple[Digest, ...] = ()  # put these, then send again
     refused: tuple[Refusal, ...] = ()
     assignment: Envelope | None = None
+    metadata: int = Field(0, ge=0)  # version of the newest TUF timestamp: a device that has an older one refreshes
     next_contact_s: float = Field(gt=0)
     at: Time
 

@@ -1,4 +1,4 @@
-"""Releases, assignments, and the signed envelope around them (DSSE)."""
+"""Releases, assignments, and the signed envelope around an assignment (DSSE)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field
 from edgewise.wire._record import Digest, Id, Name, Record, Time
 from edgewise.wire.terms import Terms
 
-RELEASE_TYPE = "application/vnd.edgewise.release+json"
 ASSIGNMENT_TYPE = "application/vnd.edgewise.assignment+json"
 
 
@@ -38,22 +37,19 @@ class PublicKey(Record):
     public: str  # base64 of 32 bytes
 
 
-class TrustRoot(Record):
-    """What a device pins when it enrols: who may sign releases, who may sign assignments."""
+class Director(Record):
+    """Which of the hub's online keys sign assignments: a target of the offline targets role."""
 
-    version: int = Field(1, ge=1)
-    release_keys: tuple[PublicKey, ...] = Field(min_length=1)
-    release_threshold: int = Field(1, ge=1)
-    assignment_keys: tuple[PublicKey, ...] = Field(min_length=1)
+    keys: tuple[PublicKey, ...] = Field(min_length=1, max_length=8)
 
 
 class Release(Record):
-    """An approved bundle. Version numbers of a use case only grow; `id` is ``<use case>@<version>``."""
+    """An approved bundle, a target of its use case's role. Versions only grow; `id` is ``<use case>@<version>``."""
 
     id: Name
     use_case: Name
     version: int = Field(ge=1)
-    bundles: dict[str, Digest]  # variant -> manifest digest; the first issue ships one variant, "fp32"
+    bundles: dict[str, Digest]  # variant -> manifest digest
     verdict: Digest | None = None  # digest of the gate's verdict
     signed_as: Literal["gate", "override"] = "gate"
     override_reason: str | None = None

@@ -109,7 +109,7 @@ class Drill:
     def _override(self, bundle: str) -> str:
         arguments = [
             "release", "sign", bundle, "--override", OVERRIDE, "--who", PERSON,
-            "--key", str(self.work.installation.release_key), "--hub", self.work.installation.url,
+            "--key", str(self.work.installation.release_keys), "--hub", self.work.installation.url,
             "--data-dir", str(self.work.installation.hub_dir),
         ]  # fmt: skip
         signing = Process("override", arguments, self.work.installation.log("override")).start()

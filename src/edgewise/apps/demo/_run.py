@@ -73,6 +73,9 @@ def run_demo(settings: Settings) -> dict[str, Any]:
             HubApi(installation.url, installation.token("admin")) as api,
         ):
             timeline.say("hub", f"up on {installation.url}, with a worker and a signer")
+            timeline.say(
+                "signer", f"root, targets and release keys made in {installation.keys}; the hub never sees them"
+            )
             training = training_config(seconds=QUICK_SECONDS if settings.quick else None)
             use_case = _apply_use_case(api, settings, plan, training)
             story = Story(Work(plan, use_case, installation, api, timeline))

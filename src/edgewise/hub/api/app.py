@@ -25,6 +25,7 @@ from edgewise.hub.api import (
     rollouts,
     samples,
     system,
+    tuf,
     usecases,
 )
 from edgewise.hub.api.auth import SignInNeeded, note_refused
@@ -50,7 +51,8 @@ def create_app(hub: Hub) -> FastAPI:
     problems.install(app)
     # Raw routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
     app.router.routes.extend(device.shared_routes(hub, prefix=PREFIX, for_devices=False))
-    for module in (usecases, samples, orders, gate, rollouts, overview, people):
+    app.router.routes.extend(tuf.routes(hub, prefix=PREFIX, for_devices=False))
+    for module in (usecases, samples, orders, tuf, gate, rollouts, overview, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)
@@ -86,6 +88,7 @@ def create_device_app(hub: Hub, metrics: Metrics | None = None) -> ASGIApp:
     routes = [
         *device.device_routes(hub, prefix=PREFIX),
         *device.shared_routes(hub, prefix=PREFIX, for_devices=True),
+        *tuf.routes(hub, prefix=PREFIX, for_devices=True),
         *est.routes(hub),
     ]
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgewise.hub import bundles, intake, releases, scope
+from edgewise.hub import bundles, intake, scope
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
@@ -25,7 +25,6 @@ from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie
 from edgewise.hub.api.peer import peer_certificate
 from edgewise.hub.door import LocalDoor
 from edgewise.hub.store import bundles as bundle_rows
-from edgewise.hub.store import releases as release_rows
 from edgewise.hub.store import samples
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.trust import key_of
@@ -176,15 +175,6 @@ def delta(call: Call) -> Answer:
     return Answer(body=LocalDoor(call.hub).get_delta(device, target, base=base, codec=int(codec)))
 
 
-def envelope(call: Call) -> Answer:
-    person = call.device_or_person(*GET_NEEDS)
-    with call.hub.store.read() as connection:
-        row = release_rows.get(connection, call.name)
-        if person is not None and row is not None:
-            scope.check_some(connection, person, row.use_case, f"release {call.name}")
-    return Answer(body=releases.need_envelope(call.hub.store, call.name))
-
-
 def manifest(call: Call) -> Answer:
     person = call.device_or_person(*GET_NEEDS)
     with call.hub.store.read() as connection:
@@ -314,7 +304,6 @@ def shared_routes(hub: Hub, *, prefix: str, for_devices: bool) -> list[Route]:
 
     return [
         route(prefix + "/blobs/{digest}", raw(blob, "digest", hub.limits.blob_bytes_max), "GET", "HEAD", "PUT"),
-        route(prefix + "/releases/{release}/envelope", raw(envelope, "release"), "GET"),
         route(prefix + "/bundles/{digest}/manifest", raw(manifest, "digest"), "GET"),
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgewise.hub.samples import ImportedSample
-from edgewise.wire import Assignment, Candidate, Envelope, Order, PublicKey, Release, Report, Strict, UseCase
+from edgewise.wire import Assignment, Candidate, Order, Release, Report, Strict, UseCase
 from edgewise.wire._record import Digest, Id, Name
 
 
@@ -194,9 +194,17 @@ class BundleOut(Out):
     who: str
 
 
-class ReleaseIn(Strict):
-    envelope: Envelope
-    request: Id | None = Field(default=None, description="the signing request that this answers")
+class PublishIn(Strict):
+    documents: dict[str, str] = Field(description="signed TUF metadata by role, exactly as signed", max_length=64)
+    files: dict[str, str] = Field(default={}, description="new target files by path", max_length=256)
+    why: str = Field(default="", max_length=1000, description="reason of a withdrawal")
+
+
+class PublishedOut(Out):
+    published: dict[str, int] = Field(description="version by role")
+    waiting: dict[str, int] = Field(description="signatures that are missing, by role; nothing is published before")
+    releases: list[Release]
+    withdrawn: list[str]
 
 
 class ReleaseOut(Out):
@@ -210,6 +218,7 @@ class ReleaseOut(Out):
     received_at: datetime
     reverted_at: datetime | None
     reverted_why: str | None
+    withdrawn_at: datetime | None
 
 
 class ReleaseWhere(ReleaseOut):
@@ -238,10 +247,6 @@ class AuditChecked(Out):
     entries: int
     broken: int | None = Field(description="index of the first entry that does not hold; null when all do")
     head: str | None
-
-
-class ReleaseKeysIn(Strict):
-    keys: tuple[PublicKey, ...] = Field(min_length=1, max_length=16)
 
 
 class Health(Out):

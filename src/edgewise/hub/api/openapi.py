@@ -29,7 +29,13 @@ DELTA: list[dict[str, Any]] = [
         "description": "version of the delta container that the device reads",
     },
 ]
-RELEASE = {"name": "release", "in": "path", "required": True, "schema": {"type": "string"}}
+PATH = {
+    "name": "path",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "metadata/timestamp.json",
+}
 TOKEN: list[dict[str, Any]] = [{"HTTPBearer": []}]
 CERTIFICATE: list[dict[str, Any]] = [{"device": []}]
 DEVICE_TEXT = (
@@ -150,14 +156,14 @@ def _shared_paths(security: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 "Store a blob", BINARY, {204: nothing}, security=security, parameters=[DIGEST], problems=(413,)
             ),
         },
-        "/releases/{release}/envelope": {
+        "/tuf/{path}": {
             "get": _operation(
-                "The signed bytes of a release",
+                "A file of the release repository (TUF), as any static server would have it",
                 None,
-                {200: _ok("Envelope")},
+                whole,
                 security=security,
-                parameters=[RELEASE],
-                problems=(404,),
+                parameters=[PATH, part],
+                problems=(404, 416),
             )
         },
         "/bundles/{digest}/manifest": {

@@ -1,12 +1,12 @@
-"""Routes for workers: orders, dataset revisions, bundles; and for signers: releases."""
+"""Routes for workers: orders, dataset revisions, bundles; and the list of releases."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from edgewise.hub import bundles, orders, releases, scope
-from edgewise.hub.api.auth import Operator, OrderReader, Reader, Signer, ThisHub, Trainer
+from edgewise.hub import bundles, orders, scope
+from edgewise.hub.api.auth import Operator, OrderReader, Reader, ThisHub, Trainer
 from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
     BundleName,
@@ -17,7 +17,6 @@ from edgewise.hub.api.models import (
     HeartbeatIn,
     HeartbeatOut,
     OrderOut,
-    ReleaseIn,
     ReleaseOut,
     ReleaseWhere,
 )
@@ -27,8 +26,7 @@ from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import devices, verdicts
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import releases as release_rows
-from edgewise.trust import open_release
-from edgewise.wire import DatasetRevision, Manifest, NotValid, Order, Release, decode
+from edgewise.wire import DatasetRevision, Manifest, NotValid, Order, decode
 
 router = APIRouter()
 MANIFEST = {"schema": {"$ref": "#/components/schemas/Manifest"}}
@@ -140,17 +138,6 @@ def get_bundle(digest: str, hub: ThisHub, who: Reader) -> Manifest:
         manifest = bundle_rows.manifest(connection, digest)
     assert manifest is not None
     return manifest
-
-
-@router.post("/releases", tags=["releases"], status_code=201, responses=responses(404, 409))
-def add_release(wish: ReleaseIn, hub: ThisHub, who: Signer) -> Release:
-    """Bring a signed release: it is checked against the trust root, its evidence and its version."""
-    root = hub.root
-    if who.sites is not None:
-        use_case = open_release(wish.envelope, root).use_case
-        with hub.store.read() as connection:
-            scope.check_whole(connection, who, use_case, f"a release of {use_case}")
-    return releases.add_release(hub.store, wish.envelope, root=root, who=who.name, now=hub.now())
 
 
 @router.get("/releases", tags=["releases"], responses=responses())

@@ -1,4 +1,4 @@
-"""Routes for use cases, devices and the trust root."""
+"""Routes for use cases and devices."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from edgewise.hub.api.models import (
     EnrolmentTokenIn,
     EnrolmentTokenOut,
     Reason,
-    ReleaseKeysIn,
     UseCaseOut,
 )
 from edgewise.hub.api.problems import responses
 from edgewise.hub.store import devices, intake
 from edgewise.hub.store import usecases as rows
 from edgewise.hub.usecase_text import TEXT_BYTES_MAX, read_usecase
-from edgewise.wire import NotValid, TrustRoot
+from edgewise.wire import NotValid
 
 router = APIRouter()
 TEXT = {"schema": {"type": "string", "description": "usecase.yaml as it is"}}
@@ -128,19 +127,6 @@ def shut_out(device: str, why: Reason, hub: ThisHub, who: Operator) -> Done:
     _check_device(hub, who, device)
     enrol.shut_out(hub.store, device, reason=why.reason, who=who.name, now=hub.now())
     return Done()
-
-
-@router.get("/root", tags=["releases"], responses=responses())
-def get_root(hub: ThisHub, _who: Reader) -> TrustRoot:
-    """Whom devices of this hub trust: the keys that sign releases, and the hub's own for assignments."""
-    return hub.root
-
-
-@router.post("/root/release-keys", tags=["releases"], responses=responses())
-def trust_release_keys(wish: ReleaseKeysIn, hub: ThisHub, who: Administrator) -> TrustRoot:
-    """Trust more release keys. Devices enrolled before keep the root that they have."""
-    who.check_everywhere("whom all devices trust")
-    return hub.trust_release_keys(wish.keys, who=who.name)
 
 
 def _check_device(hub: ThisHub, who: Person, device: str) -> None:

@@ -98,7 +98,7 @@ def _gate(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
         yield Todo(
             level="look",
             text=f"A candidate passed the gate and waits for {usecase.people.approver}'s signature.",
-            command=f"edgewise release sign {newest.candidate} --key release.pem",
+            command=f"edgewise release sign {newest.candidate} --key keys/release",
         )
 
 

@@ -1,4 +1,4 @@
-"""Questions about releases: what was signed, kept as the signed bytes."""
+"""Questions about releases: what was signed, and what became of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, many, one
 from edgewise.hub.store.tables import releases, signing_requests
-from edgewise.wire import Envelope, Release, encode, plain
+from edgewise.wire import Release, plain
 
 DEFAULT_VARIANT = "fp32"
 
@@ -28,6 +28,7 @@ class ReleaseRow:
     received_at: datetime
     reverted_at: datetime | None
     reverted_why: str | None
+    withdrawn_at: datetime | None
 
 
 def get(connection: sa.Connection, release: str) -> ReleaseRow | None:
@@ -56,11 +57,7 @@ def of_bundle(connection: sa.Connection, bundle: str) -> list[ReleaseRow]:
     return many(connection, ReleaseRow, statement.order_by(releases.c.version.desc()))
 
 
-def envelope_bytes(connection: sa.Connection, release: str) -> bytes | None:
-    return connection.execute(sa.select(releases.c.envelope).where(releases.c.id == release)).scalar_one_or_none()
-
-
-def add(connection: sa.Connection, release: Release, envelope: Envelope, *, bundle: str, now: datetime) -> None:
+def add(connection: sa.Connection, release: Release, *, bundle: str, now: datetime) -> None:
     connection.execute(
         sa.insert(releases).values(
             id=release.id,
@@ -70,7 +67,6 @@ def add(connection: sa.Connection, release: Release, envelope: Envelope, *, bund
             verdict=release.verdict,
             signed_as=release.signed_as,
             body=plain(release),
-            envelope=encode(envelope),
             made_at=release.created_at,
             received_at=now,
         )
@@ -81,6 +77,12 @@ def mark_reverted(connection: sa.Connection, release: str, *, why: str, now: dat
     """This release was taken back: it is never champion again."""
     where = (releases.c.id == release, releases.c.reverted_at.is_(None))
     connection.execute(sa.update(releases).where(*where).values(reverted_at=now, reverted_why=why))
+
+
+def mark_withdrawn(connection: sa.Connection, release: str, *, why: str, now: datetime) -> None:
+    """Its role vouches for this release no longer: nothing may go to it, or back to it."""
+    mark_reverted(connection, release, why=why, now=now)
+    connection.execute(sa.update(releases).where(releases.c.id == release).values(withdrawn_at=now))
 
 
 def answer_requests(connection: sa.Connection, bundle: str, *, release: str, by: str, now: datetime) -> None:

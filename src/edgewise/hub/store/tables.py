@@ -397,12 +397,42 @@ releases = Table(
     Column("verdict", sa.String(64)),
     _name("signed_as"),
     _json("body", nullable=False),  # the Release, for reading
-    Column("envelope", sa.LargeBinary, nullable=False),  # the signed bytes, for devices
     _time("made_at"),
     _time("received_at"),
     _time("reverted_at", nullable=True),
     _text("reverted_why", nullable=True),
+    _time("withdrawn_at", nullable=True),  # its role vouches for it no longer
     sa.UniqueConstraint("use_case", "version"),
+)
+
+tuf_roles = Table(
+    "tuf_roles",
+    metadata,
+    Column("role", sa.String(160), primary_key=True),
+    Column("version", sa.Integer, primary_key=True),
+    Column("body", sa.LargeBinary, nullable=False),  # the signed document, for devices
+    _time("expires_at"),
+    _time("made_at"),
+)
+
+tuf_targets = Table(
+    "tuf_targets",
+    metadata,
+    Column("path", sa.String(400), primary_key=True),
+    Column("sha256", sa.String(64), primary_key=True),  # the bytes are a blob
+    _time("made_at"),
+)
+
+tuf_pending = Table(  # documents that lack signatures; those that belong together are published together
+    "tuf_pending",
+    metadata,
+    Column("role", sa.String(160), primary_key=True),
+    Column("set", sa.String(32), nullable=False),
+    Column("version", sa.Integer, nullable=False),
+    Column("body", sa.LargeBinary, nullable=False),
+    _json("files", nullable=False),  # path -> text, of the targets that come with it
+    _text("who"),
+    _time("made_at"),
 )
 
 rollouts = Table(

@@ -228,11 +228,11 @@ def upgrade() -> None:
         sa.Column("verdict", sa.String(length=64), nullable=True),
         sa.Column("signed_as", sa.String(length=160), nullable=False),
         sa.Column("body", Json, nullable=False),
-        sa.Column("envelope", sa.LargeBinary(), nullable=False),
         sa.Column("made_at", UtcDateTime(), nullable=False),
         sa.Column("received_at", UtcDateTime(), nullable=False),
         sa.Column("reverted_at", UtcDateTime(), nullable=True),
         sa.Column("reverted_why", sa.Text(), nullable=True),
+        sa.Column("withdrawn_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_releases")),
         sa.UniqueConstraint("use_case", "version", name=op.f("uq_releases_use_case_version")),
     )
@@ -378,6 +378,33 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_telemetry_rollout"), "telemetry", ["rollout"], unique=False)
     op.create_index(op.f("ix_telemetry_use_case_start"), "telemetry", ["use_case", "start"], unique=False)
+    op.create_table(
+        "tuf_pending",
+        sa.Column("role", sa.String(length=160), nullable=False),
+        sa.Column("set", sa.String(length=32), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("files", Json, nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("made_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("role", name=op.f("pk_tuf_pending")),
+    )
+    op.create_table(
+        "tuf_roles",
+        sa.Column("role", sa.String(length=160), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(), nullable=False),
+        sa.Column("made_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("role", "version", name=op.f("pk_tuf_roles")),
+    )
+    op.create_table(
+        "tuf_targets",
+        sa.Column("path", sa.String(length=400), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("made_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("path", "sha256", name=op.f("pk_tuf_targets")),
+    )
     op.create_table(
         "usecases",
         sa.Column("name", sa.String(length=160), nullable=False),
