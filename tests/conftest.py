@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -27,14 +25,3 @@ def data_root() -> Path:
     if not (root / "manufacturing").is_dir():
         missing("data", f"EDGEWISE_DATA is {named}, which has no folder 'manufacturing'")
     return root
-
-
-@pytest.fixture(scope="session")
-def two_versions() -> ModuleType:
-    """The module ``two_versions`` beside this file: a network and its fine-tunes."""
-    spec = importlib.util.spec_from_file_location("two_versions", Path(__file__).with_name("two_versions.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

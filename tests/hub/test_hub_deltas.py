@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+import two_versions
 from edgewise import delta
 from edgewise.hub import Limits, bundles
 from edgewise.hub.deltas import Background, Deltas, at_once
@@ -20,7 +21,7 @@ from edgewise.wire import Assignment, DeltaOffer, NotNow, NotTrusted, NotValid, 
 class Shop:
     """A hub with three versions of a bundle, and a device that runs the first and is assigned the second."""
 
-    def __init__(self, yard, two_versions) -> None:
+    def __init__(self, yard) -> None:
         self.yard, self.hub = yard, yard.hub
         self.versions = {version: two_versions.bundle(version) for version in (1, 2, 3)}
         self.net = {version: made.manifest.blobs["net"].sha256 for version, made in self.versions.items()}
@@ -71,8 +72,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(yard, two_versions) -> Shop:
-    return Shop(yard, two_versions)
+def shop(yard) -> Shop:
+    return Shop(yard)
 
 
 def test_a_delta_is_built_once_and_offered_from_then_on(shop):

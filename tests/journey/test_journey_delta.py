@@ -1,38 +1,36 @@
-"""A device and a hub over real HTTP: a fine-tuned network arrives as a few bytes, and whole where anything is wrong."""
+"""A device and a hub over real HTTPS: a fine-tune arrives as a few bytes, and whole where anything is wrong."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+import two_versions
 from edgewise import delta
 from edgewise.edge import Device
 from edgewise.edge.device import DeviceLimits, Identity
 from edgewise.edge.update import Phase, UpdateLimits
-from edgewise.hub import bundles, deltas
+from edgewise.hub import bundles, create_device_app, deltas, enrol
 from edgewise.hub.store import devices, tables
-from edgewise.ports import HttpLink, ListSource, OnnxRuntime, SeededChance, read_bundle
-from edgewise.trust import PrivateKey
+from edgewise.hub.tls import DeviceListener
+from edgewise.ports import (
+    Credentials,
+    HttpLink,
+    ListSource,
+    OnnxRuntime,
+    SeededChance,
+    first_certificate,
+    listen,
+    pin_root,
+    read_bundle,
+)
 from edgewise.wire import Assignment, encode
-
-
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-loop_world = _module("loop_world")
+from loop_world import LoopWorld
 
 
 class Counted(HttpLink):
@@ -63,7 +61,7 @@ class Swapped(deltas.Deltas):
 class Pair:
     """One hub over HTTP, one device, and three versions of a network."""
 
-    def __init__(self, folder: Path, url: str, world: Any, two_versions: ModuleType) -> None:
+    def __init__(self, folder: Path, url: str, world: LoopWorld) -> None:
         self.folder, self.world, self.hub = folder, world, world.hub
         self.offer_with(deltas.Deltas)
         self.versions = {number: two_versions.bundle(number) for number in (1, 2, 3)}
@@ -75,8 +73,16 @@ class Pair:
                 self.hub.store, encode(made.manifest), runtime=OnnxRuntime(), who="worker", now=self.hub.now()
             )
             self.releases[number] = world.sign(name, override="a test")
-        world.enrol("d1")
-        self.link = Counted(url, "d1", PrivateKey.generate(seed=b"d1"), clock=world.clock)
+        hub = self.hub
+        token, _ = enrol.make_token(
+            hub.store, site="a", use_case=world.usecase.name, who="admin", now=hub.now(), chance=hub.chance,
+            limits=hub.limits,
+        )  # fmt: skip
+        folder.mkdir(parents=True)
+        held = Credentials(folder)
+        pin_root(held, url, hub.authority.fingerprint)
+        first_certificate(held, url, token, wish="d1")
+        self.link = Counted(url, held)
         self.device = Device(
             folder,
             identity=Identity(
@@ -136,13 +142,17 @@ class Pair:
 
 
 @pytest.fixture
-def pair(tmp_path: Path, two_versions: ModuleType) -> Iterator[Pair]:
-    world = loop_world.LoopWorld()
-    with loop_world.served(world.hub) as url:
-        made = Pair(tmp_path / "device", url, world, two_versions)
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    world = LoopWorld()
+    world.clock.advance((datetime.now(UTC) - world.hub.now()).total_seconds())  # TLS checks by the real time
+    with listen("127.0.0.1", 0) as bound:
+        listener = DeviceListener(world.hub, create_device_app(world.hub), bound)
+        listener.start()
+        made = Pair(tmp_path / "device", listener.url, world)
         yield made
         made.device.close(world.clock.now())
         made.link.close()
+        listener.stop()
     world.hub.close()
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import two_versions
 from edgewise.ports import apply_delta, make_delta, pack_bundle, read_bundle, write_bundle
 from edgewise.wire import NotTrusted, NotValid, digest
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, two_versions) -> Path:
+def world(tmp_path_factory) -> Path:
     """Bundles and plain networks in versions 1 to 3, and a delta from 1 to 2 of each kind."""
     folder = tmp_path_factory.mktemp("versions")
     for version in (1, 2, 3):
@@ -35,7 +36,7 @@ KINDS = pytest.mark.parametrize(("kind", "end"), [("bundle", ""), ("net", ".onnx
 
 
 @KINDS
-def test_the_new_version_comes_back_and_the_delta_is_small(world, tmp_path, two_versions, kind, end):
+def test_the_new_version_comes_back_and_the_delta_is_small(world, tmp_path, kind, end):
     old, new, file = world / f"{kind}1{end}", world / f"{kind}2{end}", world / f"{kind}.ewd"
     out = tmp_path / f"out{end}"
     assert apply_delta(old, file, out) == whole(new) == whole(out)
@@ -99,7 +100,7 @@ def test_two_of_a_kind_are_needed(world, tmp_path):
         apply_delta(world / "net1.onnx", world / "bundle.ewd", tmp_path / "out")
 
 
-def test_a_blob_without_a_predecessor_is_sent_packed(world, tmp_path, two_versions):
+def test_a_blob_without_a_predecessor_is_sent_packed(world, tmp_path):
     made = two_versions.bundle(2)
     manifest = made.manifest.model_copy(
         update={
