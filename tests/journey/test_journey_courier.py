@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from edgewise.cli.courier import _checked, _fill, _store
 from edgewise.edge import Device
-from edgewise.edge.courier import take_in, write_out
+from edgewise.edge.agent import locked
+from edgewise.edge.courier import import_stick, take_in, write_out
 from edgewise.edge.device import DeviceLimits, Identity
-from edgewise.edge.outbox import Outbox
 from edgewise.edge.update import UpdateLimits
 from edgewise.hub import enrol
 from edgewise.hub.store import devices, tables
@@ -200,3 +200,162 @@ def test_a_device_without_any_link_is_updated_and_heard_by_sticks_exactly_once(i
     with island.hub.store.read() as connection:
         ids = list(connection.execute(sa.select(tables.samples.c.id)).scalars())
     assert len(ids) == len(set(ids))
+
+
+def _flip(place: Path) -> None:
+    data = bytearray(place.read_bytes())
+    data[len(data) // 2] ^= 1
+    place.write_bytes(bytes(data))
+
+
+def _change_listing(part: Path) -> None:
+    text = json.loads((part / "listing.json").read_text())
+    signature = text["envelope"]["signatures"][0]
+    signature["sig"] = ("A" if signature["sig"][0] != "A" else "B") + signature["sig"][1:]
+    (part / "listing.json").write_text(json.dumps(text))
+
+
+def _link_out(part: Path) -> None:
+    victim = next((part / "files").iterdir())
+    outside = part.parent / "outside"
+    victim.rename(outside)
+    victim.symlink_to(outside)
+
+
+SPOILT: dict[str, Callable[[Path], None]] = {
+    "changed-file": lambda part: _flip(max((part / "files").iterdir(), key=lambda item: item.stat().st_size)),
+    "cut-file": lambda part: next((part / "files").iterdir()).write_bytes(b""),
+    "missing-file": lambda part: next((part / "files").iterdir()).unlink(),
+    "changed-signature": _change_listing,
+    "no-listing": lambda part: (part / "listing.json").unlink(),
+    "half-listing": lambda part: (part / "listing.json").write_bytes((part / "listing.json").read_bytes()[:100]),
+    "link": _link_out,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
+def test_a_spoilt_stick_is_refused_by_the_device_and_changes_nothing(
+    island: Island, spoil: Callable[[Path], None]
+) -> None:
+    island.assign()
+    island.hub_export()
+    before = island.device_state()
+    spoil(island.stick / "hub")
+    with pytest.raises(NotTrusted):
+        island.device_import()
+    assert island.device_state() == before
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
+def test_a_spoilt_stick_is_refused_by_the_hub_and_stores_nothing(island: Island, spoil: Callable[[Path], None]) -> None:
+    island.device_export()
+    before = island.hub_state()
+    spoil(island.stick / "devices" / "d1")
+    with pytest.raises(NotTrusted):
+        island.hub_import()
+    assert island.hub_state() == before
+    assert island.audited("courier.imported") == 0
+
+
+def test_a_stick_of_another_device_or_an_old_one_is_refused_and_changes_nothing(island: Island, tmp_path: Path) -> None:
+    island.enrol("d2")
+    island.assign("d2")
+    island.hub_export("d2")
+    before = island.device_state()
+    with pytest.raises(NotTrusted, match="this stick is for d2"):
+        island.device_import()
+    assert island.device_state() == before
+
+    island.assign()
+    island.hub_export(stick=tmp_path / "old")
+    island.assign()
+    island.hub_export()
+    island.device_import()
+    before = island.device_state()
+    with pytest.raises(NotTrusted):
+        island.device_import(tmp_path / "old")
+    assert island.device_state() == before
+
+
+def test_a_receipt_that_the_hub_did_not_sign_deletes_nothing(island: Island) -> None:
+    """A forged acknowledgement is worth a whole outbox: neither a device's key nor its own listing can make one."""
+    island.hub_export()
+    part = StickPart(island.stick / "hub")
+    sealed = part.sealed()
+    thief = CertificateKey.generate(b"thief")
+    forged = seal_certified(b"{}", sealed.envelope.payload_type, thief)
+    envelope = sealed.envelope.model_copy(update={"signatures": forged.signatures})
+    (part.folder / "listing.json").write_bytes(encode(sealed.model_copy(update={"envelope": envelope})))
+    island.device_export()
+    before = island.device_state()
+    with pytest.raises(NotTrusted):
+        island.device_import()
+    assert island.device_state() == before
+
+
+def test_a_device_that_is_shut_out_or_signs_for_another_is_refused(island: Island) -> None:
+    second = island.enrol("d2")
+    island.device_export()
+    sealed = StickPart(island.stick / "devices" / "d1").sealed()
+    payload = island.stick / "devices" / "d1" / "listing.json"
+    as_other = SealedListing(
+        envelope=seal_certified(_payload(sealed), DEVICE_STICK_TYPE, second.key),
+        certificates=second.certificates().decode(),
+    )
+    good = payload.read_bytes()
+    payload.write_bytes(encode(as_other))
+    with pytest.raises(NotTrusted, match="in the name of d1"):
+        island.hub_import()
+    payload.write_bytes(good)
+    enrol.shut_out(island.hub.store, "d1", reason="stolen", who="ann", now=island.hub.now())
+    with pytest.raises(NotTrusted, match="shut out"):
+        island.hub_import()
+    with pytest.raises(NotTrusted, match="shut out"):
+        island.hub_export()
+
+
+def _payload(sealed: SealedListing) -> bytes:
+    return base64.b64decode(sealed.envelope.payload)
+
+
+def test_a_certificate_that_ended_is_taken_within_the_grace_and_the_next_one_comes_by_stick(island: Island) -> None:
+    island.world.clock.advance(timedelta(days=20).total_seconds())
+    island.hub.tick()
+    assert island.credentials.validity()[1] < island.hub.now()
+    island.device_export()
+    assert island.hub_import()["new"]
+    island.hub_export()
+    island.device_import()
+    assert island.credentials.validity()[1] > island.hub.now()
+    island.world.clock.advance(timedelta(days=200).total_seconds())
+    with pytest.raises(NotTrusted, match="enrol it again"):
+        island.hub_import()
+
+
+def test_a_full_stick_is_not_now_and_what_lay_there_stays(island: Island, monkeypatch: pytest.MonkeyPatch) -> None:
+    island.device_export()
+    before = (island.stick / "devices" / "d1" / "listing.json").read_bytes()
+
+    def full(_place: Path, _data: bytes, **_more: Any) -> None:
+        raise NotNow("no space left", code="disk_full")
+
+    monkeypatch.setattr("edgewise.ports._stick.replace_file", full)
+    island.world.clock.advance(60)
+    with pytest.raises(NotNow, match="no space"):
+        island.device_export()
+    monkeypatch.undo()
+    assert (island.stick / "devices" / "d1" / "listing.json").read_bytes() == before
+    assert island.hub_import()["new"]
+
+
+def test_an_empty_stick_says_what_to_do(island: Island) -> None:
+    with pytest.raises(NotValid, match="export again"):
+        island.device_import()
+    with pytest.raises(NotValid, match="export again"):
+        island.hub_import()
+
+
+def test_a_running_agent_keeps_its_folder(island: Island) -> None:
+    (island.folder / "d1" / "device.json").write_bytes(encode(island.device.identity))
+    with locked(island.folder / "d1"), pytest.raises(NotNow, match="another agent runs"):
+        import_stick(island.folder / "d1", island.stick)

@@ -113,12 +113,13 @@ class StickPart:
         """The listing, not checked yet.
 
         Raises:
-            NotValid: there is none. NotTrusted: it is no listing.
+            NotValid: there is no such part. NotTrusted: the part has no listing, or something else in its place.
         """
         file = self.folder / LISTING
         _refuse_links(self.folder.parent, self.folder, self.folder / FILES)
         if not os.path.lexists(file):
-            raise NotValid(
+            kind = NotTrusted if self.folder.is_dir() else NotValid  # half a copy, or another folder altogether
+            raise kind(
                 f"{file} does not exist: the stick was not written, or not to its end; export again",
                 code="stick_unfinished",
             )
