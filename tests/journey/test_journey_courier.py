@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+import loop_world
 from edgewise.cli.courier import _checked, _fill, _store
 from edgewise.edge import Device
 from edgewise.edge.agent import locked
@@ -27,18 +25,6 @@ from edgewise.ports import Credentials, FolderLink, Frame, HubApi, ListSource, M
 from edgewise.trust import CertificateKey, seal_certified, validity_of
 from edgewise.wire import Assignment, NotNow, NotTrusted, NotValid, encode
 from edgewise.wire.courier import DEVICE_STICK_TYPE, SealedListing
-
-
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-loop_world = _module("loop_world")
 
 
 class Island:
