@@ -20,6 +20,7 @@ from starlette.routing import Route
 from edgewise.hub import Hub, HubConfig, create_app, people
 from edgewise.hub.access import MEANS, PEOPLE, PERMITTED, ROLES, Action, Person, Refused, roles_with
 from edgewise.hub.api.auth import COOKIE, Needs
+from edgewise.hub.api.courier import IMPORT_NEEDS
 from edgewise.hub.api.device import GET_NEEDS, PUT_NEEDS, RawRoute
 from edgewise.hub.attempts import Attempts, TooMany
 from edgewise.hub.store import tables
@@ -50,6 +51,7 @@ RAW = {
     ("PUT", f"{API}/blobs/{{digest}}"): PUT_NEEDS,
     ("GET", f"{API}/tuf/{{path:path}}"): GET_NEEDS,
     ("GET", f"{API}/bundles/{{digest}}/manifest"): GET_NEEDS,
+    ("POST", f"{API}/courier/import"): IMPORT_NEEDS,
 }
 
 

@@ -7,6 +7,7 @@ import typer
 from edgewise.cli import (
     audit,
     bundle,
+    courier,
     demo,
     edge,
     hub,
@@ -37,6 +38,6 @@ def build() -> typer.Typer:
     )
     for single in (up, demo, score, version):
         app.command(single.NAME, epilog=single.EXAMPLE)(single.command)
-    for group in (hub, learn, signer, trust, edge, usecase, release, rollout, label, audit, bundle, sim):
+    for group in (hub, learn, signer, trust, edge, usecase, release, rollout, label, audit, bundle, courier, sim):
         app.add_typer(group.app, name=group.NAME)
     return app

@@ -95,6 +95,25 @@ class Contacts:
         self.failures, self.error, self.error_code, self.last_at = 0, None, None, now
         return True
 
+    def take_reply(self, reply: bytes, link: Link, now: datetime) -> None:
+        """Take an answer that came without a contact. Raises as `Uplink.receive`."""
+        for event in self._uplink.receive(reply):
+            self._take(event, link, now)
+
+    def write_out(self, link: Link, now: datetime) -> None:
+        """Give a link that only takes all that is open, once; what fails is raised, for somebody waits for it."""
+        events = contact(
+            link,
+            self._uplink,
+            self._outbox,
+            lambda: self._report(now),
+            now,
+            has_assignment=lambda: self._updater.number,
+        )
+        for event in events:
+            if not isinstance(event, Heard):
+                self._take(event, link, now)
+
     def _failed(self, error: str, code: str, now: datetime) -> None:
         self.failures += 1
         self.error, self.error_code = error, code

@@ -35,6 +35,7 @@ from edgewise.ports import (
     Credentials,
     FolderSource,
     HttpLink,
+    Link,
     OnnxRuntime,
     Source,
     SystemChance,
@@ -313,22 +314,7 @@ def run(
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
-        device = Device(
-            data_dir,
-            identity=identity,
-            open_source=open_source,
-            link=link,
-            runtime=OnnxRuntime(),
-            clock=clock,
-            chance=chance,
-            act=act,
-            facts=facts(),
-            live=SystemFacts(data_dir, config.facts),
-            limits=DeviceLimits(
-                loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect),
-                bytes_per_s_max=config.download_bytes_per_s_max,
-            ),
-        )
+        device = open_device(data_dir, identity, config, link=link, open_source=open_source, clock=clock, act=act)
         renewal = Renewal(credentials, url, chance=chance)
         agent = Agent(device, config=config, clock=clock, renewal=renewal)
         try:
@@ -338,6 +324,35 @@ def run(
                 _run_with_api(agent, device, clock, http_port)
         finally:
             link.close()
+
+
+def open_device(
+    data_dir: Path,
+    identity: Identity,
+    config: AgentConfig,
+    *,
+    link: Link,
+    open_source: Callable[[str | None], Source],
+    clock: Clock,
+    act: Act | None = None,
+) -> Device:
+    """The device in this folder on this machine. Raises as `Device`."""
+    return Device(
+        data_dir,
+        identity=identity,
+        open_source=open_source,
+        link=link,
+        runtime=OnnxRuntime(),
+        clock=clock,
+        chance=SystemChance(),
+        act=act,
+        facts=facts(),
+        live=SystemFacts(data_dir, config.facts),
+        limits=DeviceLimits(
+            loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect),
+            bytes_per_s_max=config.download_bytes_per_s_max,
+        ),
+    )
 
 
 def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | None) -> None:

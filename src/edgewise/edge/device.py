@@ -160,11 +160,15 @@ class Device:
         """Make durable what was decided and chosen, as far as the disk allows."""
         self.keeper.record(self.decider, now)
 
-    def update_step(self, now: datetime) -> bool:
-        """Work towards the newest assignment; True when something happened that the hub should hear of soon."""
+    def update_step(self, now: datetime, link: Link | None = None) -> bool:
+        """Work towards the newest assignment; True when something happened that the hub should hear of soon.
+
+        Args:
+            link: another one than the device's own, such as a courier's stick.
+        """
         if self.updater.number == self._tried_number and self._try_again_at is not None and now < self._try_again_at:
             return False
-        happened = self.updater.step(self._link, now)
+        happened = self.updater.step(link or self._link, now)
         self._tries = self._tries + 1 if self.updater.stuck else 0
         self._tried_number = self.updater.number
         pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2 if self.updater.stuck else 0.0

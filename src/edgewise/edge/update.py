@@ -7,7 +7,7 @@ reads the whole situation: the newest assignment, the phase, the slots. Asking t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from edgewise.wire import (
     Envelope,
     NotNow,
     NotTrusted,
+    PublicKey,
     Wait,
     record_digest,
 )
@@ -189,10 +190,26 @@ class Updater:
             NotTrusted: not signed by the director, not for this device or use case, or older than what is known.
             NotNow: the release repository was never read, so the director is not known.
         """
+        old, new = self.state.assignment, self.check(envelope, self.trusted.keys())
+        if old is not None and record_digest(new) == self.state.assignment_digest:
+            return False
+        changes: dict[str, Any] = {"assignment": new, "assignment_digest": record_digest(new), "changed_at": now}
+        if old is not None and old.hub_epoch != new.hub_epoch:
+            earlier = (*self.state.earlier_epochs, old.hub_epoch)
+            changes |= {"earlier_epochs": earlier[-self.limits.remembered_max :], "refused": 0}
+        self._journal.save(**changes)
+        return True
+
+    def check(self, envelope: Envelope, keys: Sequence[PublicKey]) -> Assignment:
+        """What the envelope says, if these keys signed it and it is for this device and not older than what is known.
+
+        Raises:
+            NotTrusted: it is not.
+        """
         old = self.state.assignment
         new = open_assignment(
             envelope,
-            self.trusted.keys(),
+            keys,
             device=self._device,
             newest=self.number,
             hub_epoch=old.hub_epoch if old else None,
@@ -204,14 +221,7 @@ class Updater:
                 f"assignment {new.number} is for use case {new.use_case}, this device is enrolled for {self._use_case}",
                 code="use_case_wrong",
             )
-        if old is not None and record_digest(new) == self.state.assignment_digest:
-            return False
-        changes: dict[str, Any] = {"assignment": new, "assignment_digest": record_digest(new), "changed_at": now}
-        if old is not None and old.hub_epoch != new.hub_epoch:
-            earlier = (*self.state.earlier_epochs, old.hub_epoch)
-            changes |= {"earlier_epochs": earlier[-self.limits.remembered_max :], "refused": 0}
-        self._journal.save(**changes)
-        return True
+        return new
 
     def hear(self, link: Link, metadata: int, now: datetime) -> None:
         """What the hub says about the release repository; see `MetadataWatch.hear`."""

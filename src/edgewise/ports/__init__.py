@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgewise.ports._est import fetch_identity, first_certificate, next_certificate, pin_root, split_token
     from edgewise.ports._facts import Fact, Facts, MemoryFacts, SystemFacts, network_kind
     from edgewise.ports._files import disk_error, replace_file, sync_folder
+    from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._http import LinkDown, Refused
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -59,6 +61,7 @@ __all__ = [
     "Fetcher",
     "FolderBlobs",
     "FolderKeys",
+    "FolderLink",
     "FolderSource",
     "Frame",
     "HttpFetcher",
@@ -89,6 +92,8 @@ __all__ = [
     "SeededChance",
     "Session",
     "Source",
+    "StickLimits",
+    "StickPart",
     "StoredBundle",
     "SystemChance",
     "SystemClock",
@@ -102,9 +107,12 @@ __all__ = [
     "address",
     "apply_delta",
     "copied_blobs",
+    "device_part",
+    "devices_on",
     "disk_error",
     "fetch_identity",
     "first_certificate",
+    "hub_part",
     "is_packed",
     "listen",
     "local_name",
@@ -150,6 +158,7 @@ _HOMES = {
     "_facts": ("Fact", "Facts", "MemoryFacts", "SystemFacts", "network_kind"),
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
+    "_folder_link": ("FolderLink",),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
@@ -160,6 +169,7 @@ _HOMES = {
     "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
     "_patience": ("TooSlow",),

@@ -41,6 +41,10 @@ class Credentials:
         """Believe this root, DER, from now on."""
         replace_file(self.folder / ROOT_FILE, pem_of(root))
 
+    def certificates(self) -> bytes:
+        """The device's certificate and what lies between it and the root, PEM. NotValid with code ``not_enrolled``."""
+        return self._read(self._certificate)
+
     def validity(self) -> tuple[datetime, datetime]:
         """From when to when the certificate holds. NotValid with code ``not_enrolled``: there is none."""
         return validity_of(ders_of(self._read(self._certificate))[0])

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Refused
 from edgewise.hub.api import (
+    courier,
     device,
     est,
     gate,
@@ -52,7 +53,8 @@ def create_app(hub: Hub) -> FastAPI:
     # Raw routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
     app.router.routes.extend(device.shared_routes(hub, prefix=PREFIX, for_devices=False))
     app.router.routes.extend(tuf.routes(hub, prefix=PREFIX, for_devices=False))
-    for module in (usecases, samples, orders, tuf, gate, rollouts, overview, people):
+    app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
+    for module in (usecases, courier, samples, orders, tuf, gate, rollouts, overview, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

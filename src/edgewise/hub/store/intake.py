@@ -13,6 +13,8 @@ from edgewise.hub.store._rows import columns, insert_new, one
 from edgewise.hub.store.tables import events, feedback, samples, segments, telemetry, watermarks
 from edgewise.wire import Event, Feedback, SegmentHeader, Telemetry, plain
 
+EPOCHS_MAX = 8  # of one device that a courier tells of
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentRow:
@@ -28,6 +30,13 @@ def watermark(connection: sa.Connection, device: str, epoch: str) -> int:
     """The highest number up to which everything of this epoch is stored; 0 for an epoch not seen yet."""
     where = (watermarks.c.device == device, watermarks.c.epoch == epoch)
     return connection.execute(sa.select(watermarks.c.number).where(*where)).scalar_one_or_none() or 0
+
+
+def watermarks_of(connection: sa.Connection, device: str) -> list[tuple[str, int]]:
+    """A device's newest epochs with their watermarks, newest first."""
+    where = watermarks.c.device == device
+    statement = sa.select(watermarks.c.epoch, watermarks.c.number).where(where).order_by(watermarks.c.made_at.desc())
+    return [(row.epoch, row.number) for row in connection.execute(statement.limit(EPOCHS_MAX))]
 
 
 def move_watermark(connection: sa.Connection, device: str, epoch: str, *, number: int, now: datetime) -> None:
