@@ -113,4 +113,3 @@ def test_a_device_that_was_away_follows_new_keys_of_every_role(shop: Shop, tmp_p
     # Keys that hold nothing any more change nothing, and the answer says whose signature is missing.
     assert "root" in shop.trust("rotate", "timestamp", "--keys", keys / "root", code=3)
     assert "not empty" in shop.run("trust", "make-keys", pair, code=2, hub=False)
-
