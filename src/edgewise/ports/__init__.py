@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
     from edgewise.ports._objects import ObjectBlobs
+    from edgewise.ports._open_source import open_source
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
@@ -123,6 +124,7 @@ __all__ = [
     "open_bundle",
     "open_manifest",
     "open_pipeline",
+    "open_source",
     "pack_bundle",
     "pin_root",
     "public_text",
@@ -164,6 +166,7 @@ _HOMES = {
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
+    "_open_source": ("open_source",),
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
