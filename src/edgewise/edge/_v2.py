@@ -23,10 +23,10 @@ from edgewise.edge._v2_messages import (
     uncompressed,
     write_answer,
 )
-from edgewise.edge._v2_tensors import DATATYPES
 from edgewise.frames import input_shape
 from edgewise.policy import error_words
 from edgewise.ports import Pipeline, Session, Tensor
+from edgewise.ports.tensors import DATATYPES
 from edgewise.wire import Decision, EdgewiseError, ImageSpec, NotNow, NotTrusted, NotValid, encode
 
 Scope: TypeAlias = MutableMapping[str, Any]

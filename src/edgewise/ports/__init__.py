@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports._v2_client import V2Client
     from edgewise.ports._vet import VetLimits, vet_bundle
     from edgewise.ports.api import HubApi
 
@@ -103,6 +104,7 @@ __all__ = [
     "TooSlow",
     "TufBounds",
     "TufClient",
+    "V2Client",
     "VetLimits",
     "VouchedTarget",
     "address",
@@ -178,6 +180,7 @@ _HOMES = {
     "_patience": ("TooSlow",),
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
+    "_v2_client": ("V2Client",),
     "_vet": ("VetLimits", "vet_bundle"),
     "api": ("HubApi",),
 }
