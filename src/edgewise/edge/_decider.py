@@ -11,6 +11,7 @@ from typing import TypeAlias
 from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
 from edgewise.edge._counts import Windows
+from edgewise.edge._readings import Reading, Sampler
 from edgewise.edge._slots import Running
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
@@ -32,6 +33,7 @@ class LoopLimits:
     recent_max: int = 4096  # decisions that feedback can still be given on
     periods_waiting_max: int = 4  # closed and not recorded: more means that the disk is stuck
     urgent_waiting_max: int = 256
+    readings_waiting_max: int = 4096  # moments in a period that the stuck disk does not let end
     collect: bool = False  # without any bundle: False leaves frames at the source, True looks at them and keeps some
 
 
@@ -71,6 +73,7 @@ class Period:
     undecided: int = 0
     frames: int = 0
     cursor: str | None = None  # the last frame taken from the source
+    readings: list[Reading] = field(default_factory=list)
     not_selected: int = 0  # frames of periods that were given up because the disk was stuck
 
 
@@ -84,6 +87,7 @@ class Decider:
         clock: for latencies.
         upload: when a period ends.
         act: the app's pure function; a text it returns raises an alarm. None raises none.
+        sampler: takes numbers out of frames; None where no reading may leave.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Decider:
         limits: LoopLimits,
         act: Act | None = None,
         telemetry_s: float = 60.0,
+        sampler: Sampler | None = None,
     ) -> None:
         self._source = source
         self._updater = updater
@@ -106,6 +111,7 @@ class Decider:
         self._limits = limits
         self._act = act
         self._telemetry_s = telemetry_s
+        self._sampler = sampler
         self._open: Period | None = None
         self.closed: deque[Period] = deque()
         self.urgent: deque[Urgent] = deque()
@@ -128,6 +134,8 @@ class Decider:
         period.bundle = running.bundle if running else None
         period.frames += 1
         period.last_at, period.cursor = now, frame.name
+        if self._sampler is not None and (reading := self._sampler.take(frame)) is not None:
+            period.readings.append(reading)
         decision = None
         if running is None:
             self._look(period, frame)
@@ -146,6 +154,7 @@ class Decider:
             # The disk is stuck. Decisions go on and are counted; the frames of this period are given up.
             period.not_selected += len(period.items)
             period.items.clear()
+            del period.readings[: -self._limits.readings_waiting_max]
             return
         self._open = None
         self.closed.append(period)

@@ -16,6 +16,7 @@ from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._outbox_records import nothing
+from edgewise.edge._readings import Sampler
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
@@ -132,6 +133,7 @@ class Device:
                 limits=limits.loop,
                 act=act,
                 telemetry_s=contact_s,
+                sampler=_sampler(usecase),
             )
             self.ring = ring
             uplink = Uplink(self.outbox, identity.device, usecase.data)
@@ -325,6 +327,12 @@ class Device:
         if not may_name_frames(self.policy, "local-api"):
             return []
         return [item.id for item in self.outbox.made(100_000) if item.fate in ("waiting", "sealed", "stored")]
+
+
+def _sampler(usecase: UseCase) -> Sampler | None:
+    if not usecase.data.telemetry or "telemetry" not in usecase.data.leave:
+        return None
+    return Sampler(usecase.data.telemetry, every_s=usecase.telemetry.every_s)
 
 
 def _text(at: datetime | None) -> str | None:
