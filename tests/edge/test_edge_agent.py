@@ -261,6 +261,20 @@ def test_once_decides_on_what_is_there_and_reports(site):
     assert status(site.data)["decisions"] == 20  # nothing is decided twice
 
 
+def test_the_pipelines_of_edge_yaml_are_all_decided_on_also_with_one_camera_missing(site):
+    enrol(site.data, site.url, site.token)
+    site.assign(site.release(1))
+    shoot(site, 12)
+    places = [("main", site.camera), ("again", site.camera), ("gone", site.camera / "nowhere")]
+    config = {"pipelines": [{"name": name, "source": str(place)} for name, place in places]}
+    (site.data / "edge.yaml").write_text(json.dumps(config))
+    (site.camera / "f000000a.row").write_bytes(b"no row")  # not the last frame that is decided on
+    run(site.data, once=True)
+    assert status(site.data)["decisions"] == 24
+    assert {record.get("pipeline") for record in site.stored("telemetry")} <= {None, "again"}
+    assert any(record["frame"].startswith("again/") for record in site.stored("sample"))
+
+
 def test_the_agent_decides_updates_and_answers_over_real_http(site):
     enrol(site.data, site.url, site.token)
     site.assign(site.release(1))
@@ -272,7 +286,9 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
             until(lambda: http.get("/status").json()["decisions"] == 30, "not all decided")
             until(lambda: http.get("/status").json()["backlog"] == 0, "not all sent")
             assert http.get("/livez").text == "ok\n"
-            assert "edgewise_edge_decisions_total 30.0" in http.get("/metrics").text
+            metrics = http.get("/metrics").text
+            assert "edgewise_edge_decisions_total 30.0" in metrics
+            assert 'edgewise_edge_pipeline_decisions_total{pipeline="main"} 30.0' in metrics
             page = http.get("/")
             assert "parts@1" in page.text
             assert page.headers["content-security-policy"] == "default-src 'none'"
@@ -331,21 +347,28 @@ def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):
     assert len(frames) == len(set(frames))
 
 
-def test_an_error_in_another_thread_does_not_stop_decisions(fleet, capsys):
-    device = fleet.device()
+@pytest.mark.parametrize(
+    ("leave", "said"), [((), "edgewise contact: RuntimeError at "), (("log",), "RuntimeError: a mistake about Ada")]
+)
+def test_an_error_in_another_thread_does_not_stop_decisions_and_is_said_as_the_policy_allows(
+    fleet, capsys, leave, said
+):
+    device = fleet.device(data={"data_class": "measurement", "transforms": [], "leave": leave})
     fleet.assign(fleet.release(1))
     fleet.run(device, 3)
     agent = Agent(device, clock=SystemClock())
 
     def broken(_now):
-        raise RuntimeError("a mistake of ours")
+        raise RuntimeError("a mistake about Ada")
 
     device.contact_step = broken
     thread = threading.Thread(target=agent.run)
     thread.start()
     fleet.feed(20)
     until(lambda: device.decisions == 20, "decisions stopped")
-    until(lambda: "a mistake of ours" in capsys.readouterr().err, "it was not said")
+    heard = []
+    until(lambda: heard.append(capsys.readouterr().err) or said in "".join(heard), "it was not said")
+    assert ("Ada" in "".join(heard)) == ("log" in leave)
     assert agent.is_alive()
     agent.stop()
     thread.join(10)

@@ -28,6 +28,7 @@ class PipelinePart:
         name: unique on the device; no slash in it.
         open_source: the frames after the one with this name, None for all.
         act: the app's pure function; a text it returns raises an alarm.
+        sinks: names of the use case's sinks that hear its decisions; None for all.
         patient: the source is opened when it is first asked and again after a failure, so that a camera which is not
             there does not keep the others from starting. False opens it at once and raises what that raises.
     """
@@ -35,6 +36,7 @@ class PipelinePart:
     name: str = MAIN
     open_source: OpenSource
     act: Act | None = None
+    sinks: tuple[str, ...] | None = None
     patient: bool = True
 
 
@@ -154,19 +156,30 @@ class Pipelines:
         """What was decided on a frame, None when that is not remembered."""
         return next((one.recent[frame] for one in self._order if frame in one.recent), None)
 
-    def complaints(self) -> list[str]:
-        """What is wrong with sources and apps, each a sentence; a device with one pipeline does not name it."""
+    def complaints(self, *, names: bool = True) -> list[str]:
+        """What is wrong with sources and apps, each a sentence; a device with one pipeline does not name it.
+
+        Args:
+            names: whether names of frames may be told, which errors may hold.
+        """
         alone = len(self._order) == 1
         found = []
         for one in self._order:
             of = "" if alone else f" of pipeline {one.name}"
             if one.source_error:
-                found.append(f"the source{of}: {one.source_error}")
+                found.append(f"the source{of}: {told(one.source_error, names=names)}")
             if one.silent_s >= SILENT_S:
                 found.append(f"the source{of}: it has not answered for {one.silent_s:.0f} s")
             if one.act_error:
-                found.append(f"the app{of}: it failed {one.act_failures} times, the last time with {one.act_error}")
+                error = told(one.act_error, names=names)
+                found.append(f"the app{of} failed {one.act_failures} times, the last time: {error}")
         return found
+
+
+def told(error: str | None, *, names: bool) -> str | None:
+    """An error's text as far as it may be told: it may name a frame."""
+    hidden = "it cannot be read; the policy lets no names of frames leave"
+    return error if names or error is None else hidden
 
 
 def check_parts(parts: Sequence[PipelinePart]) -> None:

@@ -26,7 +26,9 @@ from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
 from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
+from edgewise.edge._say import Sayer
 from edgewise.edge._slots import POINTER_FILE
 from edgewise.edge._update_choices import waits
 from edgewise.edge._update_state import read_state
@@ -35,7 +37,6 @@ from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.ports import (
     Clock,
     Credentials,
-    FolderSource,
     HttpLink,
     Link,
     OnnxRuntime,
@@ -52,7 +53,6 @@ from edgewise.ports import (
 )
 from edgewise.wire import CLASSES, NotNow, NotValid, Strict, decode, encode
 from edgewise.wire import explain as wrong
-from edgewise.wire._record import Name
 
 IDENTITY_FILE = "device.json"
 CONFIG_FILE = "edge.yaml"
@@ -60,14 +60,6 @@ LOCK_FILE = "lock"
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
 STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
-
-
-class PipelineConfig(Strict):
-    """One of several sources of a device, each decided on by itself."""
-
-    name: Name
-    source: str = Field(description="folder in which frames appear")
-    sinks: tuple[Name, ...] = Field((), max_length=16, description="sinks of the use case that hear its decisions")
 
 
 class AgentConfig(Strict):
@@ -234,6 +226,7 @@ class Agent:
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
+        self._sayer = Sayer(device.policy)
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
@@ -267,7 +260,7 @@ class Agent:
             try:
                 made = self.device.decide_step(self._clock.now(), pipeline)
             except Exception as error:
-                sys.stderr.write(f"edgewise decide-{pipeline}: {type(error).__name__}: {error}\n")
+                self._sayer.error(f"decide-{pipeline}", error)
                 self._stop.wait(ERROR_PAUSE_S)
                 continue
             if made is not None:
@@ -312,7 +305,7 @@ class Agent:
                     work()
                 except Exception as error:
                     # Nothing of this may end the process that decides; it is said, and tried again.
-                    sys.stderr.write(f"edgewise {name}: {type(error).__name__}: {error}\n")
+                    self._sayer.error(name, error)
                     self._stop.wait(ERROR_PAUSE_S)
 
         self._begin(name, turn)
@@ -348,7 +341,7 @@ def run(
     identity, config = load_identity(data_dir), load_config(data_dir)
     clock, chance = SystemClock(), SystemChance()
 
-    parts = _parts(config, source, act)
+    parts = parts_of(config.pipelines, source, clock=clock, act=act)
     with locked(data_dir):
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
@@ -363,23 +356,6 @@ def run(
                 _run_with_api(agent, device, clock, http_port)
         finally:
             link.close()
-
-
-def _parts(config: AgentConfig, source: Path | None, act: Act | None) -> list[PipelinePart]:
-    """The pipelines of ``edge.yaml``, or the one that is named main."""
-    if config.pipelines:
-        if source is not None:
-            raise NotValid(
-                f"{CONFIG_FILE} names {len(config.pipelines)} pipelines with their sources; leave out the other source",
-                code="source_twice",
-            )
-        return [
-            PipelinePart(name=item.name, open_source=functools.partial(FolderSource, Path(item.source)), act=act)
-            for item in config.pipelines
-        ]
-    if source is None:
-        raise NotValid(f"no source; name one, or pipelines in {CONFIG_FILE}", code="source_missing")
-    return [PipelinePart(open_source=functools.partial(FolderSource, Path(source)), act=act, patient=False)]
 
 
 def open_device(

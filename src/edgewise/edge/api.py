@@ -11,14 +11,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.edge._pipeline_metrics import pipeline_metrics
 from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, reply, v2_app
 from edgewise.edge.device import Device
+from edgewise.policy import may_name_frames
 from edgewise.ports import Clock
 from edgewise.wire import EdgewiseError, NotNow, NotValid
 
 FEEDBACK_BYTES_MAX = 16_384
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 JSON = {"content-type": "application/json"}
+_FORBIDDEN = b'{"error": "the policy lets no decision leave by the local API; add local-api to data.leave"}'
 
 
 class _RunningModels(Mapping[str, ServedModel]):
@@ -71,8 +74,9 @@ class _DeviceMetrics(Collector):
         yield GaugeMetricFamily("edgewise_edge_contact_failures", "Failed contacts in a row.", value=failures)
         latency = GaugeMetricFamily("edgewise_edge_decision_latency_seconds", "Since start.", labels=["quantile"])
         for share in (0.5, 0.99):
-            latency.add_metric([str(share)], (device.decider.latency.quantile(share) or 0.0) / 1000)
+            latency.add_metric([str(share)], (device.pipelines.latency().quantile(share) or 0.0) / 1000)
         yield latency
+        yield from pipeline_metrics(device)
         ends = updater.trusted.expires_at
         yield GaugeMetricFamily(
             "edgewise_edge_metadata_expiry_timestamp_seconds",
@@ -109,7 +113,10 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
         if not _is_local(scope):
             await reply(send, 403, JSON, b'{"error": "this API answers only to local host names"}')
         elif path == "/v2" or path.startswith("/v2/"):
-            await protocol(scope, receive, send)
+            if path.endswith(("/infer", "/decide")) and not may_name_frames(device.policy, "local-api"):
+                await reply(send, 403, JSON, _FORBIDDEN)
+            else:
+                await protocol(scope, receive, send)
         elif path == "/feedback" and method == "POST":
             await reply(send, *await _feedback(device, clock, scope, receive))
         elif method not in ("GET", "HEAD"):

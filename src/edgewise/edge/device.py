@@ -16,14 +16,15 @@ from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._outbox_records import nothing
-from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, unique_name
+from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
+from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, Runtime, Source
-from edgewise.wire import Decision, NotValid, Record, Report, UseCase
+from edgewise.wire import DataPolicy, Decision, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
 NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
@@ -146,7 +147,7 @@ class Device:
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
         names, cursor = [one.name for one in parts], self.keeper.of(part.name).cursor
-        source = LateSource(part.open_source, cursor, self._clock) if part.patient else part.open_source(cursor)
+        source: Source = LateSource(part.open_source, cursor, self._clock) if part.patient else part.open_source(cursor)
         return Decider(
             source,
             self.updater,
@@ -237,7 +238,7 @@ class Device:
             raise NotValid("no frame was seen since the agent started; name one with `frame`", code="frame_unknown")
         item = self.pipelines.find(name)
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
-        return {"frame": name, "kept": kept}
+        return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
     def close(self, now: datetime) -> None:
         """A planned stop: what is decided is recorded, and the next start is no crash."""
@@ -260,15 +261,24 @@ class Device:
         """Records that the hub does not have yet."""
         return self.outbox.backlog().records + self.pipelines.urgent_waiting + self.keeper.notes_waiting
 
-    def waits_for(self) -> tuple[str, ...]:
-        """What keeps the device from where it should be, as sentences."""
+    @property
+    def policy(self) -> DataPolicy:
+        """What may leave this device, and after which transform."""
+        return self.identity.usecase.data
+
+    def waits_for(self, way: str = "local-api") -> tuple[str, ...]:
+        """What keeps the device from where it should be, as sentences.
+
+        Args:
+            way: by which way out they are told; a source's error may name a frame.
+        """
         assignment = self.updater.assignment
         reasons = [self.updater.waits_for] if self.updater.waits_for else []
         if self.updater.running is None:
             reasons.append("a first release")
         if self.contacts.error:
             reasons.append(f"the hub: {self.contacts.error}")
-        reasons += self.pipelines.complaints()
+        reasons += self.pipelines.complaints(names=may_name_frames(self.policy, way))
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
         return (*reasons, *self.updater.warnings(self._clock.now()))
@@ -277,7 +287,7 @@ class Device:
         """The device's actual state, for the hub."""
         return Report(
             at=now,
-            waits_for=self.waits_for(),
+            waits_for=self.waits_for("report"),
             backlog=self.backlog,
             decisions=self.decisions,
             facts=self._reported(),
@@ -329,22 +339,27 @@ class Device:
         }
 
     def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
-        recorded = self.keeper.of(decider.name)
+        recorded, names = self.keeper.of(decider.name), may_name_frames(self.policy, "local-api")
         return {
             "decisions": self.decisions_of(decider.name),
             "undecided": recorded.undecided,
             "period_frames": decider.period_frames,
-            "cursor": recorded.cursor,
+            "cursor": recorded.cursor if names else None,
             "latency_ms": _quantiles(decider.latency),
-            "source": decider.source_error,
+            "source": told(decider.source_error, names=names),
             "source_failures": decider.source_failures,
             "source_silent_s": round(decider.silent_s, 1),
-            "act": decider.act_error,
+            "act": told(decider.act_error, names=names),
             "act_failures": decider.act_failures,
         }
 
     def made_ids(self) -> list[str]:
-        """Records that were offered and neither shed nor lost, as far as the ledger goes back."""
+        """Records that were offered and neither shed nor lost, as far as the ledger goes back.
+
+        None where the policy lets nothing about frames out by the local API.
+        """
+        if not may_name_frames(self.policy, "local-api"):
+            return []
         return [item.id for item in self.outbox.made(100_000) if item.fate in ("waiting", "sealed", "stored")]
 
 
