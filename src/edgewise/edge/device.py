@@ -20,7 +20,7 @@ from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
-from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, Runtime, Source
+from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, Runtime, Source
 from edgewise.wire import Decision, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
@@ -66,6 +66,7 @@ class Device:
         act: the app's pure function; a text it returns raises an alarm.
         facts: the device's capability card.
         live: tells what is true of the machine now, for conditions; it wins over the card.
+        boot, footprint: the machine's boot id, and what memory is held; for the guard.
         checkpoint: called by name where a power cut would matter.
     Raises:
         NotValid: the folder is of another version, or cannot be written. NotNow: the disk is full or fails.
@@ -85,9 +86,12 @@ class Device:
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
         limits: DeviceLimits | None = None,
+        boot: str = "",
+        footprint: Footprint | None = None,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.folder = folder
         self._link = link
         self._clock = clock
         self._facts = dict(facts or {})
@@ -100,6 +104,7 @@ class Device:
             limits=limits.outbox or OutboxLimits(bytes_max=usecase.upload.outbox_bytes),
             checkpoint=checkpoint,
         )
+        ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
         try:
             self.updater = Updater(
                 folder,
@@ -112,9 +117,11 @@ class Device:
                 reported=self._reported,
                 bytes_per_s_max=smallest(limits.bytes_per_s_max, usecase.connectivity.bytes_per_s_max),
                 limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
+                boot=boot,
+                footprint=footprint,
+                own_mb=lambda: ring.bytes_held / 1e6,
                 checkpoint=checkpoint,
             )
-            ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
             self.keeper = Keeper(
                 self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
             )
