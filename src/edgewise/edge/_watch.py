@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from edgewise.edge._guard import Failures, Lateness, Memory, Opinion
 from edgewise.edge._slots import Running
 from edgewise.edge._update_state import UpdateLimits
+from edgewise.policy import error_words
 from edgewise.ports import Clock
-from edgewise.wire import Decision, NotValid
+from edgewise.wire import Decision, EdgewiseError, NotValid
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,9 @@ class Watch:
     def failed(self, error: Exception) -> None:
         """The bundle could not decide on a frame that is in order."""
         with self._lock:
-            self._failures.failed(str(error) or type(error).__name__)
+            # Ours say what a bundle did wrong. Others may quote a row's value, and this goes to the hub.
+            ours = isinstance(error, EdgewiseError)
+            self._failures.failed(str(error) if ours else error_words(error, names=False))
 
     def weighed(self, held_mb: float, *, own_mb: float, needs_mb: float) -> None:
         """The memory held now; see `Memory.looked`."""
