@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
     from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
+    from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
+    from edgewise.ports._vault_tpm import TpmVault
     from edgewise.ports._vet import VetLimits, vet_bundle
     from edgewise.ports.api import HubApi
 
@@ -56,9 +60,11 @@ __all__ = [
     "Chance",
     "Clock",
     "Credentials",
+    "EnvironmentVault",
     "Fact",
     "Facts",
     "Fetcher",
+    "FileVault",
     "FolderBlobs",
     "FolderKeys",
     "FolderLink",
@@ -80,15 +86,19 @@ __all__ = [
     "MemoryKeys",
     "MemoryLink",
     "MemoryRuntime",
+    "MemoryVault",
     "NotServed",
     "ObjectBlobs",
     "OnnxRuntime",
     "OpenBundle",
+    "OpenedSafe",
     "Pipeline",
     "Refused",
     "RoleState",
     "Runtime",
+    "Safe",
     "Saving",
+    "SealedBlobs",
     "SeededChance",
     "Session",
     "Source",
@@ -100,8 +110,10 @@ __all__ = [
     "SystemFacts",
     "Tensor",
     "TooSlow",
+    "TpmVault",
     "TufBounds",
     "TufClient",
+    "Vault",
     "VetLimits",
     "VouchedTarget",
     "address",
@@ -112,6 +124,7 @@ __all__ = [
     "disk_error",
     "fetch_identity",
     "first_certificate",
+    "free_name",
     "hub_part",
     "is_packed",
     "listen",
@@ -123,6 +136,7 @@ __all__ = [
     "open_bundle",
     "open_manifest",
     "open_pipeline",
+    "open_safe",
     "pack_bundle",
     "pin_root",
     "public_text",
@@ -130,6 +144,7 @@ __all__ = [
     "read_public_keys",
     "read_signers",
     "replace_file",
+    "rotate_key",
     "split_token",
     "start_trust",
     "sync_folder",
@@ -167,6 +182,8 @@ _HOMES = {
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
+    "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
@@ -175,6 +192,8 @@ _HOMES = {
     "_patience": ("TooSlow",),
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
+    "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
+    "_vault_tpm": ("TpmVault",),
     "_vet": ("VetLimits", "vet_bundle"),
     "api": ("HubApi",),
 }
