@@ -20,11 +20,10 @@ from queue import Queue
 
 import httpx
 import numpy as np
-import onnx
 import pytest
 import tritonclient.http as triton
 import uvicorn
-from onnx import TensorProto, helper
+from onnx import helper
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
@@ -48,45 +47,10 @@ from edgewise.wire import (
     decode,
     digest,
 )
+from v2_world import KINDS, echo_network, network, tensor, values_of
 
-KINDS = {
-    "FP32": (TensorProto.FLOAT, np.float32),
-    "FP64": (TensorProto.DOUBLE, np.float64),
-    "FP16": (TensorProto.FLOAT16, np.float16),
-    "INT8": (TensorProto.INT8, np.int8),
-    "INT16": (TensorProto.INT16, np.int16),
-    "INT32": (TensorProto.INT32, np.int32),
-    "INT64": (TensorProto.INT64, np.int64),
-    "UINT8": (TensorProto.UINT8, np.uint8),
-    "UINT16": (TensorProto.UINT16, np.uint16),
-    "UINT32": (TensorProto.UINT32, np.uint32),
-    "UINT64": (TensorProto.UINT64, np.uint64),
-    "BOOL": (TensorProto.BOOL, np.bool_),
-    "BYTES": (TensorProto.STRING, np.object_),
-}
 SPEC = ImageSpec(width=12, height=10, per_image=True)
 ROWS = TableSpec(columns=("load", "heat"), fill=(0.0, 0.0), mean=(0.0, 0.0), std=(1.0, 1.0))
-
-
-def network(nodes: list, inputs: list, outputs: list, constants: dict[str, int] | None = None) -> bytes:
-    held = [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in (constants or {}).items()]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", inputs, outputs, held), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
-    )
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-def tensor(name: str, shape: list, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def echo(kind: str) -> bytes:
-    return network(
-        [helper.make_node("Identity", ["x"], ["y"])],
-        [tensor("x", ["N", 3], KINDS[kind][0])],
-        [tensor("y", ["N", 3], KINDS[kind][0])],
-    )
 
 
 def softmax(shape: list) -> bytes:
@@ -123,7 +87,7 @@ def write_demo_bundle(folder: Path, name: str, spec: ImageSpec | TableSpec, shap
 def models(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("models")
     for kind in KINDS:
-        (folder / f"{kind.lower()}.onnx").write_bytes(echo(kind))
+        (folder / f"{kind.lower()}.onnx").write_bytes(echo_network(kind))
     log = network([helper.make_node("Log", ["x"], ["y"])], [tensor("x", [3])], [tensor("y", [3])])
     (folder / "log.onnx").write_bytes(log)
     add = network(
@@ -162,14 +126,6 @@ def client(url) -> Iterator[triton.InferenceServerClient]:
 def http(url) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=url, timeout=10) as client:
         yield client
-
-
-def values_of(kind: str) -> np.ndarray:
-    if kind == "BYTES":
-        return np.array([["a", "", "Größe"], ["b" * 300, "c", "d"]], dtype=np.object_)
-    if kind == "BOOL":
-        return np.array([[True, False, True]])
-    return np.array([[0, 1, 2], [3, 100, 120]]).astype(KINDS[kind][1])
 
 
 def ask(client: triton.InferenceServerClient, kind: str, *, binary_in: bool, binary_out: bool, **options: object):

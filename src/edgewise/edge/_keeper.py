@@ -18,7 +18,7 @@ from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, private_entry, sample_id
 from edgewise.edge.ring import Ring
-from edgewise.policy import frame_name, may_leave
+from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames
 from edgewise.ports import Chance
 from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
 
@@ -144,12 +144,18 @@ class Keeper:
             data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
             # Decided again after a crash, it is the same alarm.
             name = sample_id(self._device, frame_name(self.policy, item.name, self._name_key), "alarm event")
-            record = Event(id=name, at=urgent.at, what="alarm", text=urgent.text[:500], data=data)
+            record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
             entries.append(self._plain("alarm", record))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
             self._count_not_kept("disagreement_over_budget")
             return []
         return entries + self._private(item, urgent.why, 1.0, now)
+
+    def _told(self, urgent: Urgent) -> str:
+        """The app's words about a frame, as far as they may travel."""
+        frame = self._ring.get(urgent.item.name)
+        group, facts = (frame.group, frame.facts) if frame is not None else ("", {})
+        return hide_words(self.policy, urgent.text, frame=urgent.item.name, group=group, facts=facts)
 
     def _overdraft(self) -> float:
         """What a disagreement may spend before it is earned: what one period earns.
@@ -173,7 +179,8 @@ class Keeper:
         except Exception as error:
             # A period that cannot be selected from must not come back for ever; its counts are kept.
             self._count_not_kept("selection_failed", len(period.items))
-            self.note("selection_failed", f"{type(error).__name__}: {error}", now, {"frames": len(period.items)})
+            text = error_words(error, names=may_name_frames(self.policy, "audit"))
+            self.note("selection_failed", text, now, {"frames": len(period.items)})
             entries = []
         self._store(entries, now)
 

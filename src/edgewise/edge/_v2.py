@@ -23,9 +23,10 @@ from edgewise.edge._v2_messages import (
     uncompressed,
     write_answer,
 )
-from edgewise.edge._v2_tensors import DATATYPES
 from edgewise.frames import input_shape
+from edgewise.policy import error_words
 from edgewise.ports import Pipeline, Session, Tensor
+from edgewise.ports.tensors import DATATYPES
 from edgewise.wire import Decision, EdgewiseError, ImageSpec, NotNow, NotTrusted, NotValid, encode
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -135,9 +136,10 @@ class _V2:
             status, headers, body = await self._answer(scope, receive)
         except EdgewiseError as error:
             status, headers, body = failure(error)
-        except Exception:
-            # The last line of defence: a client must get this protocol's answer even to a mistake of ours.
-            log.exception("%s %s failed", scope["method"], scope["path"])
+        except Exception as error:
+            # The last line of defence: a client must get this protocol's answer even to a mistake of ours. Its text may
+            # hold what the client sent, which does not belong into a log.
+            log.error("%s %s failed: %s", scope["method"], scope["path"][:200], error_words(error, names=False))
             status, headers = 500, {"content-type": "application/json"}
             body = b'{"error": "this request made the server fail; its log says why"}'
         await reply(send, status, headers, body)

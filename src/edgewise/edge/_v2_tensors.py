@@ -14,24 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.ports import Tensor
+from edgewise.ports.tensors import DATATYPES, objects, pack_texts, unpack_texts
 from edgewise.wire import NotValid
 
-DATATYPES = {
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    "int8": "INT8",
-    "int16": "INT16",
-    "int32": "INT32",
-    "int64": "INT64",
-    "uint8": "UINT8",
-    "uint16": "UINT16",
-    "uint32": "UINT32",
-    "uint64": "UINT64",
-    "bool": "BOOL",
-    "object": "BYTES",
-}
-DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
 AXES_MAX = 32
 VALUES_MAX = 64_000_000  # of one tensor: 256 MB in float32, more than any body that is let in
 
@@ -106,15 +91,10 @@ def _from_bytes(raw: memoryview, wanted: Tensor, count: int) -> NDArray[Any]:
 
 def _texts(raw: memoryview, name: str, count: int) -> NDArray[Any]:
     """Each text is its length in 4 bytes, then its bytes."""
-    values: list[bytes] = []
-    at = 0
-    while at < len(raw) and len(values) < count:
-        size = int.from_bytes(raw[at : at + 4], "little")
-        values.append(bytes(raw[at + 4 : at + 4 + size]))
-        at += 4 + size
-    if at != len(raw) or len(values) != count:
+    values = unpack_texts(raw, count)
+    if values is None:
         raise BadTensor(f"input {name!r} needs exactly {count} texts, each after its length in 4 bytes")
-    return _objects([_utf8(value, name) for value in values])
+    return objects([_utf8(value, name) for value in values])
 
 
 def _utf8(value: bytes, name: str) -> str:
@@ -122,12 +102,6 @@ def _utf8(value: bytes, name: str) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise BadTensor(f"input {name!r} has a text that is not UTF-8; networks here take UTF-8 only") from error
-
-
-def _objects(values: list[str]) -> NDArray[Any]:
-    array = np.empty(len(values), object)  # numpy's own text arrays give every text the longest one's size
-    array[:] = values
-    return array
 
 
 def _from_json(data: Any, wanted: Tensor, shape: tuple[int, ...], count: int) -> NDArray[Any]:
@@ -141,7 +115,7 @@ def _from_json(data: Any, wanted: Tensor, shape: tuple[int, ...], count: int) ->
             f"input {wanted.name!r} holds values of type {wrong}, {DATATYPES[wanted.dtype]} takes none such"
         )
     if wanted.dtype == "object":
-        return _objects(values)
+        return objects(values)
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
             array = np.array(values, dtype=wanted.dtype)
@@ -193,8 +167,7 @@ def write_json(array: NDArray[Any], name: str) -> list[Any]:
 def write_bytes(array: NDArray[Any]) -> bytes:
     """An output's values as raw bytes, little-endian, row-major; texts each after their length in 4 bytes."""
     if array.dtype.kind == "O":
-        texts = [value if isinstance(value, bytes) else str(value).encode() for value in array.reshape(-1).tolist()]
-        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+        return pack_texts(array.reshape(-1).tolist())
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 

@@ -7,8 +7,9 @@ import threading
 from edgewise.edge._slots import Running
 from edgewise.edge._update_state import UpdateLimits
 from edgewise.measure import Histogram
+from edgewise.policy import error_words
 from edgewise.ports import Clock
-from edgewise.wire import NotValid
+from edgewise.wire import EdgewiseError, NotValid
 
 
 class Watch:
@@ -33,7 +34,8 @@ class Watch:
         """The bundle could not decide on a frame that is in order."""
         with self._lock:
             self._errors += 1
-            self._last_error = str(error)
+            # Ours say what a bundle did wrong. Others may quote a row's value, and this goes to the hub.
+            self._last_error = str(error) if isinstance(error, EdgewiseError) else error_words(error, names=False)
 
     def complaint(self, limits: UpdateLimits) -> str | None:
         """Why the bundle should not go on; None when there is nothing against it."""

@@ -26,6 +26,7 @@ from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._say import Sayer
 from edgewise.edge._slots import POINTER_FILE
 from edgewise.edge._update_choices import waits
 from edgewise.edge._update_state import read_state
@@ -218,6 +219,7 @@ class Agent:
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beat = time.monotonic()
+        self._sayer = Sayer(device.policy)
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
@@ -281,7 +283,7 @@ class Agent:
                     work()
                 except Exception as error:
                     # Nothing of this may end the process that decides; it is said, and tried again.
-                    sys.stderr.write(f"edgewise {name}: {type(error).__name__}: {error}\n")
+                    self._sayer.error(name, error)
                     self._stop.wait(ERROR_PAUSE_S)
 
         thread = threading.Thread(target=turn, name=f"edgewise-{name}", daemon=True)

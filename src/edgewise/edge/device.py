@@ -21,8 +21,9 @@ from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
+from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, OpenedSafe, Runtime, Source
-from edgewise.wire import Decision, NotValid, Record, Report, UseCase
+from edgewise.wire import DataPolicy, Decision, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
 NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
@@ -231,7 +232,7 @@ class Device:
             raise NotValid("no frame was seen since the agent started; name one with `frame`", code="frame_unknown")
         item = self.decider.recent.get(name)
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
-        return {"frame": name, "kept": kept}
+        return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
     def close(self, now: datetime) -> None:
         """A planned stop: what is decided is recorded, and the next start is no crash."""
@@ -250,8 +251,17 @@ class Device:
         """Records that the hub does not have yet."""
         return self.outbox.backlog().records + len(self.decider.urgent) + self.keeper.notes_waiting
 
-    def waits_for(self) -> tuple[str, ...]:
-        """What keeps the device from where it should be, as sentences."""
+    @property
+    def policy(self) -> DataPolicy:
+        """What may leave this device, and after which transform."""
+        return self.identity.usecase.data
+
+    def waits_for(self, way: str = "local-api") -> tuple[str, ...]:
+        """What keeps the device from where it should be, as sentences.
+
+        Args:
+            way: by which way out they are told; a source's error may name a frame.
+        """
         assignment = self.updater.assignment
         reasons = [self.updater.waits_for] if self.updater.waits_for else []
         if self.updater.running is None:
@@ -259,7 +269,9 @@ class Device:
         if self.contacts.error:
             reasons.append(f"the hub: {self.contacts.error}")
         if self.decider.source_error:
-            reasons.append(f"the source: {self.decider.source_error}")
+            names = may_name_frames(self.policy, way)
+            told = self.decider.source_error if names else "it cannot be read; the policy lets no names of frames leave"
+            reasons.append(f"the source: {told}")
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
         return (*reasons, *self.updater.warnings(self._clock.now()))
@@ -268,7 +280,7 @@ class Device:
         """The device's actual state, for the hub."""
         return Report(
             at=now,
-            waits_for=self.waits_for(),
+            waits_for=self.waits_for("report"),
             backlog=self.backlog,
             decisions=self.decisions,
             facts=self._reported(),
@@ -319,7 +331,12 @@ class Device:
         }
 
     def made_ids(self) -> list[str]:
-        """Records that were offered and neither shed nor lost, as far as the ledger goes back."""
+        """Records that were offered and neither shed nor lost, as far as the ledger goes back.
+
+        None where the policy lets nothing about frames out by the local API.
+        """
+        if not may_name_frames(self.policy, "local-api"):
+            return []
         return [item.id for item in self.outbox.made(100_000) if item.fate in ("waiting", "sealed", "stored")]
 
 

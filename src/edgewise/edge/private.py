@@ -38,7 +38,7 @@ class Chosen:
 def sample_id(device: str, frame: str, why: str) -> str:
     """The id of a frame's sample: the same whenever the same frame is kept for the same kind of reason.
 
-    `frame` is its name as it may travel: of a name that is hidden, the id must not let others try guesses either.
+    It is made from the name as it may travel (`frame_name`): made from the name itself it would let anybody try names.
 
     After a crash the frames of an unfinished period are decided again; a random id would keep them twice. An audit
     sample has an id of its own: the same frame may go up at once for a disagreement and later as part of the audit.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
     from edgewise.ports._objects import ObjectBlobs
+    from edgewise.ports._open_source import open_source
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports._v2_client import V2Client
     from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
     from edgewise.ports._vault_tpm import TpmVault
     from edgewise.ports._vet import VetLimits, vet_bundle
@@ -113,6 +115,7 @@ __all__ = [
     "TpmVault",
     "TufBounds",
     "TufClient",
+    "V2Client",
     "Vault",
     "VetLimits",
     "VouchedTarget",
@@ -137,6 +140,7 @@ __all__ = [
     "open_manifest",
     "open_pipeline",
     "open_safe",
+    "open_source",
     "pack_bundle",
     "pin_root",
     "public_text",
@@ -179,6 +183,7 @@ _HOMES = {
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
+    "_open_source": ("open_source",),
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
@@ -194,6 +199,7 @@ _HOMES = {
     "_tuf_trusted": ("RoleState",),
     "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
     "_vault_tpm": ("TpmVault",),
+    "_v2_client": ("V2Client",),
     "_vet": ("VetLimits", "vet_bundle"),
     "api": ("HubApi",),
 }
