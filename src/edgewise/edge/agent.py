@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
@@ -70,6 +71,12 @@ class AgentConfig(Strict):
     )
     download_bytes_per_s_max: float | None = Field(
         default=None, gt=0, description="most that downloads may take; the use case may ask for less"
+    )
+    data_key_from: str = Field(
+        default="file",
+        min_length=1,
+        description="where the key is that locks what lies here: file (in this folder), tpm, or a file's path; a key "
+        "in EDGEWISE_EDGE_DATA_KEY or EDGEWISE_EDGE_DATA_KEY_FILE wins",
     )
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
@@ -350,6 +357,7 @@ def open_device(
         act=act,
         facts=facts(),
         live=SystemFacts(data_dir, config.facts),
+        opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect),
             bytes_per_s_max=config.download_bytes_per_s_max,
@@ -444,11 +452,11 @@ def _outbox_status(folder: Path) -> dict[str, Any]:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             rows = connection.execute(sql.TOTALS).fetchall()
-            stored = connection.execute(sql.STATE_OF, ("keeper",)).fetchone()
+            stored = connection.execute(sql.COUNTS_OF).fetchone()
     except sqlite3.Error as error:
         return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
     names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
     counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
-    keeper = json.loads(stored[0]) if stored else {"decisions": 0}
+    known = json.loads(stored[0]) if stored else {"decisions": 0}
     waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())
-    return {"decisions": keeper["decisions"], "backlog": waiting, "outbox": counts}
+    return {"decisions": known["decisions"], "backlog": waiting, "outbox": counts}
