@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._guard import GuardLimits
@@ -83,6 +84,12 @@ class AgentConfig(Strict):
     )
     memory_mb_max: float | None = Field(
         default=None, gt=0, description="of the agent; a bundle under which it holds more is taken back"
+    )
+    data_key_from: str = Field(
+        default="file",
+        min_length=1,
+        description="where the key is that locks what lies here: file (in this folder), tpm, or a file's path; a key "
+        "in EDGEWISE_EDGE_DATA_KEY or EDGEWISE_EDGE_DATA_KEY_FILE wins",
     )
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
@@ -393,6 +400,7 @@ def open_device(
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
         footprint=SystemFootprint(),
+        opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             update=UpdateLimits(
                 latency_ms_max=identity.usecase.placement.latency_ms_max,
@@ -491,11 +499,11 @@ def _outbox_status(folder: Path) -> dict[str, Any]:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             rows = connection.execute(sql.TOTALS).fetchall()
-            stored = connection.execute(sql.STATE_OF, ("keeper",)).fetchone()
+            stored = connection.execute(sql.COUNTS_OF).fetchone()
     except sqlite3.Error as error:
         return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
     names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
     counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
-    keeper = json.loads(stored[0]) if stored else {"decisions": 0}
+    known = json.loads(stored[0]) if stored else {"decisions": 0}
     waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())
-    return {"decisions": keeper["decisions"], "backlog": waiting, "outbox": counts}
+    return {"decisions": known["decisions"], "backlog": waiting, "outbox": counts}

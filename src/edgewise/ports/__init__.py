@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
     from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
+    from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
     from edgewise.ports._v2_client import V2Client
+    from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
+    from edgewise.ports._vault_tpm import TpmVault
     from edgewise.ports._vet import VetLimits, vet_bundle
     from edgewise.ports.api import HubApi
 
@@ -60,9 +64,11 @@ __all__ = [
     "Chance",
     "Clock",
     "Credentials",
+    "EnvironmentVault",
     "Fact",
     "Facts",
     "Fetcher",
+    "FileVault",
     "FolderBlobs",
     "FolderKeys",
     "FolderLink",
@@ -87,15 +93,19 @@ __all__ = [
     "MemoryLink",
     "MemoryRuntime",
     "MemorySupervisor",
+    "MemoryVault",
     "NotServed",
     "ObjectBlobs",
     "OnnxRuntime",
     "OpenBundle",
+    "OpenedSafe",
     "Pipeline",
     "Refused",
     "RoleState",
     "Runtime",
+    "Safe",
     "Saving",
+    "SealedBlobs",
     "SeededChance",
     "Session",
     "Source",
@@ -110,9 +120,11 @@ __all__ = [
     "SystemdSupervisor",
     "Tensor",
     "TooSlow",
+    "TpmVault",
     "TufBounds",
     "TufClient",
     "V2Client",
+    "Vault",
     "VetLimits",
     "VouchedTarget",
     "address",
@@ -124,6 +136,7 @@ __all__ = [
     "disk_error",
     "fetch_identity",
     "first_certificate",
+    "free_name",
     "hub_part",
     "is_packed",
     "listen",
@@ -135,6 +148,7 @@ __all__ = [
     "open_bundle",
     "open_manifest",
     "open_pipeline",
+    "open_safe",
     "open_source",
     "pack_bundle",
     "pin_root",
@@ -143,6 +157,7 @@ __all__ = [
     "read_public_keys",
     "read_signers",
     "replace_file",
+    "rotate_key",
     "split_token",
     "start_trust",
     "sync_folder",
@@ -182,6 +197,8 @@ _HOMES = {
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
+    "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
@@ -191,6 +208,8 @@ _HOMES = {
     "_patience": ("TooSlow",),
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
+    "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
+    "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),
     "_vet": ("VetLimits", "vet_bundle"),
     "api": ("HubApi",),
