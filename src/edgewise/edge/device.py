@@ -22,7 +22,7 @@ from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.policy import may_name_frames
-from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, OpenedSafe, Runtime, Source
+from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
 from edgewise.wire import DataPolicy, Decision, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
@@ -68,6 +68,7 @@ class Device:
         act: the app's pure function; a text it returns raises an alarm.
         facts: the device's capability card.
         live: tells what is true of the machine now, for conditions; it wins over the card.
+        boot, footprint: the machine's boot id, and what memory is held; for the guard.
         opened: the data key under which everything at rest lies; one of this folder, locked by a file in it, unless
             given.
         checkpoint: called by name where a power cut would matter.
@@ -89,10 +90,13 @@ class Device:
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
         limits: DeviceLimits | None = None,
+        boot: str = "",
+        footprint: Footprint | None = None,
         opened: OpenedSafe | None = None,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.folder = folder
         opened = opened or device_safe(folder)
         self._link = link
         self._clock = clock
@@ -107,6 +111,7 @@ class Device:
             safe=opened.safe,
             checkpoint=checkpoint,
         )
+        ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
         try:
             self.updater = Updater(
                 folder,
@@ -119,9 +124,11 @@ class Device:
                 reported=self._reported,
                 bytes_per_s_max=smallest(limits.bytes_per_s_max, usecase.connectivity.bytes_per_s_max),
                 limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
+                boot=boot,
+                footprint=footprint,
+                own_mb=lambda: ring.bytes_held / 1e6,
                 checkpoint=checkpoint,
             )
-            ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
             self.keeper = Keeper(
                 self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
             )

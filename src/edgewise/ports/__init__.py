@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgewise.ports._facts import Fact, Facts, MemoryFacts, SystemFacts, network_kind
     from edgewise.ports._files import disk_error, replace_file, sync_folder
     from edgewise.ports._folder_link import FolderLink
+    from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
     from edgewise.ports._http import LinkDown, Refused
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
+    from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
     from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -71,6 +73,7 @@ __all__ = [
     "FolderKeys",
     "FolderLink",
     "FolderSource",
+    "Footprint",
     "Frame",
     "HttpFetcher",
     "HttpLink",
@@ -85,9 +88,11 @@ __all__ = [
     "MemoryClock",
     "MemoryFacts",
     "MemoryFetcher",
+    "MemoryFootprint",
     "MemoryKeys",
     "MemoryLink",
     "MemoryRuntime",
+    "MemorySupervisor",
     "MemoryVault",
     "NotServed",
     "ObjectBlobs",
@@ -107,9 +112,12 @@ __all__ = [
     "StickLimits",
     "StickPart",
     "StoredBundle",
+    "Supervisor",
     "SystemChance",
     "SystemClock",
     "SystemFacts",
+    "SystemFootprint",
+    "SystemdSupervisor",
     "Tensor",
     "TooSlow",
     "TpmVault",
@@ -121,6 +129,7 @@ __all__ = [
     "VouchedTarget",
     "address",
     "apply_delta",
+    "boot_id",
     "copied_blobs",
     "device_part",
     "devices_on",
@@ -178,6 +187,7 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
+    "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
@@ -192,6 +202,7 @@ _HOMES = {
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
+    "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
     "_patience": ("TooSlow",),
