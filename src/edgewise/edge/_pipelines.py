@@ -58,10 +58,22 @@ class LateSource:
         self._again_at = 0.0
         self._error: Exception | None = None
 
+    @property
+    def skipped(self) -> int:
+        return self._source.skipped if self._source is not None else 0
+
+    @property
+    def last_skip(self) -> str:
+        return self._source.last_skip if self._source is not None else ""
+
     def next(self) -> Frame | None:
         if self._source is None:
             self._source = self._opened()
         return self._source.next()
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()
 
     def _opened(self) -> Source:
         if self._error is not None and self._clock.monotonic_s() < self._again_at:
@@ -129,6 +141,10 @@ class Pipelines:
     def close_periods(self) -> None:
         for decider in self._order:
             decider.close_period()
+
+    def close_sources(self) -> None:
+        for decider in self._order:
+            decider.close_source()
 
     @property
     def decided(self) -> int:
