@@ -53,23 +53,20 @@ class LateSource:
         self._open_source = open_source
         self._after = after
         self._clock = clock
+        self.skipped, self.last_skip = 0, ""
         self._source: Source | None = None
         self._tries = 0
         self._again_at = 0.0
         self._error: Exception | None = None
 
-    @property
-    def skipped(self) -> int:
-        return self._source.skipped if self._source is not None else 0
-
-    @property
-    def last_skip(self) -> str:
-        return self._source.last_skip if self._source is not None else ""
-
     def next(self) -> Frame | None:
         if self._source is None:
             self._source = self._opened()
-        return self._source.next()
+        source = self._source
+        try:
+            return source.next()
+        finally:
+            self.skipped, self.last_skip = source.skipped, source.last_skip
 
     def close(self) -> None:
         if self._source is not None:
