@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from edgewise.cli import _edge_unit
 from edgewise.cli._edge_data import rotate_key
 from edgewise.cli._output import FORMAT, Format, show
 
@@ -79,4 +80,5 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     show(read_status(data_dir), output)
 
 
+app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
