@@ -12,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from edgewise.edge._pipeline_metrics import pipeline_metrics
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, reply, v2_app
+from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames
 from edgewise.ports import Clock
