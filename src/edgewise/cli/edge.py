@@ -36,7 +36,9 @@ def enroll(
 
 @app.command(epilog="Example: edgewise edge run --data-dir device-a --source camera/")
 def run(
-    source: Path = typer.Option(..., "--source", help="folder in which pictures appear"),
+    source: Path | None = typer.Option(
+        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+    ),
     data_dir: Path = DEVICE_DIR,
     http_port: int = typer.Option(
         8081, "--http-port", min=0, max=65535, help="local API; 0 picks a free port and prints it"

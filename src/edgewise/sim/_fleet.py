@@ -329,7 +329,7 @@ def _waits_of(machine: Machine, row: device_rows.DeviceRow | None) -> list[str]:
     if device is None or row is None:
         return [f"{machine.name} is off or not enrolled"]
     updater, waits = device.updater, []
-    if device.backlog or len(machine.camera) or device.decider.period_frames:
+    if device.backlog or len(machine.camera) or device.pipelines.period_frames:
         waits.append(
             f"{machine.name} has {device.backlog} records to send and {len(machine.camera)} frames to decide on"
         )
