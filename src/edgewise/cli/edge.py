@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from edgewise.cli._edge_data import rotate_key
 from edgewise.cli._output import FORMAT, Format, show
 
 NAME = "edge"
@@ -68,3 +69,6 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     from edgewise.edge.agent import status as read_status
 
     show(read_status(data_dir), output)
+
+
+app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
+from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import Decider, Item, Period, Urgent
@@ -241,7 +242,7 @@ class Keeper:
         if entries:
             self.credit = self.credit.spend(_content_bytes(entries), now)
         try:
-            held = self._outbox.add_many(others, {STATE_KEY: self._state()})
+            held = self._outbox.add_many(others, self._states())
         except NotNow:
             self.credit = before
             for entry in others:
@@ -306,6 +307,10 @@ class Keeper:
     @property
     def notes_waiting(self) -> int:
         return len(self._notes)
+
+    def _states(self) -> dict[str, bytes]:
+        # The counts once more by themselves: they are told without the key, the rest is not.
+        return {STATE_KEY: self._state(), sql.COUNTS: json.dumps({"decisions": self.decisions}).encode()}
 
     def _state(self) -> bytes:
         value = {

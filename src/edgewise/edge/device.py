@@ -11,6 +11,7 @@ from typing import Any
 from edgewise import __version__
 from edgewise.edge._bandwidth import smallest
 from edgewise.edge._contacts import Contacts
+from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import Act, Decider, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
@@ -21,7 +22,7 @@ from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.policy import may_name_frames
-from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, Runtime, Source
+from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
 from edgewise.wire import DataPolicy, Decision, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
@@ -67,6 +68,9 @@ class Device:
         act: the app's pure function; a text it returns raises an alarm.
         facts: the device's capability card.
         live: tells what is true of the machine now, for conditions; it wins over the card.
+        boot, footprint: the machine's boot id, and what memory is held; for the guard.
+        opened: the data key under which everything at rest lies; one of this folder, locked by a file in it, unless
+            given.
         checkpoint: called by name where a power cut would matter.
     Raises:
         NotValid: the folder is of another version, or cannot be written. NotNow: the disk is full or fails.
@@ -86,9 +90,14 @@ class Device:
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
         limits: DeviceLimits | None = None,
+        boot: str = "",
+        footprint: Footprint | None = None,
+        opened: OpenedSafe | None = None,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.folder = folder
+        opened = opened or device_safe(folder)
         self._link = link
         self._clock = clock
         self._facts = dict(facts or {})
@@ -99,8 +108,10 @@ class Device:
             folder / "outbox",
             chance=chance,
             limits=limits.outbox or OutboxLimits(bytes_max=usecase.upload.outbox_bytes),
+            safe=opened.safe,
             checkpoint=checkpoint,
         )
+        ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
         try:
             self.updater = Updater(
                 folder,
@@ -113,9 +124,11 @@ class Device:
                 reported=self._reported,
                 bytes_per_s_max=smallest(limits.bytes_per_s_max, usecase.connectivity.bytes_per_s_max),
                 limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
+                boot=boot,
+                footprint=footprint,
+                own_mb=lambda: ring.bytes_held / 1e6,
                 checkpoint=checkpoint,
             )
-            ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
             self.keeper = Keeper(
                 self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
             )
@@ -138,18 +151,25 @@ class Device:
             self.contacts = Contacts(
                 uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
             )
-            self._started(clock.now())
+            self._started(clock.now(), opened.trouble)
         except BaseException:
             self.outbox.close()  # nobody gets this device, so nobody else can
             raise
 
-    def _started(self, now: datetime) -> None:
+    def _started(self, now: datetime, trouble: str | None) -> None:
         running = self.updater.running
         text = f"the agent started with {running.release if running else 'no bundle yet'}"
         self.keeper.note("started", text, now, {"version": __version__, "phase": self.updater.phase.value})
         if self.outbox.was_broken:
             text = "the outbox could not be read and was set aside as outbox.db.broken; what it held was not sent"
             self.keeper.note("outbox_broken", text, now, {"epoch": self.outbox.epoch}, alarm=True)
+
+        if trouble is not None or self.outbox.locked_as is not None:
+            place = self.outbox.locked_as
+            text = f"{trouble or 'the outbox is locked with another data key'}; " + (
+                f"what waited to be sent was set aside in {place.name}" if place else "nothing waited to be sent"
+            )
+            self.keeper.note("outbox_locked", text, now, {"epoch": self.outbox.epoch}, alarm=True)
 
     # -- the four steps ------------------------------------------------------------------------------------------------
 
