@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, reply, v2_app
+from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames
 from edgewise.ports import Clock
