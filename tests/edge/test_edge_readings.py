@@ -47,6 +47,11 @@ def test_each_channel_is_read_at_its_own_bounded_rate():
     assert [second for second, item in enumerate(read) if item and "b" in item.values] == [0, 14, 28]
 
 
+def test_a_second_pipeline_has_its_channels_under_its_own_name():
+    assert Sampler(["a", "oven/a"], every_s=0, prefix="oven/").take(frame(0, {"a": 1})).values == {"oven/a": 1}
+    assert Sampler(["a"], every_s=0, prefix="oven/").take(frame(0, {"a": 1})) is None
+
+
 def test_a_clock_that_is_set_back_by_ten_years_does_not_silence_a_sensor():
     sampler = Sampler(["a"], every_s=60)
     assert sampler.take(frame(0, {"a": 1}))

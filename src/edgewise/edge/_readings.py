@@ -35,6 +35,7 @@ class Sampler:
     Args:
         channels: names that may travel, as the policy lists them.
         every_s: a channel is read at most once in so many seconds of the frames' own time.
+        prefix: of the names of this source's channels, where a device has several sources.
 
     >>> sampler = Sampler(["ac_power"], every_s=0)
     >>> frame = Frame(name="1", data=b'{"ac_power": 4.5, "who": 7}', media_type="application/json", taken_at=EPOCH)
@@ -42,8 +43,9 @@ class Sampler:
     Reading(at_ms=0, values={'ac_power': 4.5})
     """
 
-    def __init__(self, channels: Iterable[str], *, every_s: float) -> None:
-        self._channels = frozenset(channels)
+    def __init__(self, channels: Iterable[str], *, every_s: float, prefix: str = "") -> None:
+        listed = (name for name in channels if name.startswith(prefix))
+        self._channels = {name.removeprefix(prefix): name for name in listed}
         self._every_ms = round(every_s * 1000)
         self._last: dict[str, int] = {}
         self._all_read_until = -1  # before this moment no channel is due
@@ -60,7 +62,7 @@ class Sampler:
         if not values:
             return None
         self._last |= dict.fromkeys(values, at_ms)
-        if self._last.keys() == self._channels:
+        if len(self._last) == len(self._channels):
             self._all_read_until = min(self._last.values()) + self._every_ms
         return Reading(at_ms=at_ms, values=values)
 
@@ -76,10 +78,10 @@ class Sampler:
             except (ValueError, RecursionError):
                 row = None  # the bundle says so, when it is to decide on it
             found |= row if isinstance(row, dict) else {}
-        for name in self._channels & found.keys():
-            value = found[name]
+        for column in self._channels.keys() & found.keys():
+            value = found[column]
             if isinstance(value, float) or (_is_whole(value) and abs(value) <= WHOLE_MAX):
-                yield name, value
+                yield self._channels[column], value
 
 
 def _is_whole(value: object) -> bool:

@@ -31,6 +31,15 @@ def open_source(spec: SourceSpec, after: str | None, *, clock: Clock) -> Source:
     Raises:
         NotValid: it cannot be opened as described: no such folder or file, or its library is not installed.
     """
+    source = _open(spec, after, clock)
+    if spec.window is None:
+        return source
+    from edgewise.ports._source_window import WindowSource
+
+    return WindowSource(source, spec.window)
+
+
+def _open(spec: SourceSpec, after: str | None, clock: Clock) -> Source:
     match spec:
         case FolderSpec():
             return FolderSource(Path(spec.path), after)
