@@ -30,14 +30,17 @@ if TYPE_CHECKING:
     from edgewise.ports._files import disk_error, replace_file, sync_folder
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._http import LinkDown, Refused
+    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
+    from edgewise.ports._memory_runtime import MemoryRuntime
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
-    from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._runtime_settings import RuntimeSettings
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
     from edgewise.ports._vet import VetLimits, vet_bundle
+    from edgewise.ports._worker import WorkerRuntime
+    from edgewise.ports._worker_process import WorkerLimits
     from edgewise.ports.api import HubApi
 
 __all__ = [
@@ -68,6 +73,8 @@ __all__ = [
     "HttpLink",
     "HubApi",
     "HubDoor",
+    "IsolatingRuntime",
+    "IsolationRule",
     "Keys",
     "Link",
     "LinkDown",
@@ -88,6 +95,7 @@ __all__ = [
     "Refused",
     "RoleState",
     "Runtime",
+    "RuntimeSettings",
     "Saving",
     "SeededChance",
     "Session",
@@ -104,6 +112,8 @@ __all__ = [
     "TufClient",
     "VetLimits",
     "VouchedTarget",
+    "WorkerLimits",
+    "WorkerRuntime",
     "address",
     "apply_delta",
     "copied_blobs",
@@ -159,6 +169,7 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
+    "_isolate": ("IsolatingRuntime", "IsolationRule"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
@@ -166,7 +177,9 @@ _HOMES = {
     "_objects": ("ObjectBlobs",),
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
-    "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_memory_runtime": ("MemoryRuntime",),
+    "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_runtime_settings": ("RuntimeSettings",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
@@ -176,6 +189,8 @@ _HOMES = {
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
     "_vet": ("VetLimits", "vet_bundle"),
+    "_worker": ("WorkerRuntime",),
+    "_worker_process": ("WorkerLimits",),
     "api": ("HubApi",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
