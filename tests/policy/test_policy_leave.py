@@ -24,6 +24,7 @@ from edgewise.wire import (
     DataPolicy,
     Decision,
     Event,
+    Exit,
     Feedback,
     NotValid,
     Sample,
@@ -66,6 +67,27 @@ def test_what_the_policy_does_not_list_does_not_leave(kind: str) -> None:
     assert isinstance(refused.value, NotValid)
     with pytest.raises(Forbidden):
         may_leave(DataPolicy(leave=()), "raw")
+
+
+@pytest.mark.parametrize(
+    ("exit_", "by_default"),
+    [
+        ("deferral", False),
+        ("sink", False),
+        ("log", False),
+        ("courier", True),
+        ("local-api", True),
+    ],
+)
+def test_every_way_out_asks_the_policy_and_new_ones_are_closed_until_listed(exit_: Exit, by_default: bool) -> None:
+    may_leave(DataPolicy(leave=(exit_,)), exit_)
+    with pytest.raises(Forbidden):
+        may_leave(DataPolicy(leave=()), exit_)
+    if by_default:
+        may_leave(DataPolicy(), exit_)
+    else:
+        with pytest.raises(Forbidden):
+            may_leave(DataPolicy(), exit_)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from edgewise.edge._trusted import Trusted
 from edgewise.edge._update_state import Phase
 from edgewise.edge.agent import load_config, load_identity, locked, open_device
 from edgewise.edge.device import Device
+from edgewise.policy import may_leave
 from edgewise.ports import (
     Clock,
     Credentials,
@@ -217,8 +218,9 @@ def write_out(device: Device, credentials: Credentials, stick: Path, now: dateti
     """Put the report and all that is open onto a stick, signed; the device keeps it until the hub has it.
 
     Raises:
-        NotNow: the stick is full. NotValid: it cannot be written, or nothing may leave.
+        NotNow: the stick is full. NotValid: it cannot be written, or nothing may leave by a courier.
     """
+    may_leave(device.identity.usecase.data, "courier")
     name = device.identity.device
     device.record_step(now)
     part = StickPart(device_part(stick, name))

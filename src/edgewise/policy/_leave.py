@@ -26,14 +26,20 @@ class Forbidden(NotValid):
 
 
 def may_leave(policy: DataPolicy, kind: RecordClass | str) -> None:
-    """Nothing, when records of this class may leave the device.
+    """Nothing, when records of this class may leave the device, or anything by this way out.
 
     Args:
-        kind: a record class, or ``report`` for the state that goes with every contact. An audit sample is a sample.
+        kind: a record class, or ``report`` for the state that goes with every contact (an audit sample is a sample);
+            or a way out beside the uplink: ``deferral``, ``sink``, ``courier``, ``local-api``, ``log``.
     Raises:
         Forbidden: the policy does not list it; what is not listed does not leave.
 
     >>> may_leave(DataPolicy(), "audit_sample")
+    >>> may_leave(DataPolicy(), "deferral")
+    Traceback (most recent call last):
+    ...
+    edgewise.policy._leave.Forbidden: deferral may not leave the device under policy 1, which lists sample, telemetry,
+    report, feedback, alarm, disagreement, audit, courier, local-api; add it to data.leave if it should
     """
     needed = "sample" if kind == "audit_sample" else kind
     if needed not in policy.leave:

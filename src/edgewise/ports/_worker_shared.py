@@ -75,7 +75,8 @@ class Shared:
 
     def put(self, tensors: Mapping[str, NDArray[Any]]) -> list[Place]:
         """Copy tensors into the place for runs by name. NotValid: they do not fit."""
-        places, at = [], self._named.start
+        places: list[Place] = []
+        at = self._named.start
         for name, tensor in tensors.items():
             plain = np.ascontiguousarray(tensor).reshape(np.shape(tensor))
             data = _text_bytes(plain) if plain.dtype.hasobject else None

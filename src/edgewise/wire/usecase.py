@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from edgewise.wire._record import Name, Share, Strict
 from edgewise.wire.conditions import Condition
+from edgewise.wire.sinks import SinkSpec
 from edgewise.wire.terms import Terms, zone_of
+
+RecordLeave: TypeAlias = Literal["sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit"]
+# Ways out beside the uplink. `courier` carries the record classes that are listed too; `local-api` and `log` may name
+# frames and show decisions; `deferral` sends a frame to a larger bundle, `sink` a decision to a machine on site.
+Exit: TypeAlias = Literal["deferral", "sink", "courier", "local-api", "log"]
+Leave: TypeAlias = RecordLeave | Exit
 
 
 class Outcome(Strict):
@@ -50,14 +57,10 @@ class DataPolicy(Strict):
 
     version: int = Field(1, ge=1)
     data_class: Literal["product-image", "person-image", "measurement"] = "product-image"
-    leave: tuple[Literal["sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit"], ...] = (
-        "sample",
-        "telemetry",
-        "report",
-        "feedback",
-        "alarm",
-        "disagreement",
-        "audit",
+    leave: tuple[Leave, ...] = Field(
+        ("sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit", "courier", "local-api"),
+        description="classes of records that may leave, and ways out beside the uplink: deferral, sink, courier, "
+        "local-api, log",
     )
     transforms: tuple[Literal["strip-metadata", "grey", "centre-crop"], ...] = Field(
         ("strip-metadata",), description="run in order before anything is queued"
@@ -169,10 +172,16 @@ class UseCase(Strict):
     placement: Placement = Placement()
     connectivity: Connectivity = Connectivity()
     signing: Signing = Signing()
+    sinks: tuple[SinkSpec, ...] = Field(
+        (), max_length=16, description="where events go beside the hub, docs/sources.md"
+    )
 
     @model_validator(mode="after")
     def _labels_agree(self) -> UseCase:
         names = [site.name for site in self.sites]
         if len(set(names)) != len(names):
             raise ValueError(f"two sites share a name; seen {names}")
+        sinks = [sink.name for sink in self.sinks]
+        if len(set(sinks)) != len(sinks):
+            raise ValueError(f"two sinks share a name; seen {sinks}")
         return self

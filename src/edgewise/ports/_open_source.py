@@ -1,0 +1,44 @@
+"""The source that a record describes. Each kind's module, and its libraries, load when one is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_never
+
+from edgewise.ports._clock import Clock
+from edgewise.ports._source import FolderSource, Source
+from edgewise.wire import (
+    CameraSpec,
+    CsvSpec,
+    FolderSpec,
+    ModbusSpec,
+    MqttSpec,
+    NotValid,
+    OpcUaSpec,
+    PushSpec,
+    SourceSpec,
+    VideoSpec,
+)
+
+
+def open_source(spec: SourceSpec, after: str | None, *, clock: Clock) -> Source:
+    """The source of this description.
+
+    Args:
+        spec: kind, place and bounds.
+        after: name of the last frame that was recorded; folders, videos and CSV files go on behind it.
+        clock: dates frames, and paces a replay.
+    Raises:
+        NotValid: it cannot be opened as described: no such folder or file, or its library is not installed.
+    """
+    match spec:
+        case FolderSpec():
+            return FolderSource(Path(spec.path), after)
+        case CsvSpec():
+            from edgewise.ports._source_csv import CsvSource
+
+            return CsvSource(spec, after, clock=clock)
+        case VideoSpec() | CameraSpec() | MqttSpec() | ModbusSpec() | OpcUaSpec() | PushSpec():
+            raise NotValid(f"a source of kind {spec.kind} is not opened here yet", code="source_unknown")
+        case _:
+            assert_never(spec)
