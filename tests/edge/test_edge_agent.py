@@ -331,21 +331,28 @@ def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):
     assert len(frames) == len(set(frames))
 
 
-def test_an_error_in_another_thread_does_not_stop_decisions(fleet, capsys):
-    device = fleet.device()
+@pytest.mark.parametrize(
+    ("leave", "said"), [((), "edgewise contact: RuntimeError at "), (("log",), "RuntimeError: a mistake about Ada")]
+)
+def test_an_error_in_another_thread_does_not_stop_decisions_and_is_said_as_the_policy_allows(
+    fleet, capsys, leave, said
+):
+    device = fleet.device(data={"data_class": "measurement", "transforms": [], "leave": leave})
     fleet.assign(fleet.release(1))
     fleet.run(device, 3)
     agent = Agent(device, clock=SystemClock())
 
     def broken(_now):
-        raise RuntimeError("a mistake of ours")
+        raise RuntimeError("a mistake about Ada")
 
     device.contact_step = broken
     thread = threading.Thread(target=agent.run)
     thread.start()
     fleet.feed(20)
     until(lambda: device.decisions == 20, "decisions stopped")
-    until(lambda: "a mistake of ours" in capsys.readouterr().err, "it was not said")
+    heard = []
+    until(lambda: heard.append(capsys.readouterr().err) or said in "".join(heard), "it was not said")
+    assert ("Ada" in "".join(heard)) == ("log" in leave)
     assert agent.is_alive()
     agent.stop()
     thread.join(10)

@@ -12,11 +12,12 @@ from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
 from edgewise.edge._counts import Windows
 from edgewise.edge._slots import Running
+from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
 from edgewise.frames import is_alarm
 from edgewise.measure import Histogram
-from edgewise.ports import Clock, Frame, Source
+from edgewise.ports import Answer, Clock, Frame, Source
 from edgewise.wire import Decision, Upload
 
 # An unreadable frame says nothing about the bundle; everything else that it raises does.
@@ -168,17 +169,17 @@ class Decider:
     def _decide(
         self, period: Period, frame: Frame, running: Running, shadow: Running | None, now: datetime
     ) -> Decision | None:
-        began = self._clock.monotonic_s()
+        watch, began = self._updater.watch, self._clock.monotonic_s()
         try:
-            answer = running.pipeline.answer(frame.data, frame.media_type)
-            decision = running.pipeline.decide(answer, running.release)
+            answer, decision = self._ask(running, frame)
         except Exception as error:  # whatever a bundle raises, the loop goes on and the updater judges it
             period.undecided += 1
             if getattr(error, "code", "") not in FRAME_FAULTS:
-                self._updater.watch.failed(error)
+                watch.failed(error)
             return None
-        latency_ms = (self._clock.monotonic_s() - began) * 1000
-        self._updater.watch.decided(latency_ms)
+        ended = self._clock.monotonic_s()
+        latency_ms = (ended - began) * 1000
+        watch.decided(latency_ms, decision, at_s=ended)
         self.decided += 1
         self.latency.add(latency_ms)
         item = Item(name=frame.name, size_bytes=len(frame.data), decision=decision, embedding=answer.embedding)
@@ -191,6 +192,7 @@ class Decider:
             self._pair(item, frame, shadow, rollout)
             counts.paired += item.shadow is not None
             counts.disagreed += item.shadow is not None and item.shadow.label != decision.label
+        self._second_opinion(item, frame, shadow)
         period.items.append(item)
         period.bytes_seen += len(frame.data)
         self._remember(item)
@@ -203,11 +205,33 @@ class Decider:
     def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> None:
         """The other bundle's word on the same frame. What it raises is its own affair: nothing acts on it."""
         try:
-            answer = shadow.pipeline.answer(frame.data, frame.media_type)
-            item.shadow = shadow.pipeline.decide(answer, shadow.release)
+            item.shadow = self._ask(shadow, frame)[1]
             item.rollout = rollout
         except Exception:
             item.shadow = None
+
+    def _second_opinion(self, item: Item, frame: Frame, shadow: Running | None) -> None:
+        """The word of a bundle known to be good here, while the guard doubts the one that decides."""
+        second = self._updater.second
+        if second is None:
+            return
+        other = item.shadow
+        if second is not shadow:
+            try:
+                other = self._ask(second, frame)[1]
+            except Exception:
+                return
+        if other is not None:
+            self._updater.watch.compared(item.decision, other)
+
+    def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
+        """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
+        self._updater.watch.busy = Run(bundle.bundle, bundle.release)
+        try:
+            answer = bundle.pipeline.answer(frame.data, frame.media_type)
+            return answer, bundle.pipeline.decide(answer, bundle.release)
+        finally:
+            self._updater.watch.busy = None
 
     def _look(self, period: Period, frame: Frame) -> None:
         """Without any bundle: only see what the frame is like, so that typical ones can be kept."""

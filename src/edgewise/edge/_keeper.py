@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
+from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import Decider, Item, Period, Urgent
@@ -17,7 +18,7 @@ from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, private_entry, sample_id
 from edgewise.edge.ring import Ring
-from edgewise.policy import frame_name, may_leave
+from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames
 from edgewise.ports import Chance
 from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
 
@@ -141,15 +142,20 @@ class Keeper:
         item, entries = urgent.item, []
         if urgent.why == "alarm":
             data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
-            name = sample_id(
-                self._device, item.name, "alarm event"
-            )  # decided again after a crash, it is the same alarm
-            record = Event(id=name, at=urgent.at, what="alarm", text=urgent.text[:500], data=data)
+            # Decided again after a crash, it is the same alarm.
+            name = sample_id(self._device, frame_name(self.policy, item.name, self._name_key), "alarm event")
+            record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
             entries.append(self._plain("alarm", record))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
             self._count_not_kept("disagreement_over_budget")
             return []
         return entries + self._private(item, urgent.why, 1.0, now)
+
+    def _told(self, urgent: Urgent) -> str:
+        """The app's words about a frame, as far as they may travel."""
+        frame = self._ring.get(urgent.item.name)
+        group, facts = (frame.group, frame.facts) if frame is not None else ("", {})
+        return hide_words(self.policy, urgent.text, frame=urgent.item.name, group=group, facts=facts)
 
     def _overdraft(self) -> float:
         """What a disagreement may spend before it is earned: what one period earns.
@@ -173,7 +179,8 @@ class Keeper:
         except Exception as error:
             # A period that cannot be selected from must not come back for ever; its counts are kept.
             self._count_not_kept("selection_failed", len(period.items))
-            self.note("selection_failed", f"{type(error).__name__}: {error}", now, {"frames": len(period.items)})
+            text = error_words(error, names=may_name_frames(self.policy, "audit"))
+            self.note("selection_failed", text, now, {"frames": len(period.items)})
             entries = []
         self._store(entries, now)
 
@@ -235,7 +242,7 @@ class Keeper:
         if entries:
             self.credit = self.credit.spend(_content_bytes(entries), now)
         try:
-            held = self._outbox.add_many(others, {STATE_KEY: self._state()})
+            held = self._outbox.add_many(others, self._states())
         except NotNow:
             self.credit = before
             for entry in others:
@@ -300,6 +307,10 @@ class Keeper:
     @property
     def notes_waiting(self) -> int:
         return len(self._notes)
+
+    def _states(self) -> dict[str, bytes]:
+        # The counts once more by themselves: they are told without the key, the rest is not.
+        return {STATE_KEY: self._state(), sql.COUNTS: json.dumps({"decisions": self.decisions}).encode()}
 
     def _state(self) -> bytes:
         value = {

@@ -22,12 +22,17 @@ from pydantic import Field, ValidationError
 
 from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
+from edgewise.edge._guard import GuardLimits
+from edgewise.edge._last_words import write_last_words
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._say import Sayer
 from edgewise.edge._slots import POINTER_FILE
 from edgewise.edge._update_choices import waits
-from edgewise.edge._update_state import read_state
+from edgewise.edge._update_state import UpdateLimits, read_state
+from edgewise.edge._watchdog import Watchdog
 from edgewise.edge.certificate import Renewal, certificate_sentence
 from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.ports import (
@@ -38,9 +43,13 @@ from edgewise.ports import (
     Link,
     OnnxRuntime,
     Source,
+    Supervisor,
     SystemChance,
     SystemClock,
+    SystemdSupervisor,
     SystemFacts,
+    SystemFootprint,
+    boot_id,
     disk_error,
     fetch_identity,
     first_certificate,
@@ -69,6 +78,18 @@ class AgentConfig(Strict):
     )
     download_bytes_per_s_max: float | None = Field(
         default=None, gt=0, description="most that downloads may take; the use case may ask for less"
+    )
+    run_ms_max: float = Field(
+        default=30_000, ge=100, description="longer in one run of a bundle is a hang: the agent ends itself, says why"
+    )
+    memory_mb_max: float | None = Field(
+        default=None, gt=0, description="of the agent; a bundle under which it holds more is taken back"
+    )
+    data_key_from: str = Field(
+        default="file",
+        min_length=1,
+        description="where the key is that locks what lies here: file (in this folder), tpm, or a file's path; a key "
+        "in EDGEWISE_EDGE_DATA_KEY or EDGEWISE_EDGE_DATA_KEY_FILE wins",
     )
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
@@ -195,6 +216,7 @@ class Agent:
         config: paces.
         clock: time.
         renewal: keeps the device's certificate fresh; None where it has none, as in tests.
+        supervisor: hears that the agent is ready, how it does, and that the decision loop turns.
     """
 
     def __init__(
@@ -204,13 +226,16 @@ class Agent:
         config: AgentConfig | None = None,
         clock: Clock | None = None,
         renewal: Renewal | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.device = device
+        self._supervisor = supervisor or SystemdSupervisor({})
         self._renewal = renewal
         self._config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beat = time.monotonic()
+        self._sayer = Sayer(device.policy)
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
@@ -225,6 +250,8 @@ class Agent:
         """Decide until told to stop, then record what is left."""
         self._start("record", lambda: self.device.record_step(self._clock.now()))
         self._start("contact", self._talk)
+        self._threads.append(self._watched())
+        self._supervisor.tell(READY="1", STATUS=self._sentence())
         idle_s = 0.005
         try:
             while not self._stop.is_set():
@@ -235,10 +262,33 @@ class Agent:
                 self._stop.wait(idle_s)
                 idle_s = min(idle_s * 2, self._config.idle_s_max)
         finally:
+            self._supervisor.tell(STOPPING="1", STATUS="stops: what is decided is recorded")
             self._stop.set()
             for thread in self._threads:
                 thread.join(timeout=5)  # a thread that hangs in the network must not keep a stop waiting
             self.device.close(self._clock.now())
+
+    def _watched(self) -> threading.Thread:
+        """The watchdog, in a thread that does nothing else."""
+        updater = self.device.updater
+        watchdog = Watchdog(
+            updater.watch,
+            beat=lambda: self._beat,
+            status=self._sentence,
+            supervisor=self._supervisor,
+            clock=self._clock,
+            leave=lambda words: write_last_words(self.device.folder, words),
+            run_ms_max=updater.limits.guard.run_ms_max,
+        )
+        thread = threading.Thread(target=watchdog.run, args=(self._stop,), name="edgewise-watchdog", daemon=True)
+        thread.start()
+        return thread
+
+    def _sentence(self) -> str:
+        """How the device does, in one line."""
+        device, running = self.device, self.device.updater.running
+        does = f"decides with {running.release}" if running else "waits for a first release"
+        return f"{does}; {device.decisions} decisions, {device.backlog} records wait"
 
     def run_once(self) -> int:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
@@ -274,7 +324,7 @@ class Agent:
                     work()
                 except Exception as error:
                     # Nothing of this may end the process that decides; it is said, and tried again.
-                    sys.stderr.write(f"edgewise {name}: {type(error).__name__}: {error}\n")
+                    self._sayer.error(name, error)
                     self._stop.wait(ERROR_PAUSE_S)
 
         thread = threading.Thread(target=turn, name=f"edgewise-{name}", daemon=True)
@@ -316,7 +366,7 @@ def run(
         link = HttpLink(url, credentials)
         device = open_device(data_dir, identity, config, link=link, open_source=open_source, clock=clock, act=act)
         renewal = Renewal(credentials, url, chance=chance)
-        agent = Agent(device, config=config, clock=clock, renewal=renewal)
+        agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=SystemdSupervisor())
         try:
             if once:
                 agent.run_once()
@@ -348,7 +398,14 @@ def open_device(
         act=act,
         facts=facts(),
         live=SystemFacts(data_dir, config.facts),
+        boot=boot_id(),
+        footprint=SystemFootprint(),
+        opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
+            update=UpdateLimits(
+                latency_ms_max=identity.usecase.placement.latency_ms_max,
+                guard=GuardLimits(run_ms_max=config.run_ms_max, memory_mb_max=config.memory_mb_max),
+            ),
             loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect),
             bytes_per_s_max=config.download_bytes_per_s_max,
         ),
@@ -442,11 +499,11 @@ def _outbox_status(folder: Path) -> dict[str, Any]:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             rows = connection.execute(sql.TOTALS).fetchall()
-            stored = connection.execute(sql.STATE_OF, ("keeper",)).fetchone()
+            stored = connection.execute(sql.COUNTS_OF).fetchone()
     except sqlite3.Error as error:
         return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
     names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
     counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
-    keeper = json.loads(stored[0]) if stored else {"decisions": 0}
+    known = json.loads(stored[0]) if stored else {"decisions": 0}
     waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())
-    return {"decisions": keeper["decisions"], "backlog": waiting, "outbox": counts}
+    return {"decisions": known["decisions"], "backlog": waiting, "outbox": counts}

@@ -11,14 +11,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, reply, v2_app
+from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
+from edgewise.policy import may_name_frames
 from edgewise.ports import Clock
 from edgewise.wire import EdgewiseError, NotNow, NotValid
 
 FEEDBACK_BYTES_MAX = 16_384
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 JSON = {"content-type": "application/json"}
+_FORBIDDEN = b'{"error": "the policy lets no decision leave by the local API; add local-api to data.leave"}'
 
 
 class _RunningModels(Mapping[str, ServedModel]):
@@ -109,7 +112,10 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
         if not _is_local(scope):
             await reply(send, 403, JSON, b'{"error": "this API answers only to local host names"}')
         elif path == "/v2" or path.startswith("/v2/"):
-            await protocol(scope, receive, send)
+            if path.endswith(("/infer", "/decide")) and not may_name_frames(device.policy, "local-api"):
+                await reply(send, 403, JSON, _FORBIDDEN)
+            else:
+                await protocol(scope, receive, send)
         elif path == "/feedback" and method == "POST":
             await reply(send, *await _feedback(device, clock, scope, receive))
         elif method not in ("GET", "HEAD"):

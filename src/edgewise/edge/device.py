@@ -11,6 +11,7 @@ from typing import Any
 from edgewise import __version__
 from edgewise.edge._bandwidth import smallest
 from edgewise.edge._contacts import Contacts
+from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import Act, Decider, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
@@ -20,8 +21,9 @@ from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
-from edgewise.ports import Chance, Clock, Fact, Facts, Link, MemoryFacts, Runtime, Source
-from edgewise.wire import Decision, NotValid, Record, Report, UseCase
+from edgewise.policy import may_name_frames
+from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
+from edgewise.wire import DataPolicy, Decision, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
 NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
@@ -66,6 +68,9 @@ class Device:
         act: the app's pure function; a text it returns raises an alarm.
         facts: the device's capability card.
         live: tells what is true of the machine now, for conditions; it wins over the card.
+        boot, footprint: the machine's boot id, and what memory is held; for the guard.
+        opened: the data key under which everything at rest lies; one of this folder, locked by a file in it, unless
+            given.
         checkpoint: called by name where a power cut would matter.
     Raises:
         NotValid: the folder is of another version, or cannot be written. NotNow: the disk is full or fails.
@@ -85,9 +90,14 @@ class Device:
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
         limits: DeviceLimits | None = None,
+        boot: str = "",
+        footprint: Footprint | None = None,
+        opened: OpenedSafe | None = None,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.folder = folder
+        opened = opened or device_safe(folder)
         self._link = link
         self._clock = clock
         self._facts = dict(facts or {})
@@ -98,8 +108,10 @@ class Device:
             folder / "outbox",
             chance=chance,
             limits=limits.outbox or OutboxLimits(bytes_max=usecase.upload.outbox_bytes),
+            safe=opened.safe,
             checkpoint=checkpoint,
         )
+        ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
         try:
             self.updater = Updater(
                 folder,
@@ -112,9 +124,11 @@ class Device:
                 reported=self._reported,
                 bytes_per_s_max=smallest(limits.bytes_per_s_max, usecase.connectivity.bytes_per_s_max),
                 limits=limits.update or UpdateLimits(latency_ms_max=usecase.placement.latency_ms_max),
+                boot=boot,
+                footprint=footprint,
+                own_mb=lambda: ring.bytes_held / 1e6,
                 checkpoint=checkpoint,
             )
-            ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
             self.keeper = Keeper(
                 self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
             )
@@ -137,18 +151,25 @@ class Device:
             self.contacts = Contacts(
                 uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
             )
-            self._started(clock.now())
+            self._started(clock.now(), opened.trouble)
         except BaseException:
             self.outbox.close()  # nobody gets this device, so nobody else can
             raise
 
-    def _started(self, now: datetime) -> None:
+    def _started(self, now: datetime, trouble: str | None) -> None:
         running = self.updater.running
         text = f"the agent started with {running.release if running else 'no bundle yet'}"
         self.keeper.note("started", text, now, {"version": __version__, "phase": self.updater.phase.value})
         if self.outbox.was_broken:
             text = "the outbox could not be read and was set aside as outbox.db.broken; what it held was not sent"
             self.keeper.note("outbox_broken", text, now, {"epoch": self.outbox.epoch}, alarm=True)
+
+        if trouble is not None or self.outbox.locked_as is not None:
+            place = self.outbox.locked_as
+            text = f"{trouble or 'the outbox is locked with another data key'}; " + (
+                f"what waited to be sent was set aside in {place.name}" if place else "nothing waited to be sent"
+            )
+            self.keeper.note("outbox_locked", text, now, {"epoch": self.outbox.epoch}, alarm=True)
 
     # -- the four steps ------------------------------------------------------------------------------------------------
 
@@ -218,7 +239,7 @@ class Device:
             raise NotValid("no frame was seen since the agent started; name one with `frame`", code="frame_unknown")
         item = self.decider.recent.get(name)
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
-        return {"frame": name, "kept": kept}
+        return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
     def close(self, now: datetime) -> None:
         """A planned stop: what is decided is recorded, and the next start is no crash."""
@@ -237,8 +258,17 @@ class Device:
         """Records that the hub does not have yet."""
         return self.outbox.backlog().records + len(self.decider.urgent) + self.keeper.notes_waiting
 
-    def waits_for(self) -> tuple[str, ...]:
-        """What keeps the device from where it should be, as sentences."""
+    @property
+    def policy(self) -> DataPolicy:
+        """What may leave this device, and after which transform."""
+        return self.identity.usecase.data
+
+    def waits_for(self, way: str = "local-api") -> tuple[str, ...]:
+        """What keeps the device from where it should be, as sentences.
+
+        Args:
+            way: by which way out they are told; a source's error may name a frame.
+        """
         assignment = self.updater.assignment
         reasons = [self.updater.waits_for] if self.updater.waits_for else []
         if self.updater.running is None:
@@ -246,7 +276,9 @@ class Device:
         if self.contacts.error:
             reasons.append(f"the hub: {self.contacts.error}")
         if self.decider.source_error:
-            reasons.append(f"the source: {self.decider.source_error}")
+            names = may_name_frames(self.policy, way)
+            told = self.decider.source_error if names else "it cannot be read; the policy lets no names of frames leave"
+            reasons.append(f"the source: {told}")
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
         return (*reasons, *self.updater.warnings(self._clock.now()))
@@ -255,7 +287,7 @@ class Device:
         """The device's actual state, for the hub."""
         return Report(
             at=now,
-            waits_for=self.waits_for(),
+            waits_for=self.waits_for("report"),
             backlog=self.backlog,
             decisions=self.decisions,
             facts=self._reported(),
@@ -306,7 +338,12 @@ class Device:
         }
 
     def made_ids(self) -> list[str]:
-        """Records that were offered and neither shed nor lost, as far as the ledger goes back."""
+        """Records that were offered and neither shed nor lost, as far as the ledger goes back.
+
+        None where the policy lets nothing about frames out by the local API.
+        """
+        if not may_name_frames(self.policy, "local-api"):
+            return []
         return [item.id for item in self.outbox.made(100_000) if item.fate in ("waiting", "sealed", "stored")]
 
 

@@ -38,6 +38,8 @@ class Chosen:
 def sample_id(device: str, frame: str, why: str) -> str:
     """The id of a frame's sample: the same whenever the same frame is kept for the same kind of reason.
 
+    It is made from the name as it may travel (`frame_name`): made from the name itself it would let anybody try names.
+
     After a crash the frames of an unfinished period are decided again; a random id would keep them twice. An audit
     sample has an id of its own: the same frame may go up at once for a disagreement and later as part of the audit.
     """
@@ -59,9 +61,10 @@ def private_entry(
     data, media_type = frame.data, frame.media_type
     if transform != "none":
         data, media_type = make_private(data, media_type, transform.split("+"))
+    name = frame_name(policy, frame.name, name_key)
     sample = Sample(
-        id=sample_id(device, frame.name, chosen.why),
-        frame=frame_name(policy, frame.name, name_key),
+        id=sample_id(device, name, chosen.why),
+        frame=name,
         site=site,
         taken_at=frame.taken_at if "taken_at" in policy.fields else now,
         kept_at=now,

@@ -1,5 +1,6 @@
 """Scorecards, intervals, the gate's judgement, sequential tests and additive histograms; pure."""
 
+from edgewise.measure._detector import ShareDetector
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge
@@ -10,6 +11,7 @@ __all__ = [
     "E_MAX",
     "Histogram",
     "Pair",
+    "ShareDetector",
     "auc",
     "better_e_value",
     "count_pairs",

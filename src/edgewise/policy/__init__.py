@@ -10,14 +10,18 @@ from edgewise.policy._leave import (
     private_facts,
     required_transform,
 )
+from edgewise.policy._words import error_words, hide_words, may_name_frames
 
 __all__ = [
     "CONTENT_CLASSES",
     "Forbidden",
     "check_contents",
     "check_segment",
+    "error_words",
     "frame_name",
+    "hide_words",
     "may_leave",
+    "may_name_frames",
     "private_facts",
     "required_transform",
 ]

@@ -1,0 +1,140 @@
+"""Invariant 4, every way out at once: under a policy that forbids everything the device decides on and tells nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edgewise.edge.api import local_api
+from edgewise.edge.courier import write_out
+from edgewise.edge.private import sample_id
+from edgewise.policy import Forbidden
+from edgewise.ports import Credentials, Frame, MemoryLink
+from edgewise.wire import DataPolicy, Decision
+
+NAME = "Ada-Lovelace"
+FORBIDS_ALL = {"data_class": "measurement", "transforms": [], "leave": [], "fields": []}
+
+
+class TapLink(MemoryLink):
+    """A link that remembers every byte it was given to carry."""
+
+    sent = b""
+
+    def exchange(self, body: bytes) -> bytes:
+        self.sent += body
+        return super().exchange(body)
+
+    def put_blob(self, sha256: str, data: bytes) -> None:
+        self.sent += data
+        super().put_blob(sha256, data)
+
+
+def look(frame: Frame, _: Decision) -> str:
+    return f"look at {frame.name} of {frame.group} and {frame.facts['operator']}"
+
+
+class Told:
+    """A device whose frames all name a person, and everything that came out of it."""
+
+    def __init__(self, fleet: Any, data: dict[str, Any]) -> None:
+        self.fleet = fleet
+        self.link = TapLink(fleet.hub, "d1")
+        self.device = fleet.device(link=self.link, data=data, act=look)
+        fleet.assign(fleet.release(1))
+        fleet.run(self.device, 5)
+
+    def decide(self, count: int) -> int:
+        for number in range(count):
+            frame = self.fleet.frame(number, operator=f"Frau {NAME}")
+            frame = replace(frame, name=f"{NAME}-{number:04d}", group=NAME)
+            self.fleet.frames.append(frame)
+            self.fleet.source.add(frame)
+        return self.fleet.run(self.device, count + 60, seconds=2)
+
+    def heard(self) -> str:
+        """Everything that the hub got, unpacked."""
+        reports = [repr(header.report) for header in self.fleet.hub.uploads]
+        return json.dumps(self.fleet.hub.records) + "".join(reports) + repr(self.fleet.hub.blobs)
+
+    def break_source(self) -> None:
+        def broken() -> None:
+            raise RuntimeError(f"cannot read the frame of {NAME}")
+
+        self.fleet.source.next = broken
+        self.device.decide_step(self.fleet.clock.now())
+
+    def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        app = local_api(self.device, self.fleet.clock, lambda: True)
+
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+                return await http.request(method, path, json=body)
+
+        return asyncio.run(call())
+
+
+def test_under_a_policy_that_forbids_everything_the_device_decides_and_nothing_leaves_by_any_way(
+    fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Told(fleet, FORBIDS_ALL)
+    assert told.decide(40) == 40
+    told.break_source()
+    fleet.run(told.device, 60, seconds=2)
+
+    # Uplink: contacts go on, so that the device can be steered, and carry neither records nor facts.
+    assert fleet.hub.records == []
+    assert len(fleet.hub.uploads) > 2
+    # Local API: health, counts and the network's shape; no decision, no frame.
+    pages = [told.ask("GET", path) for path in ("/", "/status", "/metrics", "/livez", "/readyz", "/v2/models/net1")]
+    assert {page.status_code for page in pages} == {200}
+    assert pages[1].json()["made_ids"] == []
+    assert told.ask("POST", "/feedback", {"verdict": "wrong"}).status_code == 400
+    infer = {"inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [0.1, 0.2]}]}
+    refused = told.ask("POST", "/v2/models/net1/infer", infer)
+    assert (refused.status_code, "local-api" in refused.json()["error"]) == (403, True)
+    # Courier: no stick is written.
+    with pytest.raises(Forbidden, match="courier may not leave"):
+        write_out(told.device, Credentials(tmp_path), tmp_path / "stick", fleet.clock.now())
+    assert not (tmp_path / "stick").exists()
+
+    out = told.link.sent + b"".join(page.content for page in pages) + refused.content
+    told_on_stderr = capsys.readouterr()
+    assert NAME.encode() not in out
+    assert NAME not in told.heard()
+    assert NAME not in told_on_stderr.err + told_on_stderr.out
+    assert told.device.decisions == 40
+
+
+def test_where_only_names_may_not_travel_records_leave_without_them(fleet) -> None:
+    told = Told(fleet, FORBIDS_ALL | {"leave": list(DataPolicy().leave)})
+    told.decide(40)
+    told.break_source()
+    fleet.run(told.device, 60, seconds=2)
+    assert {record["kind"] for record in fleet.hub.records} >= {"sample", "event"}
+    assert NAME not in told.heard()
+    texts = {record["text"] for record in fleet.hub.records if record.get("what") == "alarm"}
+    assert texts == {"look at [frame] of [group] and [operator]"}
+    assert any("cannot be read" in reason for reason in fleet.hub.uploads[-1].report.waits_for)
+    ids = {record["id"] for record in fleet.hub.records}
+    names = [f"{NAME}-{number:04d}" for number in range(40)]
+    assert not ids & {
+        sample_id("d1", name, why) for name in names for why in ("margin", "audit", "alarm", "alarm event")
+    }
+
+
+def test_the_local_api_names_frames_only_where_the_policy_lists_it(fleet) -> None:
+    told = Told(fleet, FORBIDS_ALL | {"leave": ["feedback"]})
+    told.decide(5)
+    answer = told.ask("POST", "/feedback", {"verdict": "wrong", "note": "Ada was here"})
+    assert (answer.status_code, answer.json()["frame"]) == (202, None)
+    open_ = Told(fleet, FORBIDS_ALL | {"leave": ["feedback", "local-api"]})
+    fleet.run(open_.device, 5)
+    assert json.loads(open_.ask("GET", "/status").content)["waits_for"] == []
