@@ -88,9 +88,9 @@ def test_blobs_go_before_the_segment_that_names_them_and_never_twice(talk):
     blob = talk.sample(1)
     talk.hub.blobs[blob] = b"1" * 50  # the hub has it from elsewhere
     talk.sample(2)
-    talk.hub.put_blob = lambda _device, sha256, data, put=talk.hub.put_blob: (
+    talk.hub.put_blob = lambda _device, sha256, data, put=talk.hub.put_blob, **more: (
         names.append(sha256),
-        put("d1", sha256, data),
+        put("d1", sha256, data, **more),
     )
     names: list[str] = []
     events = talk.contact()
