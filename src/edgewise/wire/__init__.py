@@ -49,6 +49,7 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
+from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
     Assignment,
@@ -99,6 +100,7 @@ from edgewise.wire.usecase import (
     Placement,
     Retrain,
     RolloutPolicy,
+    Sampling,
     Signing,
     Site,
     Upload,
@@ -111,6 +113,7 @@ __all__ = [
     "CLASSES",
     "DAYS",
     "MEDIA_TYPE",
+    "READINGS_MAX",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -164,6 +167,7 @@ __all__ = [
     "Provenance",
     "PublicKey",
     "PushSpec",
+    "Readings",
     "Receipt",
     "Record",
     "RecordClass",
@@ -175,6 +179,7 @@ __all__ = [
     "RolloutPolicy",
     "RowFields",
     "Sample",
+    "Sampling",
     "Scorecard",
     "SegmentHeader",
     "SeriesSpec",
