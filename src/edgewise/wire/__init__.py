@@ -38,6 +38,7 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
+from edgewise.wire.private import PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
     Assignment,
@@ -72,6 +73,8 @@ __all__ = [
     "CLASSES",
     "DAYS",
     "MEDIA_TYPE",
+    "PICTURE_TRANSFORMS",
+    "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -108,6 +111,7 @@ __all__ = [
     "People",
     "Placement",
     "Prediction",
+    "PrivateSettings",
     "Provenance",
     "PublicKey",
     "Receipt",
@@ -130,6 +134,7 @@ __all__ = [
     "TableSpec",
     "Telemetry",
     "Terms",
+    "Transform",
     "Upload",
     "UploadHeader",
     "UseCase",
