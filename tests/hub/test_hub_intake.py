@@ -63,6 +63,25 @@ def test_the_same_number_with_other_bytes_betrays_a_cloned_key_and_is_audited_on
     assert len(yard.rows(tables.telemetry)) == 1
 
 
+def test_what_a_device_refused_joins_the_chain_once_and_within_bounds(yard):
+    device = yard.enrol("one")
+
+    def event(what: str, text: str = "why") -> Event:
+        return Event(id=device.id(), at=yard.clock.now(), what=what, text=text, data={"code": "bundle_corrupt"})
+
+    refused = event("bundle_refused", "blob 3 has another digest")
+    device.send(device.segment(1, refused, event("started"), record_class="audit"))
+    device.send(device.segment(2, refused, record_class="audit"))
+    told = [row for row in yard.rows(tables.audit) if row["action"].startswith("device.bundle")]
+    assert [(row["actor"], row["subject"], row["data"]["text"]) for row in told] == [
+        ("device one", "one", "blob 3 has another digest")
+    ]
+    assert told[0]["data"]["code"] == "bundle_corrupt"
+    device.send(device.segment(3, *(event("metadata_refused") for _ in range(60)), record_class="audit"))
+    actions = [row["action"] for row in yard.rows(tables.audit)]
+    assert (actions.count("device.metadata_refused"), actions.count("device.more_refused")) == (50, 1)
+
+
 def test_a_new_epoch_starts_at_one_again(yard):
     device = yard.enrol("one")
     device.send(device.segment(1, device.telemetry()))

@@ -191,6 +191,23 @@ def test_evidence_at_the_bound_reverts_and_names_the_release_to_return_to() -> N
     assert (step.device, step.want.kind, step.want.release) == ("d1", "revert", OLD.release)
 
 
+def test_a_release_withdrawn_on_its_way_is_taken_back_and_one_that_finished_runs_on() -> None:
+    gone = replace(NEW, withdrawn=True)
+    running = a_rollout(target=gone, waves=first_wave("d1"))
+    (step,) = next_steps(running, [committed("d1"), a_device("d2")], Evidence(), NOW)
+    assert step == Move(Event.REVERT, "parts@2 was withdrawn by its signers")
+    taken_back = replace(running, state=State.REVERTING, reason=step.reason)
+    assert [(item.device, item.want.kind) for item in next_steps(taken_back, [committed("d1")], Evidence(), NOW)] == [
+        ("d1", "revert")
+    ]
+    nowhere = replace(running, previous=replace(OLD, withdrawn=True))
+    (step,) = next_steps(nowhere, [committed("d1")], Evidence(), NOW)
+    assert step.event is Event.ABORT
+    assert "parts@1 was withdrawn" in step.reason
+    finished = replace(running, state=State.FINISHED)
+    assert not moves(next_steps(finished, [committed("d1")], Evidence(), NOW))
+
+
 def test_failed_trials_beyond_the_bound_revert_and_within_it_do_not() -> None:
     fleet = [a_device("d1", failed=True), committed("d2")]
     rollout = a_rollout(waves=first_wave("d1", "d2"))

@@ -1,4 +1,4 @@
-"""The promise of blobs, kept by a folder, by memory and by object stores; and files that are whole or not there."""
+"""The promise of blobs, kept by folders, memory and object stores; and files that are whole or not there."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from edgewise.ports import (
     FolderBlobs,
     MemoryBlobs,
     ObjectBlobs,
+    Safe,
+    SealedBlobs,
     disk_error,
     replace_file,
 )
@@ -26,11 +28,13 @@ from edgewise.wire import NotNow, NotTrusted, NotValid, digest
 ABSENT = digest(b"never stored")
 
 
-@pytest.fixture(params=["folder", "memory", "object folder", "object memory"])
+@pytest.fixture(params=["folder", "sealed folder", "memory", "object folder", "object memory"])
 def blobs(request, tmp_path) -> Blobs:
     match request.param:
         case "folder":
             return FolderBlobs(tmp_path / "deep" / "blobs")
+        case "sealed folder":
+            return SealedBlobs(tmp_path / "deep" / "blobs", Safe(bytes(32)))
         case "memory":
             return MemoryBlobs()
         case "object folder":

@@ -69,6 +69,21 @@ def init(
     typer.echo("the hub has its root of trust; move root and targets keys to a safe place")
 
 
+@app.command("make-keys", epilog="Example: edgewise trust make-keys keys/release-2 --count 2")
+def make_new_keys(
+    folder: Path = typer.Argument(..., help="empty or missing folder for the new keys", show_default=False),
+    count: int = typer.Option(1, "--count", min=1, max=32, help="how many keys"),
+) -> None:
+    """Make keys for a role's next holders, for `delegate` and `rotate`; tells their ids."""
+    from edgewise.ports import make_keys
+    from edgewise.wire import NotValid
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NotValid(f"{folder} is there and not empty; name a new folder, keys are never overwritten")
+    for signer in make_keys(folder, count):
+        typer.echo(f"{signer.public_key.keyid} in {folder}")
+
+
 @app.command(epilog="Example: edgewise trust delegate press --keys keys/targets --new-keys keys/release")
 def delegate(
     use_case: str = typer.Argument(..., help="name of the use case", show_default=False),
@@ -153,8 +168,11 @@ def show_trust(hub: str = HUB, token: str = TOKEN, data_dir: Path = HUB_DATA, ou
     if output is not Format.table:
         show(state, output)
         return
+    published = {item["role"] for item in state["roles"]}
+    unused = [item for item in state["delegated"] if item["role"] not in published]
     rows = [
-        {**item, "keys": ", ".join(key["keyid"][:12] for key in item["keys"]), "waits": ""} for item in state["roles"]
+        {**item, "keys": ", ".join(key["keyid"][:12] for key in item["keys"]), "waits": ""}
+        for item in [*state["roles"], *unused]
     ]
     rows += [
         {"role": item["role"], "version": item["version"], "waits": f"{item['missing']} signatures"}

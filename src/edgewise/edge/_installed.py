@@ -7,13 +7,15 @@ from pathlib import Path
 
 from edgewise.edge._fetch_delta import Base
 from edgewise.edge._slots import Running, Slots, other_slot
-from edgewise.edge._update_choices import slot_to_shadow
+from edgewise.edge._update_choices import good_slot, slot_to_shadow
 from edgewise.edge._update_journal import Journal
 from edgewise.wire import Manifest, NotTrusted, NotValid
 
 
 class Installed:
-    """The slots as the journal knows them. ``running`` and ``shadow`` may be read by any thread at any time.
+    """The slots as the journal knows them. Any thread may read ``running``, ``shadow`` and ``second`` at any time.
+
+    ``second`` is a bundle known to be good here whose opinion the guard asks for on the same frames; None mostly.
 
     Args:
         slots: the bundles on disk.
@@ -25,6 +27,7 @@ class Installed:
         self._journal = journal
         self.running: Running | None = None
         self.shadow: Running | None = None
+        self.second: Running | None = None
         self._held: tuple[str, frozenset[str]] = ("", frozenset())
 
     @property
@@ -41,7 +44,7 @@ class Installed:
         """Write a bundle into the spare slot. What was there is forgotten first: a slot is whole or not named."""
         spare = self.spare
         assert self.slot != spare, "the running slot is never written"
-        self.shadow = None
+        self.shadow = self.second = None
         self._journal.forget_slot(spare)
         self._slots.write(spare, manifest, blobs)
 
@@ -97,6 +100,17 @@ class Installed:
             self.shadow = None
         elif self.shadow is None or self.shadow.slot != name:
             self.shadow = self.open_or_drop(name)
+
+    def refresh_second(self, *, wanted: bool) -> None:
+        """The other slot's bundle says what it thinks of the same frames, while the guard wants to know."""
+        running, state = self.running, self._journal.state
+        name = good_slot(state, other_slot(running.slot)) if wanted and running is not None else None
+        if name is None:
+            self.second = None
+        elif self.shadow is not None and self.shadow.slot == name:
+            self.second = self.shadow
+        elif self.second is None or self.second.slot != name:
+            self.second = self.open_or_drop(name)
 
     def collect(self) -> None:
         """Delete what neither runs nor ever passed its trial here; last-known-good is never touched."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
-from edgewise.ports import Chance, disk_error
-from edgewise.wire import CLASSES, NotNow, NotValid
+from edgewise.ports import Chance, Safe, disk_error, free_name
+from edgewise.wire import CLASSES, NotNow, NotTrusted, NotValid
 
 FILE = "outbox.db"
 BUSY_S_MAX = 2.0
@@ -22,11 +22,16 @@ class OutboxFile:
 
     The journal is a write-ahead log with ``synchronous=FULL``: with less, an acknowledged record did not survive a
     power cut in our measurements.
+
+    Args:
+        safe: the key under which the cells lie. A file of another key is set aside, whole, with its blobs.
     """
 
-    def __init__(self, folder: Path, chance: Chance) -> None:
+    def __init__(self, folder: Path, chance: Chance, safe: Safe) -> None:
         self.path = folder / FILE
         self.was_broken = False
+        self.locked_as: Path | None = None  # where the former file lies, if its key is another one
+        self._safe = safe
         self.about: dict[str, Any] = {}
         self._lock = threading.RLock()
         try:
@@ -38,6 +43,14 @@ class OutboxFile:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise _family(error, self.path) from error
+            self._set_aside()
+            self._connection = self._open(chance)
+        if self.about["data_key"] != safe.id:
+            self._connection.close()
+            self._set_aside_locked()
+            self._connection = self._open(chance)
+        elif not self._cells_are_whole():
+            self._connection.close()
             self._set_aside()
             self._connection = self._open(chance)
 
@@ -79,6 +92,10 @@ class OutboxFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 4000000")
+            # What is deleted is overwritten, in the file and when the log is folded into it: erased means erased.
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            self._teach(connection)
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._make(connection, chance)
@@ -96,10 +113,64 @@ class OutboxFile:
 
     def _make(self, connection: sqlite3.Connection, chance: Chance) -> None:
         statements = "".join(f"INSERT INTO totals (class) VALUES ({index});" for index in range(len(CLASSES)))
-        first = f"INSERT INTO about VALUES ('epoch', '{chance.id()}'), ('next', 1), ('acked', 0);"
+        key = f"('data_key', '{self._safe.id}')"
+        first = f"INSERT INTO about VALUES ('epoch', '{chance.id()}'), ('next', 1), ('acked', 0), {key};"
         connection.executescript(
             f"BEGIN; {sql.SCHEMA} {statements} {first} PRAGMA user_version = {sql.FORMAT}; COMMIT;"
         )
+
+    def _teach(self, connection: sqlite3.Connection) -> None:
+        """The functions that the statements use; what is damaged comes out as NULL, and the caller knows what to do."""
+        safe = self._safe
+
+        def unseal(kind: str, row: str | int, cell: bytes | None) -> bytes | None:
+            try:
+                return None if cell is None else safe.unseal(kind, row, cell)
+            except NotTrusted:
+                return None
+
+        def show(name: bytes | None) -> str | None:
+            try:
+                return None if name is None else safe.show(name)
+            except NotTrusted:
+                return None
+
+        connection.create_function("seal", 3, safe.seal)
+        connection.create_function("unseal", 3, unseal)
+        connection.create_function("hide", 1, lambda digest: digest and safe.hide(digest))
+        connection.create_function("show", 1, show)
+
+    def _cells_are_whole(self) -> bool:
+        """Whether what is sealed can be read: a segment cannot be left out, so one bad cell would block all."""
+        try:
+            for number, header, payload in self.rows(sql.SEALED_CELLS):
+                self._safe.unseal("header", number, header)
+                self._safe.unseal("payload", number, payload)
+        except NotTrusted:
+            return False
+        return True
+
+    def scrub(self) -> None:
+        """Fold the log into the file and empty it, so that nothing deleted is left in either.
+
+        Raises:
+            NotNow: somebody else reads the file just now, or the disk fails; ask again.
+        """
+        busy, *_ = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        if busy:
+            raise NotNow(f"{self.path} is being read; what was erased stays in its log until later", code="log_busy")
+
+    def _set_aside_locked(self) -> None:
+        """A file whose key is gone tells nothing, but the key may come back: all of it is kept for a person."""
+        place = free_name(self.path.parent / "outbox")
+        try:
+            place.mkdir(mode=0o700)
+            for name in (FILE, f"{FILE}-wal", f"{FILE}-shm", "blobs"):
+                if (self.path.parent / name).exists():
+                    (self.path.parent / name).replace(place / name)
+        except OSError as error:
+            raise disk_error(error, place) from error
+        self.locked_as = place
 
     def _set_aside(self) -> None:
         """A broken file must not stop the device from deciding: it is kept for a person, and a new epoch starts."""

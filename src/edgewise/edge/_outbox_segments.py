@@ -22,6 +22,8 @@ def seal_one(
 ) -> list[str]:
     """Seal the oldest records of one class under the number; comes back with the blobs to delete."""
     rows = _head_run(db, rank, limits)
+    if any(row[3] is None for row in rows):
+        return _drop_damaged(db, rank, rows)
     blobs = tuple(dict.fromkeys(row[4] for row in rows if row[4]))
     payload = pack(row[3] for row in rows)
     size_bytes = sum(row[5] for row in rows)
@@ -63,13 +65,21 @@ def _head_run(db: sqlite3.Connection, rank: int, limits: OutboxLimits) -> list[t
     run: list[tuple[Any, ...]] = []
     body_bytes = blob_bytes = 0
     for row in rows:
-        body_bytes += len(row[3])
-        blob_bytes += row[5] - len(row[3])
+        body_bytes += len(row[3] or b"")
+        blob_bytes += row[5] - len(row[3] or b"")
         over = body_bytes > limits.segment_bytes_max or blob_bytes > limits.segment_blob_bytes_max
         if run and (over or row[1:3] != run[0][1:3]):
             break
         run.append(row)
     return run
+
+
+def _drop_damaged(db: sqlite3.Connection, rank: int, rows: list[tuple[Any, ...]]) -> list[str]:
+    """Records that this disk has lost must not hold up the others; they are counted as shed."""
+    for row in rows:
+        if row[3] is None:
+            drop_waiting(db, row[0], rank, row[5], row[4], "lost")
+    return drop_unused(db)
 
 
 def drop_waiting(db: sqlite3.Connection, seq: int, rank: int, size_bytes: int, blob: str | None, fate: str) -> None:
@@ -117,4 +127,4 @@ def reseal_without(
 
 def drop_unused(db: sqlite3.Connection) -> list[str]:
     """Forget the blobs that no record names any more; comes back with them, their files are still there."""
-    return [row[0] for row in db.execute(sql.DROP_UNUSED_BLOBS).fetchall()]
+    return [row[0] for row in db.execute(sql.DROP_UNUSED_BLOBS).fetchall() if row[0]]

@@ -1,8 +1,15 @@
-"""The outbox's statements, each named after what it asks or does. SQL of the device stays in this one file."""
+"""The outbox's statements, each named after what it asks or does. SQL of the device stays in this one file.
+
+What could tell of a person or a frame lies encrypted in its cell. ``seal(kind, row, bytes)`` and ``unseal(kind, row,
+cell)`` do that (a damaged cell is NULL), bound to the kind and the row, so that cells cannot be moved; ``hide(digest)``
+and ``show(name)`` turn a blob's digest into its keyed name and back. Everything outside sees plain values. In clear are
+counts, sizes, classes, times and the opaque ids of records.
+"""
 
 from __future__ import annotations
 
-FORMAT = 1
+FORMAT = 2
+COUNTS = "counts"  # the one state in clear: `edge status` reads it without the key
 
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -22,7 +29,7 @@ CREATE TABLE made (
 CREATE INDEX made_by_number ON made (number) WHERE fate = 'sealed';
 CREATE TABLE records (
     seq INTEGER PRIMARY KEY, class INTEGER NOT NULL, spacing INTEGER NOT NULL, policy_version INTEGER NOT NULL,
-    transform TEXT NOT NULL, body BLOB NOT NULL, blob TEXT, size_bytes INTEGER NOT NULL
+    transform TEXT NOT NULL, body BLOB NOT NULL, blob BLOB, size_bytes INTEGER NOT NULL
 );
 CREATE INDEX records_by_class ON records (class, seq);
 CREATE INDEX records_by_spacing ON records (class, spacing, seq);
@@ -30,13 +37,17 @@ CREATE TABLE segments (
     number INTEGER PRIMARY KEY, class INTEGER NOT NULL, header BLOB NOT NULL, payload BLOB NOT NULL,
     size_bytes INTEGER NOT NULL, count INTEGER NOT NULL
 );
-CREATE TABLE blobs (digest TEXT PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE blobs (digest BLOB PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 ABOUT = "SELECT key, value FROM about"
 SET_ABOUT = "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-STATE_OF = "SELECT value FROM state WHERE key = ?"
-SET_STATE = "INSERT INTO state (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+STATE_OF = f"SELECT CASE key WHEN '{COUNTS}' THEN value ELSE unseal('state', key, value) END FROM state WHERE key = ?"
+COUNTS_OF = f"SELECT value FROM state WHERE key = '{COUNTS}'"
+SET_STATE = (
+    f"INSERT INTO state (key, value) VALUES (?1, CASE ?1 WHEN '{COUNTS}' THEN ?2 ELSE seal('state', ?1, ?2) END) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
 TOTALS = "SELECT class, waiting, waiting_bytes, sealed, sealed_bytes, shed, refused, stored FROM totals ORDER BY class"
 HELD_BYTES = "SELECT coalesce(sum(waiting_bytes + sealed_bytes), 0) FROM totals WHERE class >= ?"
@@ -60,26 +71,43 @@ MADE = "SELECT id, class, made_at, fate FROM made ORDER BY seq DESC LIMIT ?"
 
 ADD = (
     "INSERT INTO records (seq, class, spacing, policy_version, transform, body, blob, size_bytes) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (?1, ?2, ?3, ?4, ?5, seal('record', ?1, ?6), hide(?7), ?8)"
 )
-THINNEST = "SELECT seq, spacing, size_bytes, blob FROM records WHERE class = ? ORDER BY spacing, seq LIMIT 1"
+THINNEST = "SELECT seq, spacing, size_bytes, show(blob) FROM records WHERE class = ? ORDER BY spacing, seq LIMIT 1"
 OLDEST_OF_CLASS = (
-    "SELECT seq, policy_version, transform, body, blob, size_bytes FROM records WHERE class = ? ORDER BY seq LIMIT ?"
+    "SELECT seq, policy_version, transform, unseal('record', seq, body), show(blob), size_bytes FROM records "
+    "WHERE class = ? ORDER BY seq LIMIT ?"
 )
 REMOVE = "DELETE FROM records WHERE seq = ?"
 OLDEST_MADE = "SELECT min(made_at) FROM made WHERE fate IN ('waiting', 'sealed')"
 
-SEAL = "INSERT INTO segments (number, class, header, payload, size_bytes, count) VALUES (?, ?, ?, ?, ?, ?)"
-OPEN_SEGMENTS = "SELECT header FROM segments ORDER BY number"
+SEAL = (
+    "INSERT INTO segments (number, class, header, payload, size_bytes, count) "
+    "VALUES (?1, ?2, seal('header', ?1, ?3), seal('payload', ?1, ?4), ?5, ?6)"
+)
+OPEN_SEGMENTS = "SELECT unseal('header', number, header) FROM segments ORDER BY number"
 OPEN_BYTES = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM segments"
-PAYLOAD = "SELECT payload FROM segments WHERE number = ?"
-SEGMENTS_UP_TO = "SELECT number, class, header, size_bytes, count FROM segments WHERE number <= ? ORDER BY number"
-ALL_SEGMENTS = "SELECT number, class, header, payload, size_bytes, count FROM segments ORDER BY number"
-RENUMBER = "UPDATE segments SET number = ?, header = ? WHERE number = ?"
-RESEAL = "UPDATE segments SET class = ?, header = ?, payload = ?, size_bytes = ?, count = ? WHERE number = ?"
+PAYLOAD = "SELECT unseal('payload', number, payload) FROM segments WHERE number = ?"
+SEGMENTS_UP_TO = (
+    "SELECT number, class, unseal('header', number, header), size_bytes, count FROM segments "
+    "WHERE number <= ? ORDER BY number"
+)
+ALL_SEGMENTS = (
+    "SELECT number, class, unseal('header', number, header), unseal('payload', number, payload), size_bytes, count "
+    "FROM segments ORDER BY number"
+)
+SEALED_CELLS = "SELECT number, header, payload FROM segments ORDER BY number"
+RENUMBER = (
+    "UPDATE segments SET number = ?1, header = seal('header', ?1, ?2), "
+    "payload = seal('payload', ?1, unseal('payload', ?3, payload)) WHERE number = ?3"
+)
+RESEAL = (
+    "UPDATE segments SET class = ?1, header = seal('header', ?6, ?2), payload = seal('payload', ?6, ?3), "
+    "size_bytes = ?4, count = ?5 WHERE number = ?6"
+)
 DROP_SEGMENT = "DELETE FROM segments WHERE number = ?"
 
-USE_BLOB = "INSERT INTO blobs (digest, uses) VALUES (?, 1) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
-FREE_BLOB = "UPDATE blobs SET uses = uses - 1 WHERE digest = ?"
-HAS_BLOB = "SELECT 1 FROM blobs WHERE digest = ?"
-DROP_UNUSED_BLOBS = "DELETE FROM blobs WHERE uses <= 0 RETURNING digest"
+USE_BLOB = "INSERT INTO blobs (digest, uses) VALUES (hide(?), 1) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
+FREE_BLOB = "UPDATE blobs SET uses = uses - 1 WHERE digest = hide(?)"
+HAS_BLOB = "SELECT 1 FROM blobs WHERE digest = hide(?)"
+DROP_UNUSED_BLOBS = "DELETE FROM blobs WHERE uses <= 0 RETURNING show(digest)"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from edgewise.edge._installed import Installed
+from edgewise.edge._last_words import LastWords
 from edgewise.edge._slots import Running, Slots, other_slot
-from edgewise.edge._update_choices import after_failure, after_success, good_slot, trial_slot
+from edgewise.edge._update_choices import after_failure, after_success, crashes_in_a_row, good_slot, trial_slot
 from edgewise.edge._update_journal import Journal
 from edgewise.edge._update_state import Event, Phase, UpdateLimits, UpdateState
 from edgewise.edge._watch import Watch, try_out
-from edgewise.ports import Clock
-from edgewise.wire import Assignment, NotTrusted, NotValid
+from edgewise.ports import Clock, Footprint
+from edgewise.wire import Assignment, NotNow, NotTrusted, NotValid
 
 
 class Trial:
@@ -24,6 +26,8 @@ class Trial:
         watch: what the decision loop tells.
         clock: for the latency of golden inputs.
         checkpoint: called by name where a power cut would matter.
+        footprint: tells the memory held; None leaves memory out.
+        own_mb: of that memory, what the agent's own bounded buffers hold.
     """
 
     def __init__(
@@ -36,6 +40,8 @@ class Trial:
         clock: Clock,
         limits: UpdateLimits,
         checkpoint: Callable[[str], None],
+        footprint: Footprint | None = None,
+        own_mb: Callable[[], float] = float,
     ) -> None:
         self._journal = journal
         self._installed = installed
@@ -44,6 +50,11 @@ class Trial:
         self._clock = clock
         self.limits = limits
         self._checkpoint = checkpoint
+        self._footprint = footprint
+        self._own_mb = own_mb
+        self._weighed_s: float | None = None
+        self._started_s = clock.monotonic_s()
+        self._limped: tuple[str, float] | None = None  # the bundle, and when the hub was told
 
     @property
     def state(self) -> UpdateState:
@@ -81,7 +92,7 @@ class Trial:
         if self.running is None or self.running.slot != trial_slot(self.state):
             self.begin(now)  # the disk failed when it was begun
             return None
-        complaint = self.watch.complaint(self.limits)
+        complaint = self._complaint(trial=True)
         if complaint is not None:
             self.fail(now, complaint)
             return None
@@ -94,20 +105,48 @@ class Trial:
 
     def guard(self, now: datetime) -> bool:
         """The device's own watch after the trial: a bundle that stops working goes back, offline too."""
-        complaint = self.watch.complaint(self.limits)
-        if complaint is None or self.running is None:
-            return False
-        back = good_slot(self.state, other_slot(self.running.slot))
+        if self.state.crashes and self._clock.monotonic_s() - self._started_s >= self.limits.guard.calm_s:
+            self._journal.save(crashes=0)
+        complaint = self._complaint(trial=False)
+        return complaint is not None and self.running is not None and self._send_back(self.running, now, complaint)
+
+    def _complaint(self, *, trial: bool) -> str | None:
+        self._weigh()
+        second = self._installed.second
+        other = second.release if second is not None else "the former bundle"
+        complaint = self.watch.complaint(trial=trial, other=other)
+        self._installed.refresh_second(wanted=self.watch.wants_opinion and complaint is None)
+        return complaint
+
+    def _weigh(self) -> None:
+        now_s = self._clock.monotonic_s()
+        due = self._weighed_s is None or now_s - self._weighed_s >= self.limits.guard.memory_every_s
+        if self._footprint is None or self.running is None or not due:
+            return
+        self._weighed_s, pipeline = now_s, self.running.pipeline
+        held_mb = self._footprint.private_mb(getattr(pipeline, "worker_pids", ()))
+        if held_mb is not None:
+            self.watch.weighed(held_mb, own_mb=self._own_mb(), needs_mb=pipeline.manifest.needs.ram_mb)
+
+    def _send_back(self, running: Running, now: datetime, complaint: str) -> bool:
+        """Return to the other slot's bundle; where there is none, limp on and say so."""
+        back = good_slot(self.state, other_slot(running.slot))
         if self.phase in (Phase.COMMITTED, Phase.FETCHING) and back is not None:
             self._journal.save(back_to=back)
             self.fail(now, complaint)
             return True
         self._journal.save(last_failure=complaint)  # nothing to return to: a bundle that limps is better than none
         self.watch.clear()
-        self._journal.tell(
-            "bundle_unhealthy", f"{complaint}; there is no other bundle to return to", self.state.assignment
-        )
+        self._tell_limping(running, complaint)
         return False
+
+    def _tell_limping(self, running: Running, complaint: str) -> None:
+        now_s, every_s = self._clock.monotonic_s(), self.limits.guard.limping_every_s
+        if self._limped is not None and self._limped[0] == running.bundle and now_s - self._limped[1] < every_s:
+            return
+        self._limped = (running.bundle, now_s)
+        text = f"{complaint}; there is no other bundle to return to"
+        self._journal.tell("bundle_unhealthy", text, self.state.assignment)
 
     def fail(self, now: datetime, reason: str, *, remember: bool = True) -> None:
         """The bundle under trial, or committed before, goes back and is remembered as bad here."""
@@ -131,16 +170,53 @@ class Trial:
         self._checkpoint("reverted")
         self._installed.run(back)
         self.watch.clear()
-        self._journal.move(
-            Event.SWITCHED, now, f"back on {self.running.release if self.running else 'nothing'}", back_to=None
-        )
+        text = f"back on {self.running.release if self.running else 'nothing'}"
+        self._journal.move(Event.SWITCHED, now, text, back_to=None, crashes=0)
 
-    def resume(self, now: datetime, *, planned: bool) -> None:
+    def resume(self, now: datetime, *, planned: bool, words: LastWords | None) -> None:
         """Go on with a trial after a start of the agent; too many that nobody planned are the bundle's fault."""
         starts = self.state.trial_starts + (0 if planned else 1)
         # Counted before the bundle is opened: one that takes the process down is counted as well.
         self._journal.save(trial_starts=starts)
-        if starts > self.limits.trial_starts_max:
+        if words is not None and words.bundle == self._working().bundle:
+            self.fail(now, words.text)
+        elif starts > self.limits.trial_starts_max:
             self.fail(now, f"the agent was started {starts} times within the trial of {self._working().release}")
+        else:
+            self.begin(now)
+
+    def started(self, now: datetime, *, boot: str, planned: bool, words: LastWords | None) -> None:
+        """Count a start of the agent outside a trial, and what the process before it said, against a bundle."""
+        if self.phase in (Phase.TRIAL, Phase.REVERTING):
+            return  # a trial counts for itself, and what goes back already is judged
+        crashes, most = crashes_in_a_row(self.state, boot=boot, planned=planned), self.limits.guard.crashes_max
+        if (crashes, boot) != (self.state.crashes, self.state.boot):
+            self._journal.save(crashes=crashes, boot=boot)
+        running = self.running
+        if words is not None and (running is None or words.bundle != running.bundle):
+            self._blame_other(words, now)
+        elif words is not None and running is not None:
+            self._send_back(running, now, words.text)
+        elif crashes >= most and self.phase is Phase.SHADOW:
+            self._refuse_shadow(now, f"the agent crashed {crashes} times while {self._working().release} shadowed")
+        elif crashes == most and running is not None:
+            self._send_back(running, now, f"the agent crashed {crashes} times in a row while {running.release} decided")
+
+    def _blame_other(self, words: LastWords, now: datetime) -> None:
+        """It was the bundle that decided beside the running one: never shadowed and never returned to again."""
+        if self.phase is Phase.SHADOW and words.bundle == self._working().bundle:
+            self._refuse_shadow(now, words.text)
             return
-        self.begin(now)
+        bad = {**self.state.known_bad, words.bundle: words.text[:500]}
+        self._journal.save(known_bad=dict(list(bad.items())[-self.limits.remembered_max :]))
+        self._journal.tell("bundle_unhealthy", words.text, self.state.assignment)
+
+    def _refuse_shadow(self, now: datetime, reason: str) -> None:
+        self._journal.move(
+            Event.REFUSED, now, reason, **after_failure(self.state, reason, self.limits, remember=True), crashes=0
+        )
+
+    def stopped(self) -> None:
+        """A planned stop: the next start is no crash (invariant 8)."""
+        with suppress(NotNow):  # a full disk: then the start counts as a crash, and one alone does nothing
+            self._journal.save(stopped=True)

@@ -65,9 +65,9 @@ def trial_slot(state: UpdateState) -> str:
 
 
 def good_slot(state: UpdateState, name: str | None) -> str | None:
-    """The slot, if what lies there has passed its trial: something to return to."""
+    """The slot, if what lies there has passed its trial and did not fail since: something to return to."""
     slot = state.slots.get(name) if name is not None else None
-    return name if slot is not None and slot.committed else None
+    return name if slot is not None and slot.committed and slot.bundle not in state.known_bad else None
 
 
 def slot_to_shadow(state: UpdateState, running: Running | None) -> str | None:
@@ -93,6 +93,19 @@ def after_success(state: UpdateState, limits: UpdateLimits) -> dict[str, Any]:
         "last_failure": None,
         "failed_rollout": None,
     }
+
+
+def crashes_in_a_row(state: UpdateState, *, boot: str, planned: bool) -> int:
+    """Unplanned starts of the agent in a row, this one included, while the machine stayed up.
+
+    A start after a reboot, or after a power cut, is no crash: the machine's boot id tells them apart.
+
+    >>> crashes_in_a_row(UpdateState(crashes=1, boot="x"), boot="x", planned=False)
+    2
+    >>> crashes_in_a_row(UpdateState(crashes=1, boot="x"), boot="y", planned=False)
+    0
+    """
+    return state.crashes + 1 if boot and boot == state.boot and not planned else 0
 
 
 def after_failure(

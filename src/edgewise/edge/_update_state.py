@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from edgewise.edge._guard import GuardLimits
 from edgewise.wire import Assignment, NotValid, Record, decode
 from edgewise.wire._record import Digest, Id, Name, Time
 
@@ -114,6 +115,8 @@ class UpdateState(Record):
     trial_at: Time | None = None
     trial_starts: int = 0  # unplanned starts of the agent within this trial
     stopped: bool = False  # the agent was stopped on purpose: the next start is no crash
+    crashes: int = 0  # unplanned starts in a row, while the machine stayed up and no process lived for long
+    boot: str = ""  # the start of the machine in which the agent ran last
     moves: int = 0  # made for the assignment worked on
     known_bad: dict[str, str] = Field(default_factory=dict)  # bundle -> why it failed here
     committed_before: tuple[Digest, ...] = ()
@@ -137,6 +140,7 @@ class UpdateLimits:
     delta_bytes_min: int = 64_000  # smaller blobs are fetched whole: asking costs about a kilobyte
     delta_asks_max: int = 8  # times that a hub may be busy building a delta, about four minutes
     remembered_max: int = 100  # known bad and once committed bundles
+    guard: GuardLimits = field(default_factory=GuardLimits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

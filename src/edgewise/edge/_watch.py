@@ -3,49 +3,108 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
+from edgewise.edge._guard import Failures, Lateness, Memory, Opinion
 from edgewise.edge._slots import Running
 from edgewise.edge._update_state import UpdateLimits
-from edgewise.measure import Histogram
 from edgewise.policy import error_words
 from edgewise.ports import Clock
-from edgewise.wire import EdgewiseError, NotValid
+from edgewise.wire import Decision, EdgewiseError, NotValid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """One run of a bundle's network that has begun and not ended."""
+
+    bundle: str
+    release: str | None
 
 
 class Watch:
-    """Latency and failures since a bundle began to run. The decision loop writes, the updater reads."""
+    """What speaks against the bundle that runs. The decision loop writes, the updater reads.
 
-    def __init__(self) -> None:
+    Args:
+        limits: the bounds.
+    """
+
+    def __init__(self, limits: UpdateLimits | None = None) -> None:
+        self._limits = limits or UpdateLimits()
         self._lock = threading.Lock()
+        self._runs: dict[int, Run] = {}  # of all decision loops, in the order in which they began
         self.clear()
 
     def clear(self) -> None:
         """Start again, for another bundle."""
+        limits, guard = self._limits, self._limits.guard
         with self._lock:
-            self._latency, self._errors, self._last_error = Histogram(), 0, ""
+            self._failures = Failures(guard, in_a_row_max=limits.errors_max)
+            self._lateness = Lateness(guard, ms_max=limits.latency_ms_max, count_min=limits.latency_count_min)
+            self._opinion = Opinion(guard)
+            self._memory = Memory(guard)
 
-    def decided(self, latency_ms: float) -> None:
-        """One decision was made."""
+    def began(self, run: Run) -> None:
+        """A decision loop asks a bundle."""
+        self._runs[id(run)] = run
+
+    def ended(self, run: Run) -> None:
+        """It answered, or failed."""
+        self._runs.pop(id(run), None)
+
+    @property
+    def busy(self) -> Run | None:
+        """The run that began first of those that have not ended; later ones may only wait for it."""
+        runs = list(self._runs.values())
+        return runs[0] if runs else None
+
+    def decided(self, latency_ms: float, decision: Decision | None = None, *, at_s: float = 0.0) -> None:
+        """One decision was made.
+
+        Args:
+            at_s: when, by the monotonic clock.
+        """
         with self._lock:
-            self._latency.add(latency_ms)
-            self._errors = 0
+            self._failures.decided()
+            self._lateness.decided(latency_ms, at_s)
+            if decision is not None:
+                self._opinion.decided(decision)
+
+    def compared(self, decision: Decision, other: Decision) -> None:
+        """The other slot's bundle decided on the same frame."""
+        with self._lock:
+            self._opinion.compared(decision, other)
 
     def failed(self, error: Exception) -> None:
         """The bundle could not decide on a frame that is in order."""
         with self._lock:
-            self._errors += 1
             # Ours say what a bundle did wrong. Others may quote a row's value, and this goes to the hub.
-            self._last_error = str(error) if isinstance(error, EdgewiseError) else error_words(error, names=False)
+            ours = isinstance(error, EdgewiseError)
+            self._failures.failed(str(error) if ours else error_words(error, names=False))
 
-    def complaint(self, limits: UpdateLimits) -> str | None:
-        """Why the bundle should not go on; None when there is nothing against it."""
+    def weighed(self, held_mb: float, *, own_mb: float, needs_mb: float) -> None:
+        """The memory held now; see `Memory.looked`."""
         with self._lock:
-            if self._errors >= limits.errors_max:
-                return f"{self._errors} decisions in a row failed, the last one: {self._last_error}"
-            p95 = self._latency.quantile(0.95)
-            if self._latency.count >= limits.latency_count_min and p95 is not None and p95 > limits.latency_ms_max:
-                return f"decisions take {p95:.3g} ms (95th percentile), at most {limits.latency_ms_max:g} allowed"
-            return None
+            self._memory.looked(held_mb, own_mb=own_mb, needs_mb=needs_mb)
+
+    @property
+    def wants_opinion(self) -> bool:
+        """Whether the other slot's bundle should be asked about the next frames."""
+        return self._opinion.frames_left > 0
+
+    def complaint(self, *, trial: bool = True, other: str = "the former bundle") -> str | None:
+        """Why the bundle should not go on; None when there is nothing against it.
+
+        Args:
+            trial: it is on trial, so that its latency is judged from the first decisions on.
+            other: how to call the bundle of the other slot.
+        """
+        with self._lock:
+            return (
+                self._failures.complaint()
+                or self._lateness.complaint(trial=trial)
+                or self._memory.complaint()
+                or self._opinion.complaint(other)
+            )
 
 
 def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -13,35 +14,44 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
+from edgewise.edge._guard import GuardLimits
+from edgewise.edge._last_words import write_last_words
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
+from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
 from edgewise.edge._say import Sayer
 from edgewise.edge._slots import POINTER_FILE
 from edgewise.edge._update_choices import waits
-from edgewise.edge._update_state import read_state
+from edgewise.edge._update_state import UpdateLimits, read_state
+from edgewise.edge._watchdog import Watchdog
 from edgewise.edge.certificate import Renewal, certificate_sentence
 from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.ports import (
     Clock,
     Credentials,
-    FolderSource,
     HttpLink,
     Link,
     OnnxRuntime,
     Source,
+    Supervisor,
     SystemChance,
     SystemClock,
+    SystemdSupervisor,
     SystemFacts,
+    SystemFootprint,
+    boot_id,
     disk_error,
     fetch_identity,
     first_certificate,
@@ -57,6 +67,7 @@ CONFIG_FILE = "edge.yaml"
 LOCK_FILE = "lock"
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
+STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
 
 class AgentConfig(Strict):
@@ -71,9 +82,32 @@ class AgentConfig(Strict):
     download_bytes_per_s_max: float | None = Field(
         default=None, gt=0, description="most that downloads may take; the use case may ask for less"
     )
+    run_ms_max: float = Field(
+        default=30_000, ge=100, description="longer in one run of a bundle is a hang: the agent ends itself, says why"
+    )
+    memory_mb_max: float | None = Field(
+        default=None, gt=0, description="of the agent; a bundle under which it holds more is taken back"
+    )
+    data_key_from: str = Field(
+        default="file",
+        min_length=1,
+        description="where the key is that locks what lies here: file (in this folder), tpm, or a file's path; a key "
+        "in EDGEWISE_EDGE_DATA_KEY or EDGEWISE_EDGE_DATA_KEY_FILE wins",
+    )
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
     )
+    pipelines: tuple[PipelineConfig, ...] = Field(
+        (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
+    )
+
+    @field_validator("pipelines")
+    @classmethod
+    def _have_names(cls, pipelines: tuple[PipelineConfig, ...]) -> tuple[PipelineConfig, ...]:
+        names = [item.name for item in pipelines]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two pipelines share a name; seen {', '.join(names)}")
+        return pipelines
 
 
 # -- enrolment ---------------------------------------------------------------------------------------------------------
@@ -155,18 +189,18 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _mapping(given) if name == "facts" else given
+            values[name] = _yaml(name, given) if name in ("facts", "pipelines") else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
         raise NotValid(f"{file} or the environment: {wrong(error)}", code="config_invalid") from error
 
 
-def _mapping(given: str) -> Any:
+def _yaml(name: str, given: str) -> Any:
     try:
         return yaml.safe_load(given)
     except yaml.YAMLError as error:
-        raise NotValid(f"EDGEWISE_EDGE_FACTS is not YAML: {error}", code="config_invalid") from error
+        raise NotValid(f"EDGEWISE_EDGE_{name.upper()} is not YAML: {error}", code="config_invalid") from error
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -189,13 +223,14 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 class Agent:
-    """A device with its threads: decisions in the caller's, records, contacts and updates in their own.
+    """A device with its threads: one for each pipeline's decisions, one for records, one for contacts and updates.
 
     Args:
         device: everything that is done.
         config: paces.
         clock: time.
         renewal: keeps the device's certificate fresh; None where it has none, as in tests.
+        supervisor: hears that the agent is ready, how it does, and that the decision loop turns.
     """
 
     def __init__(
@@ -205,19 +240,21 @@ class Agent:
         config: AgentConfig | None = None,
         clock: Clock | None = None,
         renewal: Renewal | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.device = device
+        self._supervisor = supervisor or SystemdSupervisor({})
         self._renewal = renewal
         self._config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
-        self._beat = time.monotonic()
+        self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
         self._sayer = Sayer(device.policy)
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
-        """Whether the decision loop still turns."""
-        return time.monotonic() - self._beat < BEAT_S_MAX
+        """Whether a decision loop still turns. One that hangs in its source is no reason to stop the others."""
+        return time.monotonic() - max(self._beats.values()) < BEAT_S_MAX
 
     def stop(self) -> None:
         """Come to an end soon. Safe in a signal handler."""
@@ -227,32 +264,72 @@ class Agent:
         """Decide until told to stop, then record what is left."""
         self._start("record", lambda: self.device.record_step(self._clock.now()))
         self._start("contact", self._talk)
-        idle_s = 0.005
+        for name in self.device.pipelines.names:
+            self._begin(f"decide-{name}", functools.partial(self._decide, name))
+        self._threads.append(self._watched())
+        self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
-            while not self._stop.is_set():
-                self._beat = time.monotonic()
-                if self.device.decide_step(self._clock.now()) is not None:
-                    idle_s = 0.005
-                    continue
-                self._stop.wait(idle_s)
-                idle_s = min(idle_s * 2, self._config.idle_s_max)
+            self._stop.wait()
         finally:
+            self._supervisor.tell(STOPPING="1", STATUS="stops: what is decided is recorded")
             self._stop.set()
+            end = time.monotonic() + STOP_S_MAX
             for thread in self._threads:
-                thread.join(timeout=5)  # a thread that hangs in the network must not keep a stop waiting
+                thread.join(timeout=max(0.0, end - time.monotonic()))
             self.device.close(self._clock.now())
+
+    def _decide(self, pipeline: str) -> None:
+        """The decision loop of one pipeline; nothing that is raised in it may end it."""
+        idle_s = 0.005
+        while not self._stop.is_set():
+            self._beats[pipeline] = time.monotonic()
+            try:
+                made = self.device.decide_step(self._clock.now(), pipeline)
+            except Exception as error:
+                self._sayer.error(f"decide-{pipeline}", error)
+                self._stop.wait(ERROR_PAUSE_S)
+                continue
+            if made is not None:
+                idle_s = 0.005
+                continue
+            self._stop.wait(idle_s)
+            idle_s = min(idle_s * 2, self._config.idle_s_max)
+
+    def _watched(self) -> threading.Thread:
+        """The watchdog, in a thread that does nothing else."""
+        updater = self.device.updater
+        watchdog = Watchdog(
+            updater.watch,
+            beat=lambda: max(self._beats.values()),
+            status=self._sentence,
+            supervisor=self._supervisor,
+            clock=self._clock,
+            leave=lambda words: write_last_words(self.device.folder, words),
+            run_ms_max=updater.limits.guard.run_ms_max,
+        )
+        thread = threading.Thread(target=watchdog.run, args=(self._stop,), name="edgewise-watchdog", daemon=True)
+        thread.start()
+        return thread
+
+    def _sentence(self) -> str:
+        """How the device does, in one line."""
+        device, running = self.device, self.device.updater.running
+        does = f"decides with {running.release}" if running else "waits for a first release"
+        return f"{does}; {device.decisions} decisions, {device.backlog} records wait"
 
     def run_once(self) -> int:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
-        made = 0
         now = self._clock.now
         self._renew()
         for _ in range(3):  # a first release needs a contact, an update and a contact
             self.device.contact_step(now())
             self.device.update_step(now())
-        while self.device.decide_step(now()) is not None:
-            made += 1
-        self.device.decider.close_period()
+        before, taken = self.device.decisions, -1
+        while taken != self.device.pipelines.taken:  # a frame that cannot be decided on is not the last one
+            taken = self.device.pipelines.taken
+            self.device.decide_step(now())
+        made = self.device.decisions - before
+        self.device.pipelines.close_periods()
         self.device.record_step(now())
         self.device.contacts.hurry(now())
         self.device.contact_step(now())
@@ -279,6 +356,9 @@ class Agent:
                     self._sayer.error(name, error)
                     self._stop.wait(ERROR_PAUSE_S)
 
+        self._begin(name, turn)
+
+    def _begin(self, name: str, turn: Callable[[], None]) -> None:
         thread = threading.Thread(target=turn, name=f"edgewise-{name}", daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -286,18 +366,18 @@ class Agent:
 
 def run(
     data_dir: Path,
-    source: Path,
+    source: Path | None = None,
     *,
     http_port: int | None = 8081,
     hub_url: str | None = None,
     once: bool = False,
     act: Act | None = None,
 ) -> None:
-    """Run the agent on a folder of pictures until SIGTERM or SIGINT.
+    """Run the agent on a folder of pictures, or on the pipelines of ``edge.yaml``, until SIGTERM or SIGINT.
 
     Args:
         data_dir: the enrolled device's folder.
-        source: folder in which frames appear.
+        source: folder in which frames appear; None where ``edge.yaml`` names pipelines.
         http_port: of the local API on loopback; 0 picks one and prints it, None has no API.
         hub_url: instead of the one given at enrolment.
         once: decide on what is there, make contact, and come back.
@@ -309,16 +389,14 @@ def run(
     identity, config = load_identity(data_dir), load_config(data_dir)
     clock, chance = SystemClock(), SystemChance()
 
-    def open_source(after: str | None) -> Source:
-        return FolderSource(Path(source), after)
-
+    parts = parts_of(config.pipelines, source, clock=clock, act=act)
     with locked(data_dir):
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
-        device = open_device(data_dir, identity, config, link=link, open_source=open_source, clock=clock, act=act)
+        device = open_device(data_dir, identity, config, link=link, pipelines=parts, clock=clock)
         renewal = Renewal(credentials, url, chance=chance)
-        agent = Agent(device, config=config, clock=clock, renewal=renewal)
+        agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=SystemdSupervisor())
         try:
             if once:
                 agent.run_once()
@@ -334,8 +412,9 @@ def open_device(
     config: AgentConfig,
     *,
     link: Link,
-    open_source: Callable[[str | None], Source],
     clock: Clock,
+    open_source: Callable[[str | None], Source] | None = None,
+    pipelines: Sequence[PipelinePart] = (),
     act: Act | None = None,
 ) -> Device:
     """The device in this folder on this machine. Raises as `Device`."""
@@ -343,6 +422,7 @@ def open_device(
         data_dir,
         identity=identity,
         open_source=open_source,
+        pipelines=pipelines,
         link=link,
         runtime=OnnxRuntime(),
         clock=clock,
@@ -350,7 +430,14 @@ def open_device(
         act=act,
         facts=facts(),
         live=SystemFacts(data_dir, config.facts),
+        boot=boot_id(),
+        footprint=SystemFootprint(),
+        opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
+            update=UpdateLimits(
+                latency_ms_max=identity.usecase.placement.latency_ms_max,
+                guard=GuardLimits(run_ms_max=config.run_ms_max, memory_mb_max=config.memory_mb_max),
+            ),
             loop=LoopLimits(ring_bytes=config.ring_bytes, collect=config.collect),
             bytes_per_s_max=config.download_bytes_per_s_max,
         ),
@@ -444,11 +531,11 @@ def _outbox_status(folder: Path) -> dict[str, Any]:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             rows = connection.execute(sql.TOTALS).fetchall()
-            stored = connection.execute(sql.STATE_OF, ("keeper",)).fetchone()
+            stored = connection.execute(sql.COUNTS_OF).fetchone()
     except sqlite3.Error as error:
         return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
     names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
     counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
-    keeper = json.loads(stored[0]) if stored else {"decisions": 0}
+    known = json.loads(stored[0]) if stored else {"decisions": 0}
     waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())
-    return {"decisions": keeper["decisions"], "backlog": waiting, "outbox": counts}
+    return {"decisions": known["decisions"], "backlog": waiting, "outbox": counts}

@@ -30,7 +30,7 @@ from edgewise.edge._outbox_records import (
     unpack,
 )
 from edgewise.edge._outbox_segments import drop_unused, drop_waiting, renew, reseal_without, seal_one
-from edgewise.ports import Blobs, Chance, FolderBlobs, disk_error
+from edgewise.ports import Blobs, Chance, FileVault, Safe, SealedBlobs, disk_error, open_safe
 from edgewise.wire import (
     CLASSES,
     SEGMENTS_MAX,
@@ -53,7 +53,8 @@ class Outbox:
         folder: made when missing; holds ``outbox.db``, ``blobs`` and ``reserve``.
         chance: for the epoch of a new file.
         limits: every bound.
-        blobs: where private bytes lie; a folder beside the file unless given.
+        blobs: where private bytes lie; an encrypted folder beside the file unless given.
+        safe: the data key under which everything lies; one of this folder alone unless given.
         checkpoint: called by name at each point where a power cut would matter.
     Raises:
         NotNow: the disk is full or fails. NotValid: the file is of another version, or the folder cannot be written.
@@ -66,14 +67,17 @@ class Outbox:
         chance: Chance,
         limits: OutboxLimits | None = None,
         blobs: Blobs | None = None,
+        safe: Safe | None = None,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.limits = limits or OutboxLimits()
         self._chance = chance
         self._checkpoint = checkpoint
-        self._file = OutboxFile(folder, chance)
+        safe = safe or open_safe(folder, FileVault(folder / "data.key")).safe
+        self._file = OutboxFile(folder, chance, safe)
         self.was_broken = self._file.was_broken  # the former file could not be read and lies beside this one
-        self.blobs = blobs if blobs is not None else FolderBlobs(folder / "blobs")
+        self.locked_as = self._file.locked_as  # where the former one lies, if it cannot be opened with this key
+        self.blobs = blobs if blobs is not None else SealedBlobs(folder / "blobs", safe)
         self._reserve = folder / RESERVE_FILE
         self.hold_reserve()
 
@@ -95,7 +99,7 @@ class Outbox:
     def state(self, key: str) -> bytes | None:
         """What was last stored under the key together with records."""
         rows = self._file.rows(sql.STATE_OF, key)
-        return bytes(rows[0][0]) if rows else None
+        return bytes(rows[0][0]) if rows and rows[0][0] is not None else None
 
     def backlog(self) -> Backlog:
         """Sums by class; asking costs the same whatever the backlog is."""
@@ -135,6 +139,8 @@ class Outbox:
         rows = self._file.rows(sql.PAYLOAD, number)
         if not rows:
             raise NotValid(f"segment {number} is not open; open are {self.acked + 1} to {self.next_number - 1}")
+        if rows[0][0] is None:
+            raise NotNow(f"segment {number} is damaged on this disk; start the agent again", code="outbox_failed")
         return bytes(rows[0][0])
 
     # -- adding ----------------------------------------------------------------------------------------------------

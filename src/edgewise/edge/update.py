@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge._installed import Installed
+from edgewise.edge._last_words import forget_last_words, read_last_words
 from edgewise.edge._metadata_watch import MetadataWatch
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._release_fetch import Offer, ReleaseFetch
@@ -38,7 +39,7 @@ from edgewise.edge._update_state import (
     move,
 )
 from edgewise.edge._watch import Watch
-from edgewise.ports import Clock, Link, Runtime, vet_bundle
+from edgewise.ports import Clock, Footprint, Link, Runtime, vet_bundle
 from edgewise.trust import open_assignment
 from edgewise.wire import (
     Assignment,
@@ -67,6 +68,8 @@ class Updater:
         facts: the device's capability card, compared with a bundle's needs before it is downloaded.
         reported: tells what is true of the machine now, for the conditions of an assignment.
         bytes_per_s_max: for downloads; an assignment may ask for less.
+        boot: the machine's boot id, so that a reboot is no crash; empty where there is none, then nothing is counted.
+        footprint, own_mb: memory held, and by the agent's own buffers; see `Trial`.
         checkpoint: called by name where a power cut would matter.
     Raises:
         NotValid: the folder is of another version. NotNow: the disk is full or fails.
@@ -85,6 +88,9 @@ class Updater:
         reported: Callable[[], Mapping[str, Any]] = dict,
         bytes_per_s_max: float | None = None,
         limits: UpdateLimits | None = None,
+        boot: str = "",
+        footprint: Footprint | None = None,
+        own_mb: Callable[[], float] = float,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self._device = device
@@ -92,7 +98,8 @@ class Updater:
         self.trusted = Trusted(folder, root=root, use_case=use_case, clock=clock)
         self._clock = clock
         self.limits = limits or UpdateLimits()
-        self.watch = Watch()
+        self.watch = Watch(self.limits)
+        self._folder, self._boot = folder, boot
         self.waits_for: str | None = None
         self.not_now: Wait | None = None  # the window or condition that the assignment waits for
         self._begun = False  # the download goes on, so that its window's grace counts
@@ -122,6 +129,8 @@ class Updater:
             clock=clock,
             limits=self.limits,
             checkpoint=checkpoint,
+            footprint=footprint,
+            own_mb=own_mb,
         )
         self._recover()
 
@@ -141,6 +150,11 @@ class Updater:
     def shadow(self) -> Running | None:
         """The bundle that decides on the same frames without acting."""
         return self.installed.shadow
+
+    @property
+    def second(self) -> Running | None:
+        """A bundle known to be good here, while the guard asks for its opinion on the same frames."""
+        return self.installed.second
 
     @property
     def phase(self) -> Phase:
@@ -247,8 +261,7 @@ class Updater:
 
     def close(self) -> None:
         """A planned stop: the next start is no crash (invariant 8)."""
-        if self.phase is Phase.TRIAL:
-            self._journal.save(stopped=True)
+        self._trial.stopped()
 
     # -- the phases --------------------------------------------------------------------------------------------------
 
@@ -402,7 +415,7 @@ class Updater:
             self._journal.move(Event.SHADOW_WANTED, now, "decides beside the running bundle first")
             return True
         back = good_slot(self.state, self.installed.slot)
-        self._journal.move(Event.SWITCHED, now, working.reason, back_to=back, trial_at=now, trial_starts=0)
+        self._journal.move(Event.SWITCHED, now, working.reason, back_to=back, trial_at=now, trial_starts=0, crashes=0)
         self._trial.begin(now)
         return True
 
@@ -417,17 +430,19 @@ class Updater:
 
     def _recover(self) -> None:
         """Make the files agree with the stored state, whatever was going on when the power was cut."""
-        now = self._clock.now()
-        planned = self.state.stopped
+        now, planned, words = self._clock.now(), self.state.stopped, read_last_words(self._folder)
         if planned:
             self._journal.save(stopped=False)
         match self.phase:
             case Phase.TRIAL:
-                self._trial.resume(now, planned=planned)
+                self._trial.resume(now, planned=planned, words=words)
             case Phase.REVERTING:
                 pass
             case _:
                 self._run_current(now)
+                self._trial.started(now, boot=self._boot, planned=planned, words=words)
+        if words is not None:
+            forget_last_words(self._folder)  # only now: until the state is stored they count again
         if self.phase is Phase.REVERTING:
             self._trial.finish_revert(now)
         self.installed.sweep()

@@ -17,6 +17,7 @@ from edgewise.frames._hide import Hider
 from edgewise.frames._image import BadPicture, decode_image, open_image
 from edgewise.frames._people import blurred, without
 from edgewise.frames._pixels import Pixels, centre_crop, crop_region, downscale, grey
+from edgewise.frames._series import SERIES_TYPE
 from edgewise.wire import PICTURE_TRANSFORMS, ROW_TRANSFORMS, NotValid, PrivateSettings, canonical, loads
 
 ROW_TYPE = "application/json"
@@ -57,7 +58,7 @@ def made_private(
 
     Args:
         data: a picture file or a JSON row.
-        media_type: ``image/…`` or ``application/json``.
+        media_type: ``image/…``, ``application/json`` or a window of a series.
         transforms: names of transforms; none returns the frame as it is.
         settings: their numbers.
         key: of keyed hashes, where the settings ask for them.
@@ -70,11 +71,13 @@ def made_private(
         return Made(data=data, media_type=media_type)
     found: Counter[str] = Counter()
     if kind == ROW_TYPE:
-        made, kind = _private_row(data, transforms, settings, key, found), ROW_TYPE
+        made = _private_row(data, transforms, settings, key, found)
+    elif kind == SERIES_TYPE:
+        made = _private_series(data, transforms)
     elif kind.startswith("image/"):
         made, kind = _private_picture(data, transforms, settings, found)
     else:
-        raise CannotMakePrivate(f"{transforms[0]} of {media_type!r} is not known; needs a picture or {ROW_TYPE}")
+        raise CannotMakePrivate(f"{transforms[0]} of {media_type!r} is not known; needs a picture, a row or a series")
     return Made(data=made, media_type=kind, found=dict(found))
 
 
@@ -123,6 +126,14 @@ def _hidden(row: dict[str, object], settings: PrivateSettings, key: bytes, found
     hidden: dict[str, object] = hider.value(row)
     found.update(hider.found)
     return hidden
+
+
+def _private_series(data: bytes, transforms: Sequence[str]) -> bytes:
+    """A window of numbers holds nothing else, if it is one."""
+    _known(transforms, ROW_TRANSFORMS, "a window of numbers")
+    if not data or len(data) % 4 or not np.isfinite(np.frombuffer(data, "<f4")).all():
+        raise CannotMakePrivate(f"these {len(data)} bytes are no window of finite numbers", code="unreadable")
+    return data
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, repository
+from edgewise.hub import audit, refusals, repository
 from edgewise.hub.limits import Limits
 from edgewise.hub.segments import Records, check_storable, open_segment
 from edgewise.hub.store import Store, devices, samples, usecases
@@ -241,7 +241,9 @@ def _store_segment(connection: sa.Connection, device: DeviceRow, epoch: str, seg
     records = segment.records
     new = _add_samples(connection, device, epoch, header, records.samples, now)
     new += rows.add_telemetry(connection, device.use_case, device.id, records.telemetry, now)
-    new += rows.add_events(connection, device.use_case, device.id, records.events, now)
+    told = rows.add_events(connection, device.use_case, device.id, records.events, now)
+    refusals.note_refusals(connection, device.id, [event for event in records.events if event.id in told], now)
+    new += len(told)
     new += rows.add_feedback(connection, device.use_case, device.id, records.feedback, now)
     samples.make_urgent(connection, device.id, [item.frame for item in records.feedback])
     # A record id seen before is a fault of the device; it is stored once and counted, so that it can be seen.

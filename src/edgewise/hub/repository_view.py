@@ -14,6 +14,7 @@ from edgewise.trust.roles import (
     ROOT,
     TARGETS,
     TIMESTAMP,
+    RoleKeys,
     check_next,
     delegated_roles,
     is_signed,
@@ -62,7 +63,7 @@ def state(store: Store, online: OnlineKeys) -> dict[str, Any]:
         held, waiting = rows.newest(connection), rows.pending(connection)
     return {
         "roles": [_role_state(held, role) for role in held],
-        "delegated": list(delegated_roles(parse(held[TARGETS], TARGETS).signed)) if TARGETS in held else [],
+        "delegated": _delegated_state(held[TARGETS]) if TARGETS in held else [],
         "waiting": [_waiting_state(held, row, waiting) for row in waiting],
         "online": {
             name: [plain(key.public) if name == ASSIGNMENT else plain_key(public_key(key)) for key in online.of(name)]
@@ -84,6 +85,16 @@ def waiting_document(store: Store, role: str) -> bytes:
     raise NotValid(f"nothing of {role[:80]!r} waits for signatures; see `edgewise trust show`", code="waiting_unknown")
 
 
+def _delegated_state(targets: bytes) -> list[dict[str, Any]]:
+    """The roles that targets gives to release keys, those too that have published nothing yet."""
+    signed = parse(targets, TARGETS).signed
+    return [{"role": role, **_wanted_state(keys_of(signed, role))} for role in delegated_roles(signed)]
+
+
+def _wanted_state(wanted: RoleKeys) -> dict[str, Any]:
+    return {"threshold": wanted.threshold, "keys": [plain_key(key) for key in wanted.keys]}
+
+
 def _role_state(held: Mapping[str, bytes], role: str) -> dict[str, Any]:
     signed = parse(held[role], role).signed
     delegator = held[ROOT] if use_case_of(role) is None else held[TARGETS]
@@ -92,11 +103,7 @@ def _role_state(held: Mapping[str, bytes], role: str) -> dict[str, Any]:
         wanted = keys_of(parse(delegator, TARGETS if use_case_of(role) else ROOT).signed, role)
     except ValueError:
         return state | {"threshold": 0, "keys": [], "signed": False}
-    return state | {
-        "threshold": wanted.threshold,
-        "keys": [plain_key(key) for key in wanted.keys],
-        "signed": is_signed(held[role], role, delegator),
-    }
+    return state | _wanted_state(wanted) | {"signed": is_signed(held[role], role, delegator)}
 
 
 def _waiting_state(held: Mapping[str, bytes], row: PendingRow, waiting: list[PendingRow]) -> dict[str, Any]:

@@ -170,11 +170,12 @@ def _stop(rollout: Rollout, fleet: Sequence[Device], evidence: Evidence) -> list
     reason = _why_revert(rollout, fleet, evidence)
     if reason is None:
         return []
-    if rollout.previous is not None:
+    if rollout.previous is not None and not rollout.previous.withdrawn:
         return [Move(Event.REVERT, reason)]
     if rollout.state is State.FINISHED:
         return []  # nothing to return to: a person has to decide, and the console says so
-    return [Move(Event.ABORT, f"{reason}; there is no earlier release to return to")]
+    gone = f"{rollout.previous.release} was withdrawn, so there is" if rollout.previous else "there is"
+    return [Move(Event.ABORT, f"{reason}; {gone} no earlier release to return to")]
 
 
 def _why_revert(rollout: Rollout, fleet: Sequence[Device], evidence: Evidence) -> str | None:
@@ -184,6 +185,9 @@ def _why_revert(rollout: Rollout, fleet: Sequence[Device], evidence: Evidence) -
             f"worse than {rollout.previous.release if rollout.previous else 'before'}: e-value {evidence.e_value:.3g} "
             f"reached {bound:.3g} ({evidence.wins} wins, {evidence.losses} losses in {evidence.labels} labelled pairs)"
         )
+    if rollout.state is not State.FINISHED and rollout.target.withdrawn:
+        # Once finished it is what every device runs; those run on until something newer comes (invariant 7).
+        return f"{rollout.target.release} was withdrawn by its signers"
     failed = sorted(device.id for device in fleet if device.failed and device.id in rollout.members)
     if rollout.state is not State.FINISHED and len(failed) > rollout.policy.failures_max:
         return f"{len(failed)} trials failed, at most {rollout.policy.failures_max} allowed: {', '.join(failed[:5])}"

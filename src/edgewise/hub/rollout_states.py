@@ -79,6 +79,7 @@ class Target:
     release: str
     bundle: str
     version: int
+    withdrawn: bool = False  # its signers vouch for it no longer: no device takes it, or goes back to it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -197,7 +197,9 @@ def policy_of(row: RolloutRow) -> RolloutPolicy:
 
 def target_of(connection: sa.Connection, release: str) -> Target | None:
     row = releases.get(connection, release)
-    return None if row is None else Target(release=row.id, bundle=row.bundle, version=row.version)
+    if row is None:
+        return None
+    return Target(release=row.id, bundle=row.bundle, version=row.version, withdrawn=row.withdrawn_at is not None)
 
 
 def _check(row: ReleaseRow, previous: ReleaseRow | None) -> None:

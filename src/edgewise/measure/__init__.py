@@ -1,5 +1,6 @@
 """Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
+from edgewise.measure._detector import ShareDetector
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge
@@ -15,6 +16,7 @@ __all__ = [
     "Histogram",
     "NoiseBudget",
     "Pair",
+    "ShareDetector",
     "auc",
     "better_e_value",
     "count_pairs",

@@ -75,6 +75,17 @@ def missing(sha256: str) -> NotValid:
     return NotValid(f"blob {sha256[:12]}… is not in this store", code="blob_missing")
 
 
+def sweep_parts(path: Path, stale_s: float) -> None:
+    """Remove what power cuts left half-written in a store's folders."""
+    old = time.time() - stale_s
+    for part in path.glob("*/.*.part"):
+        try:
+            if part.stat().st_mtime < old:
+                part.unlink()
+        except FileNotFoundError:
+            continue  # another process was faster
+
+
 class MemoryBlobs:
     """Blobs in a dictionary.
 
@@ -130,17 +141,7 @@ class FolderBlobs:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, self.path) from error
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove what power cuts left half-written."""
-        old = time.time() - STALE_PART_S
-        for part in self.path.glob("*/.*.part"):
-            try:
-                if part.stat().st_mtime < old:
-                    part.unlink()
-            except FileNotFoundError:
-                continue  # another process was faster
+        sweep_parts(self.path, STALE_PART_S)
 
     def _file(self, sha256: str) -> Path:
         return self.path / check_digest(sha256)[:2] / sha256

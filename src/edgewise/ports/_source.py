@@ -41,16 +41,28 @@ class Frame:
 
 
 class Source(Protocol):
-    """A stream of frames."""
+    """A stream of frames. What cannot be used, or finds no room, is passed over and counted."""
+
+    skipped: int  # frames passed over
+    last_skip: str  # why the last of them was
 
     def next(self) -> Frame | None:
-        """The next frame, None when there is none now. NotValid or NotNow: the source itself cannot be read."""
+        """The next frame, None when there is none now; waits for nothing.
+
+        Raises:
+            NotNow: the source cannot be read now; it is tried again by itself. NotValid: a person has to look.
+        """
+
+    def close(self) -> None:
+        """Let go of threads, sockets and files; asked twice changes nothing."""
 
 
 class ListSource:
     """Frames from a list; more may be added while it runs."""
 
     def __init__(self, frames: Iterable[Frame] = ()) -> None:
+        self.skipped = 0
+        self.last_skip = ""
         self._frames = deque(frames)
 
     def add(self, frame: Frame) -> None:
@@ -58,6 +70,9 @@ class ListSource:
 
     def next(self) -> Frame | None:
         return self._frames.popleft() if self._frames else None
+
+    def close(self) -> None:
+        self._frames.clear()
 
 
 class FolderSource:
@@ -95,6 +110,9 @@ class FolderSource:
                 self.skipped += 1
                 self.last_skip = f"{name}: {error}"
         return None
+
+    def close(self) -> None:
+        self._waiting.clear()
 
     def _newer(self) -> list[str]:
         # A listing may miss a file renamed while it is read and yet hold a later one, and what is passed over never

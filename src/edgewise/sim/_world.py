@@ -119,6 +119,8 @@ class Camera:
     """A `ports.Source` whose frames outlive a power cut, as files in a folder do."""
 
     def __init__(self) -> None:
+        self.skipped = 0
+        self.last_skip = ""
         self._frames: deque[Frame] = deque(maxlen=CAMERA_MEMORY)
         self.after: str | None = None  # the last one that was taken
 
@@ -139,6 +141,9 @@ class Camera:
         if frame is not None:
             self.after = frame.name
         return frame
+
+    def close(self) -> None:
+        """Nothing to let go of: the frames outlive the device's process."""
 
     def forget(self, recorded: str | None) -> None:
         """Let go of the frames up to this one: the device has recorded them for good."""

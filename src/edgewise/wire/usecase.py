@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from edgewise.wire._record import Name, Share, Strict
 from edgewise.wire.conditions import Condition
 from edgewise.wire.private import PERSON_TRANSFORMS, PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
+from edgewise.wire.sinks import SinkSpec
 from edgewise.wire.terms import Terms, zone_of
 
 RecordLeave: TypeAlias = Literal["sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit"]
@@ -184,10 +185,16 @@ class UseCase(Strict):
     placement: Placement = Placement()
     connectivity: Connectivity = Connectivity()
     signing: Signing = Signing()
+    sinks: tuple[SinkSpec, ...] = Field(
+        (), max_length=16, description="where events go beside the hub, docs/sources.md"
+    )
 
     @model_validator(mode="after")
     def _labels_agree(self) -> UseCase:
         names = [site.name for site in self.sites]
         if len(set(names)) != len(names):
             raise ValueError(f"two sites share a name; seen {names}")
+        sinks = [sink.name for sink in self.sinks]
+        if len(set(sinks)) != len(sinks):
+            raise ValueError(f"two sinks share a name; seen {sinks}")
         return self

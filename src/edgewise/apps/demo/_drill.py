@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from edgewise.apps.demo._fleet import Plant
@@ -89,10 +89,9 @@ class Drill:
 
     def _canary(self, verdict: Mapping[str, Any]) -> Plant:
         """The plant where the running release is best by the gate's numbers: there a worse one shows soonest."""
-        known = [site for site in verdict["sites"] if site["champion"] is not None and site["site"] in self.plants]
-        best = max(known, key=lambda site: float(site["champion"]))
-        self.timeline.say("person", f"{best['site']} is the canary: {best['champion']:.2f} there now, the best of all")
-        return self.plants[best["site"]]
+        site = best_judged(verdict["sites"], self.plants)
+        self.timeline.say("person", f"{site['site']} is the canary: {site['champion']:.2f} there now, the best judged")
+        return self.plants[site["site"]]
 
     def _push_again(self, bundle: str) -> str:
         request = self.api.post("/signing", {"bundle": bundle})
@@ -148,3 +147,17 @@ class Drill:
             yield from self.work.plan.reserve[plant]
             for items in self.work.plan.stream[plant]:
                 yield from items
+
+
+def best_judged(sites: Iterable[Mapping[str, Any]], plants: Collection[str]) -> Mapping[str, Any]:
+    """The site of a verdict where the champion is best, among those on which the gate could say anything.
+
+    A site that the gate calls inconclusive has few samples, and a champion that was right on two of them is no canary.
+
+    >>> few = {"site": "east", "result": "inconclusive", "champion": 1.0}
+    >>> many = {"site": "north", "result": "failed", "champion": 0.95}
+    >>> best_judged([few, many], {"east", "north"})["site"]
+    'north'
+    """
+    known = [site for site in sites if site["champion"] is not None and site["site"] in plants]
+    return max(known, key=lambda site: (site["result"] != "inconclusive", float(site["champion"])))

@@ -112,10 +112,12 @@ def add_telemetry(
     return len(insert_new(connection, telemetry, [row | moment for row, moment in zip(rows, times, strict=True)]))
 
 
-def add_events(connection: sa.Connection, use_case: str, device: str, records: Sequence[Event], now: datetime) -> int:
-    """Store events of a device; comes back with how many were new."""
+def add_events(
+    connection: sa.Connection, use_case: str, device: str, records: Sequence[Event], now: datetime
+) -> set[str]:
+    """Store events of a device; comes back with the ids of those that were new."""
     rows = [_row(events, plain(record), use_case, device, now) | {"at": record.at} for record in records]
-    return len(insert_new(connection, events, rows))
+    return insert_new(connection, events, rows)
 
 
 def add_feedback(
