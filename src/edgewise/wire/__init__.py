@@ -50,6 +50,7 @@ from edgewise.wire.learning import (
     Verdict,
 )
 from edgewise.wire.private import PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
+from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
     Assignment,
@@ -100,6 +101,7 @@ from edgewise.wire.usecase import (
     Placement,
     Retrain,
     RolloutPolicy,
+    Sampling,
     Signing,
     Site,
     Upload,
@@ -113,6 +115,7 @@ __all__ = [
     "DAYS",
     "MEDIA_TYPE",
     "PICTURE_TRANSFORMS",
+    "READINGS_MAX",
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
@@ -168,6 +171,7 @@ __all__ = [
     "Provenance",
     "PublicKey",
     "PushSpec",
+    "Readings",
     "Receipt",
     "Record",
     "RecordClass",
@@ -179,6 +183,7 @@ __all__ = [
     "RolloutPolicy",
     "RowFields",
     "Sample",
+    "Sampling",
     "Scorecard",
     "SegmentHeader",
     "SeriesSpec",
