@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from edgewise.cli import _edge_unit
 from edgewise.cli._edge_data import rotate_key
 from edgewise.cli._output import FORMAT, Format, show
 
@@ -35,7 +36,9 @@ def enroll(
 
 @app.command(epilog="Example: edgewise edge run --data-dir device-a --source camera/")
 def run(
-    source: Path = typer.Option(..., "--source", help="folder in which pictures appear"),
+    source: Path | None = typer.Option(
+        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+    ),
     data_dir: Path = DEVICE_DIR,
     http_port: int = typer.Option(
         8081, "--http-port", min=0, max=65535, help="local API; 0 picks a free port and prints it"
@@ -82,4 +85,5 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     show(read_status(data_dir), output)
 
 
+app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
-from edgewise.edge._decider import Decider, Item, Period, Urgent
+from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._readings import Block, Reading
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, private_entry, sample_id
@@ -24,8 +25,29 @@ from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordC
 
 STATE_KEY = "keeper"
 NAME_KEY = "name_key"
+READINGS_KEY = "readings"
 WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
 RESERVED_CLASSES = ("alarm", "audit")
+
+FORGOTTEN = ""  # the sums of pipelines whose cursors are forgotten
+PIPELINES_REMEMBERED_MAX = 64  # those that edge.yaml no longer names keep their cursor, should they come back
+
+
+@dataclass(kw_only=True, slots=True)
+class Recorded:
+    """What is durable of one pipeline."""
+
+    cursor: str | None = None  # the last frame of its source that needs no decision any more
+    decisions: int = 0
+    undecided: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class _Sent:
+    """What was kept of one pipeline, for comparing; embeddings of another bundle, or another scene, say nothing."""
+
+    bundle: str | None = None
+    remembered: Floats | None = None
 
 
 class Keeper:
@@ -54,25 +76,48 @@ class Keeper:
         self._site = site
         self._use_case = use_case
         self.policy_known = True  # False while the hub's policy is newer than the one here: nothing is kept then
-        self.cursor: str | None = None
-        self.decisions = 0
-        self.undecided = 0
+        self.recorded: dict[str, Recorded] = {}  # by pipeline
         self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
         self.windows = Windows()
         self.urgent_waits = False  # something was queued that the hub should hear of soon
         self._mean_bytes = 0.0  # of a frame, over the newest period
-        self._remembered: Floats | None = None
-        self._bundle: str | None = None
+        self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
         self._turn = threading.RLock()  # feedback comes from the local API's thread
+        self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
         self._name_key = self._load_name_key()
 
     @property
     def policy(self) -> DataPolicy:
         return self._use_case.data
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the pipeline named main."""
+        return self.of(MAIN).cursor
+
+    @property
+    def decisions(self) -> int:
+        return sum(one.decisions for one in list(self.recorded.values()))
+
+    @property
+    def undecided(self) -> int:
+        return sum(one.undecided for one in list(self.recorded.values()))
+
+    def of(self, pipeline: str) -> Recorded:
+        """What is durable of a pipeline, to read."""
+        return self.recorded.get(pipeline) or Recorded()
+
+    def remember_only(self, pipelines: Collection[str]) -> None:
+        """Forget the cursors of all but these pipelines and the newest others; what they counted stays counted."""
+        others = [name for name in self.recorded if name not in pipelines and name != FORGOTTEN]
+        for name in others[: max(0, len(others) - PIPELINES_REMEMBERED_MAX)]:
+            gone, sums = self.recorded.pop(name), self.recorded.setdefault(FORGOTTEN, Recorded())
+            sums.decisions += gone.decisions
+            sums.undecided += gone.undecided
 
     # -- what others hand in -----------------------------------------------------------------------------------------
 
@@ -121,15 +166,18 @@ class Keeper:
 
     # -- the record step -----------------------------------------------------------------------------------------------
 
-    def record(self, decider: Decider, now: datetime) -> None:
-        """Make durable what the decision loop left, as far as the disk allows. Never raises for a full disk."""
+    def record(self, deciders: Iterable[Decider], now: datetime) -> None:
+        """Make durable what the decision loops left, as far as the disk allows. Never raises for a full disk."""
         with self._turn:
-            self._record_urgent(decider, now)
-            while decider.closed:
-                period = decider.closed[0]
-                self._record_period(period, now)
-                decider.closed.popleft()  # only now: until here it counts as not recorded
+            for decider in deciders:
+                decider.tend(now)
+                self._record_urgent(decider, now)
+                while decider.closed:
+                    period = decider.closed[0]
+                    self._record_period(period, now)
+                    decider.closed.popleft()  # only now: until here it counts as not recorded
             self._record_telemetry(now)
+            self._record_readings(now)
             self._record_notes()
 
     def _record_urgent(self, decider: Decider, now: datetime) -> None:
@@ -168,10 +216,12 @@ class Keeper:
     def _record_period(self, period: Period, now: datetime) -> None:
         self.credit = self.credit.earn(period.bytes_seen)
         self._mean_bytes = period.bytes_seen / period.frames
+        blocks = self._gather(period.readings, now)
         self.windows.merge(period.windows)
-        self.decisions += period.windows.decisions
-        self.undecided += period.undecided
-        self.cursor = period.cursor
+        recorded = self.recorded.setdefault(period.pipeline, Recorded())
+        recorded.decisions += period.windows.decisions
+        recorded.undecided += period.undecided
+        recorded.cursor = period.cursor
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
         try:
@@ -182,18 +232,39 @@ class Keeper:
             text = error_words(error, names=may_name_frames(self.policy, "audit"))
             self.note("selection_failed", text, now, {"frames": len(period.items)})
             entries = []
-        self._store(entries, now)
+        self._store([*entries, *blocks], now)
+
+    def _gather(self, readings: Iterable[Reading], now: datetime) -> list[Entry]:
+        """Add to the open block of readings; comes back with the blocks that are full."""
+        if not self.policy_known:
+            self._count_not_kept("readings_policy_unknown", len(list(readings)))
+            return []
+        full: list[Entry] = []
+        for reading in readings:
+            if not self._block.has_room(reading):
+                full.append(self._closed_block())
+            self._block.take(reading, now)
+        return full
+
+    def _closed_block(self) -> Entry:
+        block, self._block = self._block, Block(self._use_case.telemetry)
+        return self._plain("telemetry", block.record(self._chance.id(), self._site))
+
+    def _record_readings(self, now: datetime) -> None:
+        if self._block.is_due(now):
+            self._store([self._closed_block()], now)
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
-        if period.bundle != self._bundle:
-            self._bundle, self._remembered = period.bundle, None
+        sent = self._sent.setdefault(period.pipeline, _Sent())
+        if period.bundle != sent.bundle:
+            sent.bundle, sent.remembered = period.bundle, None
         room = self.credit.room(now)
         picks = select(
             _seen(period.items),
             room,
             self._chance,
             audit_share=self._use_case.upload.audit_share,
-            remembered=self._remembered,
+            remembered=sent.remembered,
             cold=period.bundle is None,
         )
         entries: list[Entry] = []
@@ -205,7 +276,7 @@ class Keeper:
                 self._count_not_kept("larger_once_private")
                 continue
             entries += made
-        self._remembered = remember(self._remembered, (period.items[pick.index].embedding for pick in picks))
+        sent.remembered = remember(sent.remembered, (period.items[pick.index].embedding for pick in picks))
         return entries
 
     def _record_telemetry(self, now: datetime) -> None:
@@ -310,13 +381,15 @@ class Keeper:
 
     def _states(self) -> dict[str, bytes]:
         # The counts once more by themselves: they are told without the key, the rest is not.
-        return {STATE_KEY: self._state(), sql.COUNTS: json.dumps({"decisions": self.decisions}).encode()}
+        counts = json.dumps({"decisions": self.decisions}).encode()
+        return {STATE_KEY: self._state(), READINGS_KEY: self._block.state(), sql.COUNTS: counts}
 
     def _state(self) -> bytes:
         value = {
             "cursor": self.cursor,
             "decisions": self.decisions,
             "undecided": self.undecided,
+            "pipelines": {name: asdict(one) for name, one in self.recorded.items()},
             "not_kept": self.not_kept,
             "shed_here": self.shed_here,
             "credit": asdict(self.credit),
@@ -329,8 +402,9 @@ class Keeper:
         if stored is None:
             return
         value = json.loads(stored)
-        self.cursor = value["cursor"]
-        self.decisions, self.undecided = value["decisions"], value["undecided"]
+        alone = {MAIN: {name: value[name] for name in ("cursor", "decisions", "undecided")}}
+        # A state of before there were pipelines is that of main.
+        self.recorded = {name: Recorded(**one) for name, one in value.get("pipelines", alone).items()}
         self.not_kept, self.shed_here = value["not_kept"], value["shed_here"]
         upload = self._use_case.upload
         bounds = {"share_of_bytes": upload.share_of_bytes, "bytes_per_day": upload.bytes_per_day}

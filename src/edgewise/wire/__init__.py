@@ -1,7 +1,18 @@
 """Every record that crosses a boundary, its bytes, and the error families. The ground floor imports nothing of ours."""
 
 from edgewise.wire._record import Record, Strict
-from edgewise.wire.bundle import Blob, Golden, Graph, ImageSpec, Manifest, Needs, Provenance, TableSpec
+from edgewise.wire.bundle import (
+    Blob,
+    Golden,
+    Graph,
+    ImageSpec,
+    InputSpec,
+    Manifest,
+    Needs,
+    Provenance,
+    SeriesSpec,
+    TableSpec,
+)
 from edgewise.wire.codec import canonical, decode, digest, encode, explain, loads, plain, record_digest
 from edgewise.wire.conditions import Condition, unmet
 from edgewise.wire.contact import (
@@ -38,6 +49,7 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
+from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
     Assignment,
@@ -88,6 +100,7 @@ from edgewise.wire.usecase import (
     Placement,
     Retrain,
     RolloutPolicy,
+    Sampling,
     Signing,
     Site,
     Upload,
@@ -100,6 +113,7 @@ __all__ = [
     "CLASSES",
     "DAYS",
     "MEDIA_TYPE",
+    "READINGS_MAX",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -127,6 +141,7 @@ __all__ = [
     "Golden",
     "Graph",
     "ImageSpec",
+    "InputSpec",
     "LabelledSample",
     "Labelling",
     "Leave",
@@ -152,6 +167,7 @@ __all__ = [
     "Provenance",
     "PublicKey",
     "PushSpec",
+    "Readings",
     "Receipt",
     "Record",
     "RecordClass",
@@ -163,8 +179,10 @@ __all__ = [
     "RolloutPolicy",
     "RowFields",
     "Sample",
+    "Sampling",
     "Scorecard",
     "SegmentHeader",
+    "SeriesSpec",
     "Signature",
     "Signing",
     "SinkEvent",

@@ -11,6 +11,7 @@ from pydantic import Field
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
 from edgewise.wire.codec import decode, encode
 from edgewise.wire.errors import NotValid
+from edgewise.wire.readings import Readings
 from edgewise.wire.release import Envelope
 
 RecordClass: TypeAlias = Literal["alarm", "audit", "feedback", "disagreement", "audit_sample", "telemetry", "sample"]
@@ -69,7 +70,7 @@ class Feedback(Record):
 
 
 class Telemetry(Record):
-    """Counts of one window of one release; additive, so that site and fleet are sums."""
+    """Counts of one window of one release in one pipeline; additive, so that site and fleet are sums."""
 
     kind: Literal["telemetry"] = "telemetry"
     id: Id
@@ -85,6 +86,7 @@ class Telemetry(Record):
     paired: int = 0  # decisions made by both bundles on the same frame
     disagreed: int = 0
     rollout: Id | None = None
+    pipeline: Name | None = None  # of a device that has several; None for the one named main
     latency_ms: dict[str, float] = Field(default_factory=dict)  # p50, p99
     shed: dict[str, int] = Field(default_factory=dict)  # records shed by class since the outbox was made
 
@@ -169,7 +171,7 @@ class Receipt(Record):
     at: Time
 
 
-AnyRecord: TypeAlias = Sample | Feedback | Telemetry | Event
+AnyRecord: TypeAlias = Sample | Feedback | Telemetry | Readings | Event
 
 
 def pack_upload(header: UploadHeader, payloads: Sequence[bytes]) -> bytes:
