@@ -49,6 +49,7 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
+from edgewise.wire.private import PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
 from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
@@ -113,7 +114,9 @@ __all__ = [
     "CLASSES",
     "DAYS",
     "MEDIA_TYPE",
+    "PICTURE_TRANSFORMS",
     "READINGS_MAX",
+    "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -164,6 +167,7 @@ __all__ = [
     "People",
     "Placement",
     "Prediction",
+    "PrivateSettings",
     "Provenance",
     "PublicKey",
     "PushSpec",
@@ -197,6 +201,7 @@ __all__ = [
     "Telemetry",
     "Terms",
     "Tls",
+    "Transform",
     "Upload",
     "UploadHeader",
     "UseCase",
