@@ -20,6 +20,7 @@ from edgewise.edge._outbox_records import nothing
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
+from edgewise.edge.runtime import runtime_status
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
@@ -101,6 +102,7 @@ class Device:
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.runtime = runtime
         self.folder = folder
         opened = opened or device_safe(folder)
         self._link = link
@@ -353,6 +355,7 @@ class Device:
                 "failures": self.contacts.failures,
                 "error": self.contacts.error,
             },
+            "runtime": runtime_status(self.runtime),
             "waits_for": list(self.waits_for()),
         }
         return about | {

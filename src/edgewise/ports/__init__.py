@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
