@@ -14,6 +14,7 @@ from typing import TypeAlias
 from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
 from edgewise.edge._counts import Windows
+from edgewise.edge._readings import Reading, Sampler
 from edgewise.edge._slots import Running
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
@@ -38,6 +39,7 @@ class LoopLimits:
     recent_max: int = 4096  # decisions that feedback can still be given on
     periods_waiting_max: int = 4  # closed and not recorded: more means that the disk is stuck
     urgent_waiting_max: int = 256
+    readings_waiting_max: int = 4096  # moments in a period that the stuck disk does not let end
     collect: bool = False  # without any bundle: False leaves frames at the source, True looks at them and keeps some
 
 
@@ -78,6 +80,7 @@ class Period:
     undecided: int = 0
     frames: int = 0
     cursor: str | None = None  # the last frame taken from the source, by its name there
+    readings: list[Reading] = field(default_factory=list)
     not_selected: int = 0  # frames of periods that were given up because the disk was stuck
 
 
@@ -96,6 +99,7 @@ class Decider:
         name: of the pipeline.
         unique: makes a frame's name at this source one that is unique on the device.
         pipelines: how many share the ring.
+        sampler: takes numbers out of frames; None where no reading may leave.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Decider:
         name: str = MAIN,
         unique: Callable[[str], str] = str,
         pipelines: int = 1,
+        sampler: Sampler | None = None,
     ) -> None:
         self.name = name
         self._unique = unique
@@ -124,6 +129,7 @@ class Decider:
         self._limits = limits
         self._act = act
         self._telemetry_s = telemetry_s
+        self._sampler = sampler
         self._open: Period | None = None
         self._turn = threading.Lock()  # of the open period
         self._asked_at: float | None = None  # when the source was asked, while it has not answered
@@ -161,6 +167,8 @@ class Decider:
         period.frames += 1
         period.last_at, period.cursor = now, frame.name
         self.taken += 1
+        if self._sampler is not None and (reading := self._sampler.take(frame)) is not None:
+            period.readings.append(reading)
         name = self._unique(frame.name)
         frame = frame if name == frame.name else replace(frame, name=name)
         decision = None
@@ -196,6 +204,7 @@ class Decider:
             # The disk is stuck. Decisions go on and are counted; the frames of this period are given up.
             period.not_selected += len(period.items)
             period.items.clear()
+            del period.readings[: -self._limits.readings_waiting_max]
             return
         self._open = None
         self.closed.append(period)
@@ -239,7 +248,7 @@ class Decider:
             return None
         ended = self._clock.monotonic_s()
         latency_ms = (ended - began) * 1000
-        watch.decided(latency_ms, decision, at_s=ended)
+        watch.decided(latency_ms, decision, at_s=ended, where=self.name)
         self.decided += 1
         self.latency.add(latency_ms)
         item = Item(name=frame.name, size_bytes=len(frame.data), decision=decision, embedding=answer.embedding)
@@ -294,7 +303,7 @@ class Decider:
             except Exception:
                 return
         if other is not None:
-            self._updater.watch.compared(item.decision, other)
+            self._updater.watch.compared(item.decision, other, where=self.name)
 
     def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""

@@ -12,12 +12,16 @@ from edgewise import __version__
 from edgewise.edge._bandwidth import smallest
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
-from edgewise.edge._decider import Act, Decider, LoopLimits
+from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
+from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
+from edgewise.edge._readings import Sampler
+from edgewise.edge._story import Situation, story_values
+from edgewise.edge._troubles import troubles
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.runtime import runtime_status
@@ -175,6 +179,7 @@ class Device:
             name=part.name,
             unique=lambda frame: unique_name(part.name, frame, names),
             pipelines=len(parts),
+            sampler=_sampler(self.identity.usecase, part.name),
         )
 
     def _started(self, now: datetime, trouble: str | None) -> None:
@@ -359,8 +364,24 @@ class Device:
             "waits_for": list(self.waits_for()),
         }
         return about | {
-            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now)
+            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now),
+            "story": story_values(self._situation(now)),
         }
+
+    def _situation(self, now: datetime) -> Situation:
+        updater = self.updater
+        known = known_here(self.folder, updater.state, updater.trusted.expires_at)
+        return Situation(
+            now=now,
+            state=updater.state,
+            slot=updater.running.slot if updater.running else None,
+            not_now=updater.not_now,
+            troubles=troubles(now, known, self._reported()),
+            policy_version=self.policy.version,
+            decisions=self.decisions,
+            backlog=self.backlog,
+            next_contact_at=self.contacts.next_at,
+        )
 
     def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
         recorded, names = self.keeper.of(decider.name), may_name_frames(self.policy, "local-api")
@@ -385,6 +406,13 @@ class Device:
         if not may_name_frames(self.policy, "local-api"):
             return []
         return [item.id for item in self.outbox.made(100_000) if item.fate in ("waiting", "sealed", "stored")]
+
+
+def _sampler(usecase: UseCase, pipeline: str) -> Sampler | None:
+    if not usecase.data.telemetry or "telemetry" not in usecase.data.leave:
+        return None
+    prefix = "" if pipeline == MAIN else f"{pipeline}/"
+    return Sampler(usecase.data.telemetry, every_s=usecase.telemetry.every_s, prefix=prefix)
 
 
 def _quantiles(latency: Histogram) -> dict[str, float | None]:
