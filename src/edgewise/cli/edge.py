@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli._edge_data import rotate_key
+from edgewise.cli._edge_data import erase, rotate_key, subject
 from edgewise.cli._output import FORMAT, Format, show
 
 NAME = "edge"
@@ -72,3 +72,5 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
 
 
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
+app.command(epilog="Example: edgewise edge erase --subject patient-7 --data-dir device-a")(erase)
+app.command(epilog="Example: edgewise edge subject patient-7 --data-dir device-a")(subject)

@@ -17,6 +17,7 @@ from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
 from edgewise.frames import is_alarm
 from edgewise.measure import Histogram
+from edgewise.policy import subject_of
 from edgewise.ports import Answer, Clock, Frame, Source
 from edgewise.wire import Decision, Upload
 
@@ -47,6 +48,8 @@ class Item:
     rollout: str | None = None
     embedding: Floats | None = None
     kept: bool = False
+    subject: str = ""  # whom or what the frame is about, by the name it has here
+    taken_at: datetime | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -112,12 +115,15 @@ class Decider:
         self.urgent: deque[Urgent] = deque()
         self.recent: OrderedDict[str, Item] = OrderedDict()
         self.shed_urgent: dict[str, int] = {}
+        self._to_forget: deque[Callable[[Item], bool]] = deque()
         self.source_error: str | None = None
         self.decided = 0  # in this process
         self.latency = Histogram()  # of all of them
 
     def step(self, now: datetime) -> Decision | None:
         """Decide on the next frame; None when there is none, or none could be decided on."""
+        if self._to_forget:
+            self.forget_now()
         running, shadow = self._updater.running, self._updater.shadow
         self._close_if_over(now, running.bundle if running else None)
         if running is None and not self._limits.collect:
@@ -137,6 +143,34 @@ class Decider:
         self._ring.put(frame)
         self._close_if_full(period)
         return decision
+
+    def forget(self, match: Callable[[Item], bool]) -> None:
+        """Forget the frames that match: what waits for the record step at once, the rest in this thread's next step.
+
+        Called by the thread that takes away what `step` left.
+        """
+        for period in list(self.closed):
+            period.items = [item for item in period.items if not match(item)]
+        for _ in range(len(self.urgent)):
+            urgent = self.urgent.popleft()
+            if not match(urgent.item):
+                self.urgent.append(urgent)
+        self._to_forget.append(match)
+
+    @property
+    def is_forgetting(self) -> bool:
+        """Whether a step has still to come for `forget` to be done."""
+        return bool(self._to_forget)
+
+    def forget_now(self) -> None:
+        """Do what `forget` left to the thread of `step`."""
+        while self._to_forget:
+            match = self._to_forget[0]
+            for name in [name for name, item in self.recent.items() if match(item)]:
+                del self.recent[name]
+            if self._open is not None:
+                self._open.items = [item for item in self._open.items if not match(item)]
+            self._to_forget.popleft()  # only now: until here it counts as not done
 
     def close_period(self) -> None:
         """End the open period now."""
@@ -182,7 +216,7 @@ class Decider:
         watch.decided(latency_ms, decision, at_s=ended)
         self.decided += 1
         self.latency.add(latency_ms)
-        item = Item(name=frame.name, size_bytes=len(frame.data), decision=decision, embedding=answer.embedding)
+        item = _item(frame, decision, answer.embedding)
         text = self._act(frame, decision) if self._act else None
         rollout = self._updater.rollout if shadow else None
         counts = period.windows.of((running.release, running.bundle, rollout))
@@ -235,7 +269,7 @@ class Decider:
 
     def _look(self, period: Period, frame: Frame) -> None:
         """Without any bundle: only see what the frame is like, so that typical ones can be kept."""
-        item = Item(name=frame.name, size_bytes=len(frame.data), decision=UNDECIDED, embedding=plain_embedding(frame))
+        item = _item(frame, UNDECIDED, plain_embedding(frame))
         period.items.append(item)
         period.bytes_seen += len(frame.data)
 
@@ -271,3 +305,14 @@ class Decider:
         # At half the ring the oldest frame of the period is sure to be still there when the selection is made.
         if period.frames >= self._upload.period_frames or period.bytes_seen >= self._limits.ring_bytes // 2:
             self.close_period()
+
+
+def _item(frame: Frame, decision: Decision, embedding: Floats | None) -> Item:
+    return Item(
+        name=frame.name,
+        size_bytes=len(frame.data),
+        decision=decision,
+        embedding=embedding,
+        subject=subject_of(frame.facts, frame.group),
+        taken_at=frame.taken_at,
+    )

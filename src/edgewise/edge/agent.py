@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 
 from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
-from edgewise.edge._data_key import device_safe
+from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._explain import explain
 from edgewise.edge._guard import GuardLimits
@@ -400,6 +400,7 @@ def open_device(
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
         footprint=SystemFootprint(),
+        subject_key=site_key(),
         opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             update=UpdateLimits(
@@ -502,7 +503,7 @@ def _outbox_status(folder: Path) -> dict[str, Any]:
             stored = connection.execute(sql.COUNTS_OF).fetchone()
     except sqlite3.Error as error:
         return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
-    names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
+    names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored", "erased")
     counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
     known = json.loads(stored[0]) if stored else {"decisions": 0}
     waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())

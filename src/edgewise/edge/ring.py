@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -68,6 +69,14 @@ class Ring:
         if sealed is None:
             return None
         return replace(sealed.frame, data=self._cipher.decrypt(sealed.nonce, sealed.data, name.encode()))
+
+    def forget(self, match: Callable[[Frame], bool]) -> int:
+        """Forget the frames that match, which come without their bytes; the count."""
+        with self._lock:
+            gone = [name for name, sealed in self._held.items() if match(sealed.frame)]
+            for name in gone:
+                self._bytes -= len(self._held.pop(name).data)
+        return len(gone)
 
     def newest(self) -> str | None:
         """The name of the newest frame."""

@@ -25,6 +25,7 @@ from edgewise.wire.contact import (
     unpack_upload,
 )
 from edgewise.wire.delta import DeltaOffer
+from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.learning import (
     Candidate,
@@ -99,6 +100,7 @@ __all__ = [
     "ASSIGNMENT_TYPE",
     "CLASSES",
     "DAYS",
+    "ERASURES_MAX",
     "MEDIA_TYPE",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
@@ -118,6 +120,7 @@ __all__ = [
     "Director",
     "EdgewiseError",
     "Envelope",
+    "Erasure",
     "Event",
     "Exit",
     "Feedback",
