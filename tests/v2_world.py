@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+
+from edgewise.edge.serve import open_models, run_app, serve_app
+from edgewise.ports import address, listen
 
 KINDS = {
     "FP32": (TensorProto.FLOAT, np.float32),
@@ -52,3 +63,23 @@ def values_of(kind: str) -> np.ndarray:
     if kind == "BOOL":
         return np.array([[True, False, True]])
     return np.array([[0, 1, 2], [3, 100, 120]]).astype(KINDS[kind][1])
+
+
+@contextlib.contextmanager
+def serving(models: list[Path], *, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[str]:
+    """The address of a server of these networks, in a thread of this process."""
+    servers: Queue[Any] = Queue()
+    ready = threading.Event()
+    with listen("127.0.0.1", port) as listener:
+        thread = threading.Thread(
+            target=run_app,
+            args=(serve_app(open_models(models)), listener),
+            kwargs={"tls": tls, "on_ready": ready.set, "on_server": servers.put},
+        )
+        thread.start()
+        assert ready.wait(20)
+        try:
+            yield address(listener, secure=tls is not None)
+        finally:
+            servers.get().should_exit = True
+            thread.join()

@@ -261,6 +261,20 @@ def test_once_decides_on_what_is_there_and_reports(site):
     assert status(site.data)["decisions"] == 20  # nothing is decided twice
 
 
+def test_the_pipelines_of_edge_yaml_are_all_decided_on_also_with_one_camera_missing(site):
+    enrol(site.data, site.url, site.token)
+    site.assign(site.release(1))
+    shoot(site, 12)
+    places = [("main", site.camera), ("again", site.camera), ("gone", site.camera / "nowhere")]
+    config = {"pipelines": [{"name": name, "source": str(place)} for name, place in places]}
+    (site.data / "edge.yaml").write_text(json.dumps(config))
+    (site.camera / "f000000a.row").write_bytes(b"no row")  # not the last frame that is decided on
+    run(site.data, once=True)
+    assert status(site.data)["decisions"] == 24
+    assert {record.get("pipeline") for record in site.stored("telemetry")} <= {None, "again"}
+    assert any(record["frame"].startswith("again/") for record in site.stored("sample"))
+
+
 def test_the_agent_decides_updates_and_answers_over_real_http(site):
     enrol(site.data, site.url, site.token)
     site.assign(site.release(1))
@@ -272,7 +286,9 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
             until(lambda: http.get("/status").json()["decisions"] == 30, "not all decided")
             until(lambda: http.get("/status").json()["backlog"] == 0, "not all sent")
             assert http.get("/livez").text == "ok\n"
-            assert "edgewise_edge_decisions_total 30.0" in http.get("/metrics").text
+            metrics = http.get("/metrics").text
+            assert "edgewise_edge_decisions_total 30.0" in metrics
+            assert 'edgewise_edge_pipeline_decisions_total{pipeline="main"} 30.0' in metrics
             page = http.get("/")
             assert "parts@1" in page.text
             assert page.headers["content-security-policy"] == "default-src 'none'"

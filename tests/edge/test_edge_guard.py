@@ -361,7 +361,7 @@ def watchdog(watch: Watch, folder: Path, ended: list[int], supervisor=None, beat
 def test_a_run_that_never_ends_ends_the_process_and_says_why(tmp_path, capsys):
     watch, ended = Watch(), []
     dog = watchdog(watch, tmp_path, ended)
-    watch.busy = Run("b" * 64, "parts@2")
+    watch.began(Run("b" * 64, "parts@2"))
     for _ in range(11):
         dog.tick()
     assert ended == []
@@ -374,12 +374,26 @@ def test_a_run_that_never_ends_ends_the_process_and_says_why(tmp_path, capsys):
     assert "returns to the bundle that was good before" in capsys.readouterr().err
 
 
+def test_a_run_that_hangs_is_seen_behind_those_of_other_pipelines(tmp_path):
+    watch, ended = Watch(), []
+    dog = watchdog(watch, tmp_path, ended)
+    watch.began(Run("b" * 64, "parts@2"))
+    for _ in range(12):
+        other = Run("a" * 64, "parts@1")
+        watch.began(other)
+        dog.tick()
+        watch.ended(other)
+    assert ended == [EXIT_HANG]
+
+
 def test_many_short_runs_and_a_stopped_process_are_no_hang(tmp_path):
     watch, ended = Watch(), []
     dog = watchdog(watch, tmp_path, ended)
     for _ in range(50):
-        watch.busy = Run("b" * 64, "parts@2")
+        run = Run("b" * 64, "parts@2")
+        watch.began(run)
         dog.tick()
+        watch.ended(run)
     # Stopped for an hour and going on: no tick was made meanwhile, so no time has passed for the watchdog.
     assert ended == []
 

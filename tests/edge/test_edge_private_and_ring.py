@@ -85,7 +85,7 @@ def test_the_ring_never_holds_more_than_its_bound_and_keeps_the_newest(sizes):
 def test_frames_lie_encrypted_in_memory_and_a_frame_over_the_bound_is_left_out():
     ring = Ring(bytes_max=1000, key=b"k" * 32)
     ring.put(Frame(name="f1", data=b"secret" * 20, media_type="x", taken_at=NOW))
-    assert all(b"secret" not in sealed.data for sealed in ring._held.values())
+    assert all(b"secret" not in sealed.data for lane in ring._lanes.values() for sealed in lane.frames.values())
     ring.put(Frame(name="f2", data=b"x" * 2000, media_type="x", taken_at=NOW))
     assert ring.get("f2") is None
     assert ring.get("f1").data == b"secret" * 20

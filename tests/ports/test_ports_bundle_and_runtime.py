@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from PIL import Image
 
 from edgewise.frames import decode_image, golden_inputs, prepare_image
@@ -41,42 +39,10 @@ from edgewise.wire import (
     encode,
     loads,
 )
+from networks import FEATURES, info, onnx_model, picture_network
 
 SPEC = ImageSpec(width=12, height=10, per_image=True)
 LABELS = ("none", "crack", "hole")
-FEATURES, EMBEDDING = 120, 4
-
-
-def onnx_model(nodes: list, inputs: list, outputs: list, weights: dict[str, np.ndarray] | None = None) -> bytes:
-    graph = helper.make_graph(
-        nodes, "g", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-def info(name: str, shape: list, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def picture_network(batch: str | int = "N") -> bytes:
-    draw = np.random.default_rng(1)
-    return onnx_model(
-        [
-            helper.make_node("Flatten", ["input"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "w1"], ["raw"]),
-            helper.make_node("Tanh", ["raw"], ["embedding"]),
-            helper.make_node("MatMul", ["embedding", "w2"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["scores"], axis=1),
-        ],
-        [info("input", [batch, 1, 10, 12])],
-        [info("scores", [batch, 3]), info("embedding", [batch, EMBEDDING])],
-        {
-            "w1": (draw.standard_normal((FEATURES, EMBEDDING)) / 11).astype(np.float32),
-            "w2": draw.standard_normal((EMBEDDING, 3)).astype(np.float32),
-        },
-    )
 
 
 NETWORKS: dict[str, tuple[Runtime, bytes]] = {
@@ -117,75 +83,6 @@ def photograph(seed: int) -> tuple[bytes, str]:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 40), dtype=np.uint8)).save(file, "JPEG")
     return file.getvalue(), "image/jpeg"
-
-
-# The runtime's promise
-
-
-def test_a_session_gives_probabilities_and_embeddings_for_every_row(network):
-    runtime, model = network
-    session = runtime.open(model, threads=1)
-    results = session.run(golden_inputs(SPEC, 1, 5))
-    assert results["scores"].shape == (5, 3)
-    assert results["scores"].sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
-    assert results["embedding"].shape == (5, 4)
-    assert [tensor.name for tensor in session.inputs] == ["input"]
-    assert {tensor.name: tensor.dtype for tensor in session.outputs} == {"scores": "float32", "embedding": "float32"}
-
-
-def test_the_same_bytes_give_the_same_answers(network):
-    runtime, model = network
-    values = golden_inputs(SPEC, 1, 2)
-    first, second = (runtime.open(model).run(values) for _ in range(2))
-    assert all(np.array_equal(first[name], second[name]) for name in first)
-
-
-def test_outputs_can_be_asked_for_by_name(network):
-    runtime, model = network
-    session = runtime.open(model)
-    values = golden_inputs(SPEC, 1, 2)
-    assert list(session.run_named({"input": values}, ["embedding"])) == ["embedding"]
-    assert set(session.run_named({"input": values})) == {"scores", "embedding"}
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda session: session.run(np.zeros(3, np.float32)),
-        lambda session: session.run(np.zeros((1, 1, 10, 12), np.float64)),
-        lambda session: session.run_named({"other": np.zeros((1, 1, 10, 12), np.float32)}),
-        lambda session: session.run_named({"input": np.zeros((1, 1, 10, 12), np.float32)}, ["nothing"]),
-    ],
-)
-def test_a_wrong_input_is_the_callers_fault(network, ask, capfd):
-    runtime, model = network
-    with pytest.raises(NotValid) as caught:
-        ask(runtime.open(model))
-    assert caught.value.code == "run_failed"
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("data", [b"", b"not a network", b"{}", b"[]", picture_network()[:-50]])
-def test_bytes_that_are_no_network_are_refused(network, data):
-    with pytest.raises(NotValid):
-        network[0].open(data)
-
-
-def test_a_network_with_two_inputs_runs_by_name_only():
-    model = onnx_model(
-        [helper.make_node("Add", ["a", "b"], ["sum"])], [info("a", [2]), info("b", [2])], [info("sum", [2])]
-    )
-    session = OnnxRuntime().open(model)
-    values = np.ones(2, np.float32)
-    assert session.run_named({"a": values, "b": values})["sum"].tolist() == [2, 2]
-    with pytest.raises(NotValid, match="2 inputs"):
-        session.run(values)
-
-
-def test_a_simulated_trainer_can_set_the_readout():
-    model = json.dumps({"classes": 2, "seed": 1, "embedding": 1, "readout": [[0], [0]], "bias": [3, 0]}).encode()
-    scores = MemoryRuntime().open(model).run(np.ones((1, 4), np.float32))["scores"]
-    assert scores[0, 0] > 0.9
 
 
 # The pipeline

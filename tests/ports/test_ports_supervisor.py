@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,29 +11,16 @@ import pytest
 
 from edgewise.ports import MemoryFootprint, MemorySupervisor, SystemdSupervisor, SystemFootprint, boot_id
 from edgewise.wire import NotValid
-
-
-class Systemd:
-    """The other end of the notification socket."""
-
-    def __init__(self, folder, *, abstract=False) -> None:
-        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        name = f"\0edgewise-test-{os.getpid()}" if abstract else str(folder / "notify")
-        self.door.bind(name)
-        self.door.settimeout(5)
-        self.name = name.replace("\0", "@")
-
-    def heard(self) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in self.door.recv(4096).decode().splitlines())
+from notify_socket import NotifySocket
 
 
 @pytest.fixture(params=["path", "abstract"])
 def systemd(request, tmp_path):
     if request.param == "abstract" and sys.platform != "linux":
         pytest.skip("only Linux has abstract sockets")
-    other = Systemd(tmp_path, abstract=request.param == "abstract")
+    other = NotifySocket(tmp_path, abstract=request.param == "abstract")
     yield other
-    other.door.close()
+    other.close()
 
 
 def test_both_parts_tell_the_same_in_one_line_each(systemd):
@@ -42,7 +28,7 @@ def test_both_parts_tell_the_same_in_one_line_each(systemd):
     real = SystemdSupervisor({"NOTIFY_SOCKET": systemd.name})
     for supervisor in (memory, real):
         supervisor.tell(READY="1", STATUS="decides\nwith  parts@3" + "x" * 1000)
-    assert systemd.heard() == memory.told[0]
+    assert systemd.hear() == memory.told[0]
     assert memory.told[0]["STATUS"].startswith("decides with parts@3")
     assert len(memory.told[0]["STATUS"]) == 400
 

@@ -9,20 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import Queue
 
 import ml_dtypes
 import numpy as np
 import pytest
-import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewise.edge.serve import open_models, run_app, serve_app
-from edgewise.ports import LinkDown, Refused, V2Client, listen
+from edgewise.ports import LinkDown, Refused, V2Client
 from edgewise.ports.tensors import narrowed, pack_texts, unpack_texts, widened
 from edgewise.wire import NotValid
-from v2_world import KINDS, echo_network, values_of
+from v2_world import KINDS, echo_network, serving, values_of
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +27,8 @@ def url(tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
     for kind in KINDS:
         (folder / f"{kind.lower()}.onnx").write_bytes(echo_network(kind))
-    with listen("127.0.0.1", 0) as listener, running(sorted(folder.iterdir()), listener) as server_url:
+    with serving(sorted(folder.iterdir())) as server_url:
         yield server_url
-
-
-@contextlib.contextmanager
-def running(models: list[Path], listener: socket.socket) -> Iterator[str]:
-    servers: Queue[uvicorn.Server] = Queue()
-    ready = threading.Event()
-    thread = threading.Thread(
-        target=run_app,
-        args=(serve_app(open_models(models)), listener),
-        kwargs={"on_ready": ready.set, "on_server": servers.put},
-    )
-    thread.start()
-    assert ready.wait(20)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    servers.get().should_exit = True
-    thread.join()
 
 
 @pytest.fixture
@@ -131,13 +112,13 @@ def test_many_threads_share_one_client(client):
 def test_a_server_that_came_back_is_reached_again(tmp_path):
     (tmp_path / "fp32.onnx").write_bytes(echo_network("FP32"))
     values = np.ones((1, 3), np.float32)
-    with listen("127.0.0.1", 0) as first, running([tmp_path / "fp32.onnx"], first) as url:
-        port = first.getsockname()[1]
+    models = [tmp_path / "fp32.onnx"]
+    with serving(models) as url:
         client = V2Client(url, timeout_s=10)
         assert client.infer("fp32", {"x": values})["y"].shape == (1, 3)
     with pytest.raises(LinkDown, match="no server answers"):
         client.infer("fp32", {"x": values})
-    with listen("127.0.0.1", port) as second, running([tmp_path / "fp32.onnx"], second), client:
+    with serving(models, port=int(url.rpartition(":")[2])), client:
         assert client.infer("fp32", {"x": values})["y"].shape == (1, 3)
 
 

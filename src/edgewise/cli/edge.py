@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from edgewise.cli import _edge_unit
 from edgewise.cli._edge_data import erase, rotate_key, subject
 from edgewise.cli._output import FORMAT, Format, show
 
@@ -35,7 +36,9 @@ def enroll(
 
 @app.command(epilog="Example: edgewise edge run --data-dir device-a --source camera/")
 def run(
-    source: Path = typer.Option(..., "--source", help="folder in which pictures appear"),
+    source: Path | None = typer.Option(
+        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+    ),
     data_dir: Path = DEVICE_DIR,
     http_port: int = typer.Option(
         8081, "--http-port", min=0, max=65535, help="local API; 0 picks a free port and prints it"
@@ -55,12 +58,20 @@ def serve(
     models: list[Path] = typer.Argument(..., help="ONNX files or bundles (folders, packed files)", show_default=False),
     host: str = typer.Option("127.0.0.1", "--host", help="address to listen on; loopback by default"),
     http_port: int = typer.Option(8081, "--http-port", min=0, max=65535, help="0 picks a free one and prints it"),
-    data_dir: Path | None = typer.Option(None, "--data-dir", help="where served bundles may be kept"),
+    tls_cert: Path | None = typer.Option(None, "--tls-cert", help="PEM: this server's certificate and its issuers"),
+    tls_key: Path | None = typer.Option(None, "--tls-key", help="PEM: its key, without a password"),
+    client_ca: Path | None = typer.Option(None, "--client-ca", help="PEM: the authorities whose clients are answered"),
+    data_dir: Path | None = typer.Option(None, "--data-dir", help="folder for serve.json: address, process, models"),
 ) -> None:
-    """Serve any ONNX file or bundle by the Open Inference Protocol v2, without any hub."""
-    from edgewise.edge.serve import serve as run_server
+    """Serve any ONNX file or bundle by the Open Inference Protocol v2, without any hub.
 
-    run_server(models, host=host, http_port=http_port, data_dir=data_dir)
+    With --tls-cert, --tls-key and --client-ca: over TLS, to clients with a certificate only.
+    """
+    from edgewise.edge.serve import serve as run_server
+    from edgewise.edge.serve import tls_of
+
+    tls = tls_of(tls_cert, tls_key, client_ca)
+    run_server(models, host=host, http_port=http_port, tls=tls, data_dir=data_dir)
 
 
 @app.command(epilog="Example: edgewise edge status --data-dir device-a")
@@ -71,6 +82,7 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     show(read_status(data_dir), output)
 
 
+app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
 app.command(epilog="Example: edgewise edge erase --subject patient-7 --data-dir device-a")(erase)
 app.command(epilog="Example: edgewise edge subject patient-7 --data-dir device-a")(subject)

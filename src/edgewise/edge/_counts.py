@@ -1,4 +1,4 @@
-"""What the device counts about its decisions, by release and rollout; additive, so that windows and fleets are sums."""
+"""Counts of decisions by release, rollout and pipeline; additive, so that windows and fleets are sums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from edgewise.measure import Histogram
 from edgewise.wire import Decision, Telemetry
 
-Key = tuple[str | None, str | None, str | None]  # release, bundle, rollout
+Key = tuple[str | None, str | None, str | None, str | None]  # release, bundle, rollout, pipeline unless it is main
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,7 +66,7 @@ class Counts:
 
 
 class Windows:
-    """Counts by release and rollout, not sent yet."""
+    """Counts by release, rollout and pipeline, not sent yet."""
 
     def __init__(self) -> None:
         self.by_key: dict[Key, Counts] = {}
@@ -94,11 +94,12 @@ class Windows:
     def from_plain(cls, plain: list[Any]) -> Windows:
         windows = cls()
         for key, counts in plain:
-            windows.by_key[tuple(key)] = Counts.from_plain(counts)
+            release, bundle, rollout, *pipeline = key  # states of before there were pipelines name none
+            windows.by_key[release, bundle, rollout, pipeline[0] if pipeline else None] = Counts.from_plain(counts)
         return windows
 
     def telemetry(self, *, ids: list[str], site: str, shed: dict[str, int]) -> list[Telemetry]:
-        """One record for each release and rollout; the caller brings as many ids."""
+        """One record for each release, rollout and pipeline; the caller brings as many ids."""
         records = []
         for (key, counts), name in zip(self.by_key.items(), ids, strict=True):
             assert counts.start is not None, "an empty window is not kept"
@@ -113,6 +114,7 @@ class Windows:
                     release=key[0],
                     bundle=key[1],
                     rollout=key[2],
+                    pipeline=key[3],
                     decisions=counts.decisions,
                     bytes_decided=counts.bytes_decided,
                     labels=counts.labels,

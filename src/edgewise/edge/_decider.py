@@ -1,16 +1,20 @@
-"""The hot path: source → decision → period. It touches memory only; no link, no disk, no lock that is held for long."""
+"""The hot path of one pipeline: source → decision → period. It touches memory only; no link, no disk, no lock that is
+held for long."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
 from edgewise.edge._counts import Windows
+from edgewise.edge._readings import Reading, Sampler
 from edgewise.edge._slots import Running
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
@@ -23,6 +27,9 @@ from edgewise.wire import Decision, Upload
 
 # An unreadable frame says nothing about the bundle; everything else that it raises does.
 FRAME_FAULTS = frozenset({"bad_picture", "bad_row", "not_json"})
+MAIN = "main"  # the pipeline of a device that declares none
+FORGET_S_MAX = 0.05  # that an erasure waits for a decision to be made, before it asks again
+SILENT_S = 1.0  # a source that has not answered for this long is silent
 Act: TypeAlias = Callable[[Frame, Decision], str | None]
 
 
@@ -34,6 +41,7 @@ class LoopLimits:
     recent_max: int = 4096  # decisions that feedback can still be given on
     periods_waiting_max: int = 4  # closed and not recorded: more means that the disk is stuck
     urgent_waiting_max: int = 256
+    readings_waiting_max: int = 4096  # moments in a period that the stuck disk does not let end
     collect: bool = False  # without any bundle: False leaves frames at the source, True looks at them and keeps some
 
 
@@ -68,18 +76,22 @@ class Period:
 
     opened_at: datetime
     last_at: datetime
+    pipeline: str = MAIN
     bundle: str | None = None
     items: list[Item] = field(default_factory=list)
     windows: Windows = field(default_factory=Windows)
     bytes_seen: int = 0
     undecided: int = 0
     frames: int = 0
-    cursor: str | None = None  # the last frame taken from the source
+    cursor: str | None = None  # the last frame taken from the source, by its name there
+    readings: list[Reading] = field(default_factory=list)
     not_selected: int = 0  # frames of periods that were given up because the disk was stuck
 
 
 class Decider:
     """Takes one frame at a time and decides on it. One thread calls ``step``; another takes away what it left.
+
+    While the source is asked nothing is held: one that never answers stops this pipeline, and nothing else.
 
     Args:
         source: frames, after the last one that was recorded.
@@ -88,6 +100,10 @@ class Decider:
         clock: for latencies.
         upload: when a period ends.
         act: the app's pure function; a text it returns raises an alarm. None raises none.
+        name: of the pipeline.
+        unique: makes a frame's name at this source one that is unique on the device.
+        pipelines: how many share the ring.
+        sampler: takes numbers out of frames; None where no reading may leave.
     """
 
     def __init__(
@@ -101,7 +117,14 @@ class Decider:
         limits: LoopLimits,
         act: Act | None = None,
         telemetry_s: float = 60.0,
+        name: str = MAIN,
+        unique: Callable[[str], str] = str,
+        pipelines: int = 1,
+        sampler: Sampler | None = None,
     ) -> None:
+        self.name = name
+        self._unique = unique
+        self._period_bytes_max = limits.ring_bytes // (2 * pipelines)
         self._source = source
         self._updater = updater
         self._ring = ring
@@ -110,67 +133,91 @@ class Decider:
         self._limits = limits
         self._act = act
         self._telemetry_s = telemetry_s
+        self._sampler = sampler
         self._open: Period | None = None
+        self._turn = threading.Lock()  # of the open period
+        self._asked_at: float | None = None  # when the source was asked, while it has not answered
         self.closed: deque[Period] = deque()
         self.urgent: deque[Urgent] = deque()
         self.recent: OrderedDict[str, Item] = OrderedDict()
         self.shed_urgent: dict[str, int] = {}
-        self._to_forget: deque[Callable[[Item], bool]] = deque()
         self.source_error: str | None = None
+        self.source_failures = 0
+        self.act_error: str | None = None
+        self.act_failures = 0
+        self.taken = 0  # frames, in this process
         self.decided = 0  # in this process
         self.latency = Histogram()  # of all of them
 
     def step(self, now: datetime) -> Decision | None:
         """Decide on the next frame; None when there is none, or none could be decided on."""
-        if self._to_forget:
-            self.forget_now()
-        running, shadow = self._updater.running, self._updater.shadow
-        self._close_if_over(now, running.bundle if running else None)
+        running = self._updater.running
+        with self._turn:
+            self._close_if_over(now)
         if running is None and not self._limits.collect:
             return None
         frame = self._next()
         if frame is None:
             return None
+        with self._turn:
+            # A source may have taken its time: what runs now decides.
+            return self._take(frame, self._updater.running or running, now)
+
+    def _take(self, frame: Frame, running: Running | None, now: datetime) -> Decision | None:
+        if self._open is not None and self._open.bundle != (running.bundle if running else None):
+            self.close_period()  # embeddings of two bundles cannot be compared, so a period belongs to one
         period = self._period(now)
         period.bundle = running.bundle if running else None
         period.frames += 1
         period.last_at, period.cursor = now, frame.name
+        self.taken += 1
+        if self._sampler is not None and (reading := self._sampler.take(frame)) is not None:
+            period.readings.append(reading)
+        name = self._unique(frame.name)
+        frame = frame if name == frame.name else replace(frame, name=name)
         decision = None
         if running is None:
             self._look(period, frame)
         else:
-            decision = self._decide(period, frame, running, shadow, now)
-        self._ring.put(frame)
+            decision = self._decide(period, frame, running, self._updater.shadow, now)
+        self._ring.put(frame, self.name)
         self._close_if_full(period)
         return decision
 
-    def forget(self, match: Callable[[Item], bool]) -> None:
-        """Forget the frames that match: what waits for the record step at once, the rest in this thread's next step.
-
-        Called by the thread that takes away what `step` left.
-        """
-        for period in list(self.closed):
-            period.items = [item for item in period.items if not match(item)]
-        for _ in range(len(self.urgent)):
-            urgent = self.urgent.popleft()
-            if not match(urgent.item):
-                self.urgent.append(urgent)
-        self._to_forget.append(match)
+    def tend(self, now: datetime) -> None:
+        """End a period that is over although the source does not answer; for the thread that records."""
+        if self.silent_s < SILENT_S or not self._turn.acquire(blocking=False):
+            return  # the pipeline's own thread looks after it
+        try:
+            self._close_if_over(now)
+        finally:
+            self._turn.release()
 
     @property
-    def is_forgetting(self) -> bool:
-        """Whether a step has still to come for `forget` to be done."""
-        return bool(self._to_forget)
+    def silent_s(self) -> float:
+        """How long the source has not answered; 0 while it is not asked."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else self._clock.monotonic_s() - asked_at
 
-    def forget_now(self) -> None:
-        """Do what `forget` left to the thread of `step`."""
-        while self._to_forget:
-            match = self._to_forget[0]
+    def forget(self, match: Callable[[Item], bool]) -> bool:
+        """Forget the frames that match; False, and nothing is done, while a decision is being made: ask again.
+
+        For the thread that takes away what `step` left.
+        """
+        if not self._turn.acquire(timeout=FORGET_S_MAX):
+            return False
+        try:
             for name in [name for name, item in self.recent.items() if match(item)]:
                 del self.recent[name]
-            if self._open is not None:
-                self._open.items = [item for item in self._open.items if not match(item)]
-            self._to_forget.popleft()  # only now: until here it counts as not done
+            for period in (*self.closed, *((self._open,) if self._open else ())):
+                period.items = [item for item in period.items if not match(item)]
+            for _ in range(len(self.urgent)):
+                urgent = self.urgent.popleft()
+                if not match(urgent.item):
+                    self.urgent.append(urgent)
+        finally:
+            self._turn.release()
+        return True
 
     def close_period(self) -> None:
         """End the open period now."""
@@ -181,9 +228,17 @@ class Decider:
             # The disk is stuck. Decisions go on and are counted; the frames of this period are given up.
             period.not_selected += len(period.items)
             period.items.clear()
+            del period.readings[: -self._limits.readings_waiting_max]
             return
         self._open = None
         self.closed.append(period)
+
+    def close_source(self) -> None:
+        """Let go of the source, unless it still keeps the decision thread waiting."""
+        if self._asked_at is not None:
+            return
+        with contextlib.suppress(Exception):  # a driver may raise anything, also at its end
+            self._source.close()
 
     @property
     def period_frames(self) -> int:
@@ -192,12 +247,16 @@ class Decider:
         return (open_.frames if open_ else 0) + sum(period.frames for period in list(self.closed))
 
     def _next(self) -> Frame | None:
+        self._asked_at = self._clock.monotonic_s()
         try:
             frame = self._source.next()
             self.source_error = None
         except Exception as error:  # a camera's driver may raise anything; the loop asks again
             self.source_error = str(error)
+            self.source_failures += 1
             return None
+        finally:
+            self._asked_at = None
         return frame
 
     def _decide(
@@ -217,9 +276,10 @@ class Decider:
         self.decided += 1
         self.latency.add(latency_ms)
         item = _item(frame, decision, answer.embedding)
-        text = self._act(frame, decision) if self._act else None
+        text = self._acted(frame, decision)
         rollout = self._updater.rollout if shadow else None
-        counts = period.windows.of((running.release, running.bundle, rollout))
+        pipeline = None if self.name == MAIN else self.name
+        counts = period.windows.of((running.release, running.bundle, rollout, pipeline))
         counts.add(decision, len(frame.data), latency_ms, now)
         counts.alarms += is_alarm(decision, running.pipeline.manifest)
         if shadow is not None:
@@ -235,6 +295,17 @@ class Decider:
         if item.shadow is not None and item.shadow.label != decision.label:
             self._hurry(Urgent(item=item, why="disagreement", text="", at=now))
         return decision
+
+    def _acted(self, frame: Frame, decision: Decision) -> str | None:
+        """What the app says to the decision, which stands whatever the app raises."""
+        if self._act is None:
+            return None
+        try:
+            return self._act(frame, decision)
+        except Exception as error:
+            self.act_failures += 1
+            self.act_error = f"{type(error).__name__}: {error}"
+            return None
 
     def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> None:
         """The other bundle's word on the same frame. What it raises is its own affair: nothing acts on it."""
@@ -260,12 +331,13 @@ class Decider:
 
     def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
-        self._updater.watch.busy = Run(bundle.bundle, bundle.release)
+        run = Run(bundle.bundle, bundle.release)
+        self._updater.watch.began(run)
         try:
             answer = bundle.pipeline.answer(frame.data, frame.media_type)
             return answer, bundle.pipeline.decide(answer, bundle.release)
         finally:
-            self._updater.watch.busy = None
+            self._updater.watch.ended(run)
 
     def _look(self, period: Period, frame: Frame) -> None:
         """Without any bundle: only see what the frame is like, so that typical ones can be kept."""
@@ -287,23 +359,22 @@ class Decider:
 
     def _period(self, now: datetime) -> Period:
         if self._open is None:
-            self._open = Period(opened_at=now, last_at=now)
+            self._open = Period(opened_at=now, last_at=now, pipeline=self.name)
         return self._open
 
-    def _close_if_over(self, now: datetime, bundle: str | None) -> None:
-        period = self._open
+    def _close_if_over(self, now: datetime) -> None:
+        period, running = self._open, self._updater.running
         if period is None:
             return
         idle = now - period.last_at >= timedelta(seconds=self._upload.period_s)
         # While two bundles are compared, the hub waits for the counts.
         due = self._updater.shadow is not None and now - period.opened_at >= timedelta(seconds=self._telemetry_s)
-        # Embeddings of two bundles cannot be compared, so a period belongs to one.
-        if idle or due or period.bundle != bundle:
+        if idle or due or period.bundle != (running.bundle if running else None):
             self.close_period()
 
     def _close_if_full(self, period: Period) -> None:
-        # At half the ring the oldest frame of the period is sure to be still there when the selection is made.
-        if period.frames >= self._upload.period_frames or period.bytes_seen >= self._limits.ring_bytes // 2:
+        # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
+        if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
             self.close_period()
 
 

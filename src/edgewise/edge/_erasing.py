@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from edgewise.edge._decider import Decider, Item
+from edgewise.edge._decider import Item
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._outbox_erase import Erased
+from edgewise.edge._pipelines import Pipelines
 from edgewise.edge.outbox import ERASING, Entry, Outbox
 from edgewise.edge.ring import Ring
 from edgewise.policy import subject_of
@@ -53,8 +54,8 @@ class _Work:
 class Eraser:
     """Carries out the erasures of the newest assignment, in their order, and those that a person gives here.
 
-    ``step`` belongs to the thread of the record step. Each erasure takes a few steps: first what is in memory, which
-    needs a turn of the decision loop, then the outbox, then the event that tells of it. A power cut anywhere leads to
+    ``step`` belongs to the thread of the record step. Each erasure takes a few steps: first what is in memory, between
+    two decisions, then the outbox, then the event that tells of it. A power cut anywhere leads to
     the same erasure from its beginning, which finds less to do (invariant 12).
     """
 
@@ -62,7 +63,7 @@ class Eraser:
         self,
         outbox: Outbox,
         ring: Ring,
-        decider: Decider,
+        pipelines: Pipelines,
         keeper: Keeper,
         *,
         site: str,
@@ -71,7 +72,7 @@ class Eraser:
     ) -> None:
         self._outbox = outbox
         self._ring = ring
-        self._decider = decider
+        self._pipelines = pipelines
         self._keeper = keeper
         self._site = site
         self._policy_version = policy_version
@@ -104,16 +105,17 @@ class Eraser:
         """Go on with the erasure in hand, or begin the next one, as far as the disk allows."""
         try:
             if self._work is None:
-                self._begin(assignment, now)
-            elif not self._decider.is_forgetting:
+                self._work = self._begin(assignment, now)
+            # Memory twice: a frame that was on its way to its decision at first is found the second time.
+            elif self._forget(self._work):
                 self._finish(self._work, now)
         except NotNow:
             return  # the disk is full or busy: the same again in the next step
 
-    def _begin(self, assignment: Assignment | None, now: datetime) -> None:
+    def _begin(self, assignment: Assignment | None, now: datetime) -> _Work | None:
         erasure = self._wishes[0] if self._wishes else self._next(assignment)
         if erasure is None:
-            return
+            return None
         # Remembered first: from here on nothing that it covers is kept, whatever a source tells again.
         standing = erasure.model_copy(update={"until": erasure.until or now})
         if standing not in self._known.standing:
@@ -121,9 +123,18 @@ class Eraser:
             self._outbox.put_state(STATE_KEY, self._known.as_bytes())
         numbered = digest(f"erased\n{self._known.epoch}\n{erasure.number}".encode())[:32]
         work = _Work(erasure, numbered if erasure.number else self._chance.id())
-        work.frames = self._ring.forget(lambda frame: self._covers(erasure, _of_frame(frame), frame.taken_at))
-        self._decider.forget(lambda item: self._covers(erasure, item.subject, item.taken_at))
-        self._work = work
+        self._forget(work)
+        return work
+
+    def _forget(self, work: _Work) -> bool:
+        """Forget what memory holds; False while a decision is being made, then the rest is for the next step."""
+        erasure = work.erasure
+        work.frames += self._ring.forget(lambda frame: self._covers(erasure, _of_frame(frame), frame.taken_at))
+        self._keeper.forget(lambda entry: entry.about_at is not None and self._covers_entry(erasure, entry))
+        forgot = [
+            one.forget(lambda item: self._covers(erasure, item.subject, item.taken_at)) for one in self._pipelines
+        ]
+        return all(forgot)
 
     def _next(self, assignment: Assignment | None) -> Erasure | None:
         """The first of the hub's that is not done."""
@@ -155,6 +166,10 @@ class Eraser:
     def _covers(self, erasure: Erasure, subject: str, taken_at: datetime | None) -> bool:
         hidden = self._keeper.hidden(subject) if erasure.subject else ""
         return taken_at is not None and erasure.covers(subject=hidden, site=self._site, at=taken_at)
+
+    def _covers_entry(self, erasure: Erasure, entry: Entry) -> bool:
+        assert entry.about_at is not None, "only what is about a frame falls under an erasure"
+        return erasure.covers(subject=entry.subject, site=self._site, at=entry.about_at)
 
     def _is_erased(self, item: Item) -> bool:
         return any(self._covers(erasure, item.subject, item.taken_at) for erasure in self._known.standing)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
-from edgewise.edge._decider import Decider, Item, Period, Urgent
+from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, private_entry, sample_id
@@ -26,6 +27,26 @@ STATE_KEY = "keeper"
 NAME_KEY = "name_key"
 WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
 RESERVED_CLASSES = ("alarm", "audit")
+
+FORGOTTEN = ""  # the sums of pipelines whose cursors are forgotten
+PIPELINES_REMEMBERED_MAX = 64  # those that edge.yaml no longer names keep their cursor, should they come back
+
+
+@dataclass(kw_only=True, slots=True)
+class Recorded:
+    """What is durable of one pipeline."""
+
+    cursor: str | None = None  # the last frame of its source that needs no decision any more
+    decisions: int = 0
+    undecided: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class _Sent:
+    """What was kept of one pipeline, for comparing; embeddings of another bundle, or another scene, say nothing."""
+
+    bundle: str | None = None
+    remembered: Floats | None = None
 
 
 class Keeper:
@@ -56,27 +77,51 @@ class Keeper:
         self._site = site
         self._use_case = use_case
         self.policy_known = True  # False while the hub's policy is newer than the one here: nothing is kept then
-        self.cursor: str | None = None
-        self.decisions = 0
-        self.undecided = 0
+        self.recorded: dict[str, Recorded] = {}  # by pipeline
         self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
         self.windows = Windows()
         self.urgent_waits = False  # something was queued that the hub should hear of soon
         self._mean_bytes = 0.0  # of a frame, over the newest period
-        self._remembered: Floats | None = None
-        self._bundle: str | None = None
+        self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
         self._turn = threading.RLock()  # feedback comes from the local API's thread
         self._load()
         self._name_key = self._load_name_key()
         self._subject_key = subject_key or self._name_key
+        # Remembered: an erasure asks for each of some thousand recent frames, which are about few subjects.
+        self._hidden = lru_cache(maxsize=4096)(lambda subject: subject_hash(subject, self._subject_key))
         self.is_erased: Callable[[Item], bool] = lambda _: False  # what an erasure covers is not kept again
 
     @property
     def policy(self) -> DataPolicy:
         return self._use_case.data
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the pipeline named main."""
+        return self.of(MAIN).cursor
+
+    @property
+    def decisions(self) -> int:
+        return sum(one.decisions for one in list(self.recorded.values()))
+
+    @property
+    def undecided(self) -> int:
+        return sum(one.undecided for one in list(self.recorded.values()))
+
+    def of(self, pipeline: str) -> Recorded:
+        """What is durable of a pipeline, to read."""
+        return self.recorded.get(pipeline) or Recorded()
+
+    def remember_only(self, pipelines: Collection[str]) -> None:
+        """Forget the cursors of all but these pipelines and the newest others; what they counted stays counted."""
+        others = [name for name in self.recorded if name not in pipelines and name != FORGOTTEN]
+        for name in others[: max(0, len(others) - PIPELINES_REMEMBERED_MAX)]:
+            gone, sums = self.recorded.pop(name), self.recorded.setdefault(FORGOTTEN, Recorded())
+            sums.decisions += gone.decisions
+            sums.undecided += gone.undecided
 
     # -- what others hand in -----------------------------------------------------------------------------------------
 
@@ -84,6 +129,14 @@ class Keeper:
         """An event for the hub's audit log, durable with the next record step."""
         record = Event(id=self._chance.id(), at=now, what=what, text=text[:500], data=data)
         self._queue(self._plain("alarm" if alarm else "audit", record))
+
+    def forget(self, match: Callable[[Entry], bool]) -> None:
+        """Forget what waits in memory and matches."""
+        with self._turn:
+            for _ in range(len(self._notes)):
+                entry = self._notes.popleft()
+                if not match(entry):
+                    self._notes.append(entry)
 
     def _queue(self, entry: Entry) -> None:
         if len(self._notes) >= WAITING_MAX:
@@ -125,14 +178,16 @@ class Keeper:
 
     # -- the record step -----------------------------------------------------------------------------------------------
 
-    def record(self, decider: Decider, now: datetime) -> None:
-        """Make durable what the decision loop left, as far as the disk allows. Never raises for a full disk."""
+    def record(self, deciders: Iterable[Decider], now: datetime) -> None:
+        """Make durable what the decision loops left, as far as the disk allows. Never raises for a full disk."""
         with self._turn:
-            self._record_urgent(decider, now)
-            while decider.closed:
-                period = decider.closed[0]
-                self._record_period(period, now)
-                decider.closed.popleft()  # only now: until here it counts as not recorded
+            for decider in deciders:
+                decider.tend(now)
+                self._record_urgent(decider, now)
+                while decider.closed:
+                    period = decider.closed[0]
+                    self._record_period(period, now)
+                    decider.closed.popleft()  # only now: until here it counts as not recorded
             self._record_telemetry(now)
             self._record_notes()
 
@@ -175,9 +230,10 @@ class Keeper:
         self.credit = self.credit.earn(period.bytes_seen)
         self._mean_bytes = period.bytes_seen / period.frames
         self.windows.merge(period.windows)
-        self.decisions += period.windows.decisions
-        self.undecided += period.undecided
-        self.cursor = period.cursor
+        recorded = self.recorded.setdefault(period.pipeline, Recorded())
+        recorded.decisions += period.windows.decisions
+        recorded.undecided += period.undecided
+        recorded.cursor = period.cursor
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
         try:
@@ -191,15 +247,16 @@ class Keeper:
         self._store(entries, now)
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
-        if period.bundle != self._bundle:
-            self._bundle, self._remembered = period.bundle, None
+        sent = self._sent.setdefault(period.pipeline, _Sent())
+        if period.bundle != sent.bundle:
+            sent.bundle, sent.remembered = period.bundle, None
         room = self.credit.room(now)
         picks = select(
             _seen(period.items),
             room,
             self._chance,
             audit_share=self._use_case.upload.audit_share,
-            remembered=self._remembered,
+            remembered=sent.remembered,
             cold=period.bundle is None,
         )
         entries: list[Entry] = []
@@ -211,7 +268,7 @@ class Keeper:
                 self._count_not_kept("larger_once_private")
                 continue
             entries += made
-        self._remembered = remember(self._remembered, (period.items[pick.index].embedding for pick in picks))
+        sent.remembered = remember(sent.remembered, (period.items[pick.index].embedding for pick in picks))
         return entries
 
     def _record_telemetry(self, now: datetime) -> None:
@@ -296,7 +353,7 @@ class Keeper:
 
     def hidden(self, subject: str) -> str:
         """The keyed hash of a subject's id, as it stands in erasures."""
-        return subject_hash(subject, self._subject_key)
+        return self._hidden(subject)
 
     def _about(self, item: Item | None, entry: Entry, now: datetime) -> Entry:
         """The entry, with whom and when it is about, as far as that is known."""
@@ -337,6 +394,7 @@ class Keeper:
             "cursor": self.cursor,
             "decisions": self.decisions,
             "undecided": self.undecided,
+            "pipelines": {name: asdict(one) for name, one in self.recorded.items()},
             "not_kept": self.not_kept,
             "shed_here": self.shed_here,
             "credit": asdict(self.credit),
@@ -349,8 +407,9 @@ class Keeper:
         if stored is None:
             return
         value = json.loads(stored)
-        self.cursor = value["cursor"]
-        self.decisions, self.undecided = value["decisions"], value["undecided"]
+        alone = {MAIN: {name: value[name] for name in ("cursor", "decisions", "undecided")}}
+        # A state of before there were pipelines is that of main.
+        self.recorded = {name: Recorded(**one) for name, one in value.get("pipelines", alone).items()}
         self.not_kept, self.shed_here = value["not_kept"], value["shed_here"]
         upload = self._use_case.upload
         bounds = {"share_of_bytes": upload.share_of_bytes, "bytes_per_day": upload.bytes_per_day}

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.edge._v2_tensors import BadTensor, datatype_of, read_tensor, write_bytes, write_json
+from edgewise.edge._v2_tensors import BadTensor, array_of_bytes, datatype_of, read_tensor, write_bytes, write_json
 from edgewise.ports import Tensor
 from edgewise.wire import NotValid
 
 BODY_BYTES_MAX = 64_000_000
-CACHED_HEADER_BYTES_MAX = 4096
+PLAN_BYTES_MAX = 4096  # longer JSON is read anew each time
+PLANS_MAX = 64  # per network; and as many answer heads per plan as
+ANSWERS_MAX = 8
+TENSORS_MAX = 1024
 HEADER_LENGTH = "inference-header-content-length"
 
 
@@ -34,9 +37,10 @@ class InferRequest:
     id: str | None
     inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, bool]  # name -> whether as binary data, in the order asked for
+    answers: dict[Any, bytes] | None = None  # answer heads that such requests got, where they can be used again
 
 
-def uncompressed(body: bytes, coding: str) -> bytes:
+def uncompressed(body: bytes | memoryview, coding: str) -> bytes | memoryview:
     """The body as it was before ``Content-Encoding``, of bounded size.
 
     Raises:
@@ -64,35 +68,86 @@ def compressed(body: bytes, coding: str) -> bytes:
     return pack.compress(body) + pack.flush()
 
 
-def read_request(
-    body: bytes, header_length: str | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> InferRequest:
-    """A checked request for a network.
+class _Plan:
+    """A request whose JSON was read and checked before: only its binary tensors are still to come."""
+
+    def __init__(self, request: InferRequest, inputs: Mapping[str, Tensor], raw_size: int) -> None:
+        self._id = request.id
+        self._outputs = request.outputs
+        self._answers: dict[Any, bytes] = {}
+        self._tensors: list[tuple[str, Tensor, tuple[int, ...], int, int]] = []
+        at = 0
+        for name, array in request.inputs.items():
+            size = array.size * (2 if inputs[name].dtype == "bfloat16" else array.itemsize)
+            self._tensors.append((name, inputs[name], array.shape, at, at + size))
+            at += size
+        assert at == raw_size, "a checked request has exactly the bytes that its shapes need"
+        self._raw_size = raw_size
+
+    def fill(self, raw: memoryview) -> InferRequest:
+        if len(raw) != self._raw_size:
+            raise _left_over(len(raw), self._raw_size)
+        arrays = {
+            name: array_of_bytes(raw[start:end], tensor.dtype).reshape(shape)
+            for name, tensor, shape, start, end in self._tensors
+        }
+        return InferRequest(id=self._id, inputs=arrays, outputs=self._outputs, answers=self._answers)
+
+
+class RequestReader:
+    """Checked requests for one network.
+
+    A client that sends binary tensors sends the same JSON each time: it is read once and remembered by its bytes.
 
     Args:
-        body: JSON, followed by binary tensors where there are any.
-        header_length: the value of ``Inference-Header-Content-Length``: how many bytes of it are JSON; None for all.
         inputs: what the network takes.
         outputs: what it gives.
-    Raises:
-        BadRequest, BadTensor: with what is wrong.
     """
-    size = _header_size(header_length, len(body))
-    head = body[:size]
-    about = _cached_head(head) if size <= CACHED_HEADER_BYTES_MAX else _head(head)
-    request_id = about.get("id")
-    if request_id is not None and not isinstance(request_id, str):
-        raise BadRequest("the request's id must be a text")
-    return InferRequest(
-        id=request_id,
-        inputs=_inputs(about, memoryview(body)[size:], {tensor.name: tensor for tensor in inputs}),
-        outputs=_outputs(about, [tensor.name for tensor in outputs]),
-    )
+
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        self._inputs = {tensor.name: tensor for tensor in inputs}
+        self._outputs = [tensor.name for tensor in outputs]
+        self._plans: dict[bytes, _Plan] = {}
+
+    def read(self, body: bytes | memoryview, header_length: str | None) -> InferRequest:
+        """The request in a body.
+
+        Args:
+            body: JSON, followed by binary tensors where there are any.
+            header_length: the value of ``Inference-Header-Content-Length``: how many of them are JSON; None for all.
+        Raises:
+            BadRequest, BadTensor: with what is wrong.
+        """
+        size = len(body) if header_length is None else _header_size(header_length, len(body))
+        head, raw = bytes(body[:size]), memoryview(body)[size:]
+        if size <= PLAN_BYTES_MAX and (plan := self._plans.get(head)) is not None:
+            return plan.fill(raw)
+        about = _head(head)
+        request_id = about.get("id")
+        if request_id is not None and not isinstance(request_id, str):
+            raise BadRequest("the request's id must be a text")
+        request = InferRequest(
+            id=request_id,
+            inputs=_inputs(about, raw, self._inputs),
+            outputs=_outputs(about, self._outputs),
+        )
+        if size <= PLAN_BYTES_MAX and self._is_all_binary(about):
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()  # clients with ever new ids would only fill it
+            self._plans[head] = _Plan(request, self._inputs, len(raw))
+        return request
+
+    def _is_all_binary(self, about: Mapping[str, Any]) -> bool:
+        return all(
+            "data" not in item and self._inputs[item["name"]].dtype != "object" for item in about.get("inputs", ())
+        )
 
 
-def _header_size(value: str | None, body_size: int) -> int:
-    if value is None:
-        return body_size
+def _left_over(size: int, named: int) -> BadRequest:
+    return BadRequest(f"the request has {size} bytes of binary data, its inputs name {named}")
+
+
+def _header_size(value: str, body_size: int) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 12 and int(value) <= body_size):
         raise BadRequest(f"Inference-Header-Content-Length is {value[:40]!r}, needs a number up to {body_size}")
     return int(value)
@@ -111,27 +166,36 @@ def _head(data: bytes) -> Mapping[str, Any]:
     return about
 
 
-# A client that sends binary tensors sends the same JSON each time; nobody changes what comes back.
-_cached_head = functools.lru_cache(maxsize=64)(_head)
-
-
 def _inputs(about: Mapping[str, Any], raw: memoryview, wanted: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     at = 0
     for item in _items(about.get("inputs"), "inputs"):
         name = item["name"]
         if name not in wanted or name in arrays:
-            known = ", ".join(repr(other) for other in wanted)
-            raise BadTensor(f"input {name[:80]!r} is {'given twice' if name in arrays else 'not known'}; needs {known}")
+            raise unknown_input(name, wanted, arrays)
         size = _binary_size(item, len(raw) - at)
         arrays[name] = read_tensor(item, wanted[name], None if size is None else raw[at : at + size])
         at += size or 0
     if at != len(raw):
-        raise BadRequest(f"the request has {len(raw)} bytes of binary data, its inputs name {at}")
-    absent = [name for name in wanted if name not in arrays]
+        raise _left_over(len(raw), at)
+    need_all(wanted, arrays)
+    return arrays
+
+
+def unknown_input(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> BadTensor:
+    known = ", ".join(repr(other) for other in wanted)
+    return BadTensor(f"input {name[:80]!r} is {'given twice' if name in given else 'not known'}; needs {known}")
+
+
+def need_all(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> None:
+    absent = [name for name in wanted if name not in given]
     if absent:
         raise BadTensor(f"input {absent[0]!r} is missing")
-    return arrays
+
+
+def unknown_output(name: str, known: Sequence[str]) -> BadTensor:
+    names = ", ".join(repr(other) for other in known)
+    return BadTensor(f"output {name[:80]!r} is not known; this network gives {names}")
 
 
 def _items(value: Any, what: str) -> list[dict[str, Any]]:
@@ -139,8 +203,8 @@ def _items(value: Any, what: str) -> list[dict[str, Any]]:
         isinstance(item, dict) and isinstance(item.get("name"), str) for item in value
     ):
         raise BadRequest(f"the request's {what} must be a list of objects that have a name")
-    if len(value) > 1024:
-        raise BadRequest(f"the request has {len(value)} {what}, at most 1024 are looked at")
+    if len(value) > TENSORS_MAX:
+        raise BadRequest(f"the request has {len(value)} {what}, at most {TENSORS_MAX} are looked at")
     return value
 
 
@@ -148,10 +212,15 @@ def _parameters(item: Mapping[str, Any]) -> Mapping[str, Any]:
     value = item.get("parameters", {})
     if not isinstance(value, dict):
         raise BadRequest("parameters must be a JSON object")
-    for name in ("shared_memory_region", "classification"):
-        if name in value:
-            raise BadRequest(f"the parameter {name} is not supported here; leave it out")
+    refuse_parameters(value)
     return value
+
+
+def refuse_parameters(names: Mapping[str, Any]) -> None:
+    """BadRequest: one of them asks for an extension that is not served here."""
+    for name in ("shared_memory_region", "classification"):
+        if name in names:
+            raise BadRequest(f"the parameter {name} is not supported here; leave it out")
 
 
 def _binary_size(item: Mapping[str, Any], left: int) -> int | None:
@@ -170,27 +239,32 @@ def _outputs(about: Mapping[str, Any], known: Sequence[str]) -> dict[str, bool]:
     asked: dict[str, bool] = {}
     for item in _items(about["outputs"], "outputs"):
         if item["name"] not in known:
-            names = ", ".join(repr(name) for name in known)
-            raise BadTensor(f"output {item['name'][:80]!r} is not known; this network gives {names}")
+            raise unknown_output(item["name"], known)
         asked[item["name"]] = _parameters(item).get("binary_data", binary) is True
     return asked or dict.fromkeys(known, binary)
 
 
 def write_answer(
-    request: InferRequest, results: Mapping[str, NDArray[Any]], *, name: str, version: str
-) -> tuple[bytes, dict[str, str]]:
-    """The answer's bytes and headers.
+    request: InferRequest, results: Mapping[str, NDArray[Any]], declared: Mapping[str, str], *, name: str, version: str
+) -> tuple[bytes, list[bytes]]:
+    """The answer's JSON, and the binary tensors that follow it.
 
+    Args:
+        declared: numpy's name of each output's type.
     Raises:
         BadTensor: an output that JSON cannot say.
     """
+    key = tuple([results[output].shape for output in request.outputs]) if request.answers is not None else None
+    if request.answers is not None and (known := request.answers.get(key)) is not None:
+        return known, [write_bytes(results[output], declared[output]) for output in request.outputs]
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
     for output, binary in request.outputs.items():
         array = results[output]
-        item: dict[str, Any] = {"name": output, "datatype": datatype_of(array), "shape": list(array.shape)}
+        kind = datatype_of(array, declared[output])
+        item: dict[str, Any] = {"name": output, "datatype": kind, "shape": list(array.shape)}
         if binary:
-            raw.append(write_bytes(array))
+            raw.append(write_bytes(array, declared[output]))
             item["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
             item["data"] = write_json(array, output)
@@ -199,6 +273,12 @@ def write_answer(
     if request.id is not None:
         about["id"] = request.id
     head = json.dumps(about, separators=(",", ":"), allow_nan=False).encode()
-    if not raw:
-        return head, {"content-type": "application/json"}
-    return b"".join([head, *raw]), {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    if (
+        request.answers is not None
+        and len(raw) == len(outputs)
+        and all(results[output].dtype != np.object_ for output in request.outputs)
+    ):
+        if len(request.answers) >= ANSWERS_MAX:
+            request.answers.clear()
+        request.answers[key] = head
+    return head, raw

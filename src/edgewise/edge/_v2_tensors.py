@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.ports import Tensor
-from edgewise.ports.tensors import DATATYPES, objects, pack_texts, unpack_texts
+from edgewise.ports.tensors import DATATYPES, ITEM_BYTES, narrowed, objects, pack_texts, unpack_texts, widened
 from edgewise.wire import NotValid
 
+LITTLE_ENDIAN = sys.byteorder == "little"
+LITTLE = {  # how numbers are held while they are read; numpy has no bfloat16, so float32 stands for it
+    dtype: np.dtype("float32" if dtype == "bfloat16" else dtype).newbyteorder("<") for dtype in DATATYPES
+}
 AXES_MAX = 32
 VALUES_MAX = 64_000_000  # of one tensor: 256 MB in float32, more than any body that is let in
 
@@ -44,18 +49,18 @@ def read_tensor(item: Mapping[str, Any], wanted: Tensor, raw: memoryview | None)
     datatype = item.get("datatype")
     if datatype != DATATYPES[wanted.dtype]:
         raise BadTensor(f"input {name!r} is {_short(datatype)}, this network takes {DATATYPES[wanted.dtype]}")
-    shape = _shape(item.get("shape"), wanted)
-    count = math.prod(shape)
+    shape = checked_shape(item.get("shape"), wanted)
     if raw is not None:
         if "data" in item:
             raise BadTensor(f"input {name!r} has both JSON data and binary data, needs one of them")
-        return _from_bytes(raw, wanted, count).reshape(shape)
+        return from_bytes(raw, wanted, shape)
     if "data" not in item:
         raise BadTensor(f"input {name!r} has no data")
-    return _from_json(item["data"], wanted, shape, count).reshape(shape)
+    return _from_json(item["data"], wanted, shape, math.prod(shape)).reshape(shape)
 
 
-def _shape(value: Any, wanted: Tensor) -> tuple[int, ...]:
+def checked_shape(value: Any, wanted: Tensor) -> tuple[int, ...]:
+    """The sizes of an input, as a request names them. BadTensor: they are none, or not what the network takes."""
     name = wanted.name
     # `type(...) is int` and not isinstance: true is an int in Python, but no size.
     if (
@@ -74,19 +79,45 @@ def _shape(value: Any, wanted: Tensor) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _from_bytes(raw: memoryview, wanted: Tensor, count: int) -> NDArray[Any]:
+def from_bytes(raw: memoryview, wanted: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An input out of its bytes. BadTensor: not exactly as many as the shape needs."""
+    count = math.prod(shape)
     if wanted.dtype == "object":
-        return _texts(raw, wanted.name, count)
-    dtype = np.dtype(wanted.dtype).newbyteorder("<")
-    if len(raw) != count * dtype.itemsize:
-        raise BadTensor(
-            f"input {wanted.name!r} has {len(raw)} bytes of binary data, shape and type need {count * dtype.itemsize}"
-        )
-    if wanted.dtype == "bool":
+        return _texts(raw, wanted.name, count).reshape(shape)
+    needed = count * ITEM_BYTES[DATATYPES[wanted.dtype]]
+    if len(raw) != needed:
+        raise BadTensor(f"input {wanted.name!r} has {len(raw)} bytes of binary data, shape and type need {needed}")
+    return array_of_bytes(raw, wanted.dtype).reshape(shape)
+
+
+def array_of_bytes(raw: memoryview, dtype: str) -> NDArray[Any]:
+    """Numbers out of their bytes, little-endian; the same memory where it can be. bfloat16 comes as float32."""
+    if dtype == "bool":
         # A byte other than 0 and 1 would be no valid bool in memory.
         return np.not_equal(np.frombuffer(raw, np.uint8), 0)
+    if dtype == "bfloat16":
+        return widened(np.frombuffer(raw, "<u2"))
+    values: NDArray[Any] = np.frombuffer(raw, LITTLE[dtype])
     # The JSON before it has any length, so the bytes may begin anywhere; a copy is cheaper than unaligned arithmetic.
-    return np.require(np.frombuffer(raw, dtype), requirements="A")
+    return values if values.flags.aligned else values.copy()
+
+
+def from_values(values: Sequence[Any], wanted: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An input out of a flat list of numbers or texts, as gRPC gives them. BadTensor: too many, too few, too large."""
+    if len(values) != math.prod(shape):
+        raise BadTensor(
+            f"input {wanted.name!r} has {len(values)} values, its shape {list(shape)} needs {math.prod(shape)}"
+        )
+    if wanted.dtype == "object":
+        return objects([_utf8(value, wanted.name) for value in values]).reshape(shape)
+    try:
+        return np.array(values, LITTLE[wanted.dtype]).reshape(shape)
+    except OverflowError as error:
+        raise _beyond(wanted) from error
+
+
+def _beyond(wanted: Tensor) -> BadTensor:
+    return BadTensor(f"input {wanted.name!r} holds a number beyond the range of {DATATYPES[wanted.dtype]}")
 
 
 def _texts(raw: memoryview, name: str, count: int) -> NDArray[Any]:
@@ -118,13 +149,11 @@ def _from_json(data: Any, wanted: Tensor, shape: tuple[int, ...], count: int) ->
         return objects(values)
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
-            array = np.array(values, dtype=wanted.dtype)
+            array: NDArray[Any] = np.array(values, LITTLE[wanted.dtype])
     except OverflowError as error:
-        raise BadTensor(
-            f"input {wanted.name!r} holds a number beyond the range of {DATATYPES[wanted.dtype]}"
-        ) from error
+        raise _beyond(wanted) from error
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadTensor(f"input {wanted.name!r} holds a number beyond the range of {DATATYPES[wanted.dtype]}")
+        raise _beyond(wanted)
     return array
 
 
@@ -133,7 +162,7 @@ def _kinds(dtype: str) -> set[type]:
         return {str}
     if dtype == "bool":
         return {bool}
-    return {int, float} if dtype.startswith("float") else {int}
+    return {int, float} if "float" in dtype else {int}
 
 
 def _flat(data: Any, shape: tuple[int, ...], name: str) -> list[Any]:
@@ -164,15 +193,23 @@ def write_json(array: NDArray[Any], name: str) -> list[Any]:
     return list(values)
 
 
-def write_bytes(array: NDArray[Any]) -> bytes:
-    """An output's values as raw bytes, little-endian, row-major; texts each after their length in 4 bytes."""
+def write_bytes(array: NDArray[Any], declared: str) -> bytes:
+    """An output's values as raw bytes, little-endian, row-major; texts each after their length in 4 bytes.
+
+    Args:
+        declared: numpy's name of the type that the network declares.
+    """
     if array.dtype.kind == "O":
         return pack_texts(array.reshape(-1).tolist())
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    if declared == "bfloat16":
+        return narrowed(array).astype("<u2", copy=False).tobytes()
+    return (array if array.dtype.isnative and LITTLE_ENDIAN else array.astype(array.dtype.newbyteorder("<"))).tobytes()
 
 
-def datatype_of(array: NDArray[Any]) -> str:
-    """The protocol's name for an array's type."""
+def datatype_of(array: NDArray[Any], declared: str) -> str:
+    """The protocol's name for an output's type."""
+    if declared == "bfloat16":
+        return "BF16"
     return DATATYPES["object" if array.dtype.kind in "OUS" else array.dtype.name]
 
 

@@ -13,7 +13,7 @@ from edgewise.ports import Clock
 from edgewise.wire import Decision, EdgewiseError, NotValid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """One run of a bundle's network that has begun and not ended."""
 
@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, limits: UpdateLimits | None = None) -> None:
         self._limits = limits or UpdateLimits()
         self._lock = threading.Lock()
-        self.busy: Run | None = None  # set by the decision loop around each run; the watchdog looks at it
+        self._runs: dict[int, Run] = {}  # of all decision loops, in the order in which they began
         self.clear()
 
     def clear(self) -> None:
@@ -42,6 +42,20 @@ class Watch:
             self._lateness = Lateness(guard, ms_max=limits.latency_ms_max, count_min=limits.latency_count_min)
             self._opinion = Opinion(guard)
             self._memory = Memory(guard)
+
+    def began(self, run: Run) -> None:
+        """A decision loop asks a bundle."""
+        self._runs[id(run)] = run
+
+    def ended(self, run: Run) -> None:
+        """It answered, or failed."""
+        self._runs.pop(id(run), None)
+
+    @property
+    def busy(self) -> Run | None:
+        """The run that began first of those that have not ended; later ones may only wait for it."""
+        runs = list(self._runs.values())
+        return runs[0] if runs else None
 
     def decided(self, latency_ms: float, decision: Decision | None = None, *, at_s: float = 0.0) -> None:
         """One decision was made.

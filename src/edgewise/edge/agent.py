@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -13,12 +14,12 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
@@ -28,6 +29,8 @@ from edgewise.edge._explain import explain
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
+from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
 from edgewise.edge._say import Sayer
 from edgewise.edge._slots import POINTER_FILE
 from edgewise.edge._update_choices import waits
@@ -38,7 +41,6 @@ from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.ports import (
     Clock,
     Credentials,
-    FolderSource,
     HttpLink,
     Link,
     OnnxRuntime,
@@ -65,6 +67,7 @@ CONFIG_FILE = "edge.yaml"
 LOCK_FILE = "lock"
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
+STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
 
 class AgentConfig(Strict):
@@ -94,6 +97,17 @@ class AgentConfig(Strict):
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
     )
+    pipelines: tuple[PipelineConfig, ...] = Field(
+        (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
+    )
+
+    @field_validator("pipelines")
+    @classmethod
+    def _have_names(cls, pipelines: tuple[PipelineConfig, ...]) -> tuple[PipelineConfig, ...]:
+        names = [item.name for item in pipelines]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two pipelines share a name; seen {', '.join(names)}")
+        return pipelines
 
 
 # -- enrolment ---------------------------------------------------------------------------------------------------------
@@ -175,18 +189,18 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _mapping(given) if name == "facts" else given
+            values[name] = _yaml(name, given) if name in ("facts", "pipelines") else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
         raise NotValid(f"{file} or the environment: {wrong(error)}", code="config_invalid") from error
 
 
-def _mapping(given: str) -> Any:
+def _yaml(name: str, given: str) -> Any:
     try:
         return yaml.safe_load(given)
     except yaml.YAMLError as error:
-        raise NotValid(f"EDGEWISE_EDGE_FACTS is not YAML: {error}", code="config_invalid") from error
+        raise NotValid(f"EDGEWISE_EDGE_{name.upper()} is not YAML: {error}", code="config_invalid") from error
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -209,7 +223,7 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 class Agent:
-    """A device with its threads: decisions in the caller's, records, contacts and updates in their own.
+    """A device with its threads: one for each pipeline's decisions, one for records, one for contacts and updates.
 
     Args:
         device: everything that is done.
@@ -234,13 +248,13 @@ class Agent:
         self._config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
-        self._beat = time.monotonic()
+        self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
         self._sayer = Sayer(device.policy)
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
-        """Whether the decision loop still turns."""
-        return time.monotonic() - self._beat < BEAT_S_MAX
+        """Whether a decision loop still turns. One that hangs in its source is no reason to stop the others."""
+        return time.monotonic() - max(self._beats.values()) < BEAT_S_MAX
 
     def stop(self) -> None:
         """Come to an end soon. Safe in a signal handler."""
@@ -250,30 +264,43 @@ class Agent:
         """Decide until told to stop, then record what is left."""
         self._start("record", lambda: self.device.record_step(self._clock.now()))
         self._start("contact", self._talk)
+        for name in self.device.pipelines.names:
+            self._begin(f"decide-{name}", functools.partial(self._decide, name))
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
-        idle_s = 0.005
         try:
-            while not self._stop.is_set():
-                self._beat = time.monotonic()
-                if self.device.decide_step(self._clock.now()) is not None:
-                    idle_s = 0.005
-                    continue
-                self._stop.wait(idle_s)
-                idle_s = min(idle_s * 2, self._config.idle_s_max)
+            self._stop.wait()
         finally:
             self._supervisor.tell(STOPPING="1", STATUS="stops: what is decided is recorded")
             self._stop.set()
+            end = time.monotonic() + STOP_S_MAX
             for thread in self._threads:
-                thread.join(timeout=5)  # a thread that hangs in the network must not keep a stop waiting
+                thread.join(timeout=max(0.0, end - time.monotonic()))
             self.device.close(self._clock.now())
+
+    def _decide(self, pipeline: str) -> None:
+        """The decision loop of one pipeline; nothing that is raised in it may end it."""
+        idle_s = 0.005
+        while not self._stop.is_set():
+            self._beats[pipeline] = time.monotonic()
+            try:
+                made = self.device.decide_step(self._clock.now(), pipeline)
+            except Exception as error:
+                self._sayer.error(f"decide-{pipeline}", error)
+                self._stop.wait(ERROR_PAUSE_S)
+                continue
+            if made is not None:
+                idle_s = 0.005
+                continue
+            self._stop.wait(idle_s)
+            idle_s = min(idle_s * 2, self._config.idle_s_max)
 
     def _watched(self) -> threading.Thread:
         """The watchdog, in a thread that does nothing else."""
         updater = self.device.updater
         watchdog = Watchdog(
             updater.watch,
-            beat=lambda: self._beat,
+            beat=lambda: max(self._beats.values()),
             status=self._sentence,
             supervisor=self._supervisor,
             clock=self._clock,
@@ -292,15 +319,17 @@ class Agent:
 
     def run_once(self) -> int:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
-        made = 0
         now = self._clock.now
         self._renew()
         for _ in range(3):  # a first release needs a contact, an update and a contact
             self.device.contact_step(now())
             self.device.update_step(now())
-        while self.device.decide_step(now()) is not None:
-            made += 1
-        self.device.decider.close_period()
+        before, taken = self.device.decisions, -1
+        while taken != self.device.pipelines.taken:  # a frame that cannot be decided on is not the last one
+            taken = self.device.pipelines.taken
+            self.device.decide_step(now())
+        made = self.device.decisions - before
+        self.device.pipelines.close_periods()
         self.device.record_step(now())
         self.device.contacts.hurry(now())
         self.device.contact_step(now())
@@ -327,6 +356,9 @@ class Agent:
                     self._sayer.error(name, error)
                     self._stop.wait(ERROR_PAUSE_S)
 
+        self._begin(name, turn)
+
+    def _begin(self, name: str, turn: Callable[[], None]) -> None:
         thread = threading.Thread(target=turn, name=f"edgewise-{name}", daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -334,18 +366,18 @@ class Agent:
 
 def run(
     data_dir: Path,
-    source: Path,
+    source: Path | None = None,
     *,
     http_port: int | None = 8081,
     hub_url: str | None = None,
     once: bool = False,
     act: Act | None = None,
 ) -> None:
-    """Run the agent on a folder of pictures until SIGTERM or SIGINT.
+    """Run the agent on a folder of pictures, or on the pipelines of ``edge.yaml``, until SIGTERM or SIGINT.
 
     Args:
         data_dir: the enrolled device's folder.
-        source: folder in which frames appear.
+        source: folder in which frames appear; None where ``edge.yaml`` names pipelines.
         http_port: of the local API on loopback; 0 picks one and prints it, None has no API.
         hub_url: instead of the one given at enrolment.
         once: decide on what is there, make contact, and come back.
@@ -357,14 +389,12 @@ def run(
     identity, config = load_identity(data_dir), load_config(data_dir)
     clock, chance = SystemClock(), SystemChance()
 
-    def open_source(after: str | None) -> Source:
-        return FolderSource(Path(source), after)
-
+    parts = parts_of(config.pipelines, source, clock=clock, act=act)
     with locked(data_dir):
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
-        device = open_device(data_dir, identity, config, link=link, open_source=open_source, clock=clock, act=act)
+        device = open_device(data_dir, identity, config, link=link, pipelines=parts, clock=clock)
         renewal = Renewal(credentials, url, chance=chance)
         agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=SystemdSupervisor())
         try:
@@ -382,8 +412,9 @@ def open_device(
     config: AgentConfig,
     *,
     link: Link,
-    open_source: Callable[[str | None], Source],
     clock: Clock,
+    open_source: Callable[[str | None], Source] | None = None,
+    pipelines: Sequence[PipelinePart] = (),
     act: Act | None = None,
 ) -> Device:
     """The device in this folder on this machine. Raises as `Device`."""
@@ -391,6 +422,7 @@ def open_device(
         data_dir,
         identity=identity,
         open_source=open_source,
+        pipelines=pipelines,
         link=link,
         runtime=OnnxRuntime(),
         clock=clock,

@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, reply, v2_app
+from edgewise.edge._pipeline_metrics import pipeline_metrics
+from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames
 from edgewise.ports import Clock
@@ -73,8 +75,9 @@ class _DeviceMetrics(Collector):
         yield GaugeMetricFamily("edgewise_edge_contact_failures", "Failed contacts in a row.", value=failures)
         latency = GaugeMetricFamily("edgewise_edge_decision_latency_seconds", "Since start.", labels=["quantile"])
         for share in (0.5, 0.99):
-            latency.add_metric([str(share)], (device.decider.latency.quantile(share) or 0.0) / 1000)
+            latency.add_metric([str(share)], (device.pipelines.latency().quantile(share) or 0.0) / 1000)
         yield latency
+        yield from pipeline_metrics(device)
         ends = updater.trusted.expires_at
         yield GaugeMetricFamily(
             "edgewise_edge_metadata_expiry_timestamp_seconds",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,22 +12,25 @@ from edgewise import __version__
 from edgewise.edge._bandwidth import smallest
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
-from edgewise.edge._decider import Act, Decider, LoopLimits
+from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
 from edgewise.edge._erasing import Eraser
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._outbox_records import nothing
+from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
+from edgewise.edge._readings import Sampler
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
+from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
 from edgewise.wire import DataPolicy, Decision, Erasure, NotNow, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
-ERASE_STEPS_MAX = 1000  # of the hub's erasures that come first, and this one
+ERASE_STEPS_MAX = 200  # of the hub's erasures that come first, and this one
 NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
 
 
@@ -57,13 +60,15 @@ class DeviceLimits:
 class Device:
     """One device of a fleet.
 
-    ``decide_step`` belongs to one thread and waits for nothing (invariant 1); ``record_step`` to a second;
-    ``update_step`` and ``contact_step`` to a third. ``step`` is all of them in one thread, for the simulator.
+    ``decide_step`` belongs to one thread a pipeline and waits for nothing but that pipeline's source (invariant 1);
+    ``record_step`` to a second; ``update_step`` and ``contact_step`` to a third. ``step`` is all of them in one thread,
+    for the simulator.
 
     Args:
         folder: everything the device remembers.
         identity: from enrolment.
-        open_source: the frames after the one with this name, None for all.
+        open_source: the frames after the one with this name, None for all; the source of the only pipeline, main.
+        pipelines: instead of ``open_source`` and ``act``, where a device has several.
         link: the way to the hub.
         runtime: runs bundles.
         clock, chance: time and dice.
@@ -84,12 +89,13 @@ class Device:
         folder: Path,
         *,
         identity: Identity,
-        open_source: Callable[[str | None], Source],
         link: Link,
         runtime: Runtime,
         clock: Clock,
         chance: Chance,
+        open_source: Callable[[str | None], Source] | None = None,
         act: Act | None = None,
+        pipelines: Sequence[PipelinePart] = (),
         subject_key: bytes | None = None,
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
@@ -107,6 +113,10 @@ class Device:
         self._facts = dict(facts or {})
         limits = limits or DeviceLimits()
         usecase = identity.usecase
+        parts = tuple(pipelines)
+        if open_source is not None:
+            parts = (PipelinePart(open_source=open_source, act=act, patient=False), *parts)
+        check_parts(parts)
         self._live = RatedFacts(live or MemoryFacts(), clock, every_s=limits.facts_every_s)
         self.outbox = Outbox(
             folder / "outbox",
@@ -142,25 +152,18 @@ class Device:
                 use_case=usecase,
                 subject_key=subject_key,
             )
-            self._decisions_before = self.keeper.decisions
+            self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
             self._tries, self._tried_number = 0, 0
             self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
             contact_s = usecase.connectivity.contact_s
-            self.decider = Decider(
-                open_source(self.keeper.cursor),
-                self.updater,
-                ring,
-                clock=clock,
-                upload=usecase.upload,
-                limits=limits.loop,
-                act=act,
-                telemetry_s=contact_s,
-            )
+            self.keeper.remember_only([part.name for part in parts])
+            self.pipelines = Pipelines([self._decider(part, parts, ring, limits.loop) for part in parts])
+            self.decider = self.pipelines.first
             self.ring = ring
             self.eraser = Eraser(
                 self.outbox,
                 ring,
-                self.decider,
+                self.pipelines,
                 self.keeper,
                 site=identity.site,
                 policy_version=usecase.data.version,
@@ -174,6 +177,24 @@ class Device:
         except BaseException:
             self.outbox.close()  # nobody gets this device, so nobody else can
             raise
+
+    def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
+        names, cursor = [one.name for one in parts], self.keeper.of(part.name).cursor
+        source: Source = LateSource(part.open_source, cursor, self._clock) if part.patient else part.open_source(cursor)
+        return Decider(
+            source,
+            self.updater,
+            ring,
+            clock=self._clock,
+            upload=self.identity.usecase.upload,
+            limits=limits,
+            act=part.act,
+            telemetry_s=self.identity.usecase.connectivity.contact_s,
+            name=part.name,
+            unique=lambda frame: unique_name(part.name, frame, names),
+            pipelines=len(parts),
+            sampler=_sampler(self.identity.usecase, part.name),
+        )
 
     def _started(self, now: datetime, trouble: str | None) -> None:
         running = self.updater.running
@@ -192,14 +213,14 @@ class Device:
 
     # -- the four steps ------------------------------------------------------------------------------------------------
 
-    def decide_step(self, now: datetime) -> Decision | None:
-        """Decide on the next frame; None when there is none now."""
-        return self.decider.step(now)
+    def decide_step(self, now: datetime, pipeline: str | None = None) -> Decision | None:
+        """Decide on the next frame of this pipeline, or of the next in turn; None when there is none now."""
+        return self.pipelines.step(now, pipeline)
 
     def record_step(self, now: datetime) -> None:
-        """Make durable what was decided and chosen, and forget what is to be forgotten, as far as the disk allows."""
+        """Make durable what was decided and chosen, as far as the disk allows."""
         self.eraser.step(self.updater.assignment, now)
-        self.keeper.record(self.decider, now)
+        self.keeper.record(self.pipelines, now)
 
     def update_step(self, now: datetime, link: Link | None = None) -> bool:
         """Work towards the newest assignment; True when something happened that the hub should hear of soon.
@@ -257,7 +278,7 @@ class Device:
         name = frame or self.ring.newest()
         if name is None:
             raise NotValid("no frame was seen since the agent started; name one with `frame`", code="frame_unknown")
-        item = self.decider.recent.get(name)
+        item = self.pipelines.find(name)
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
         return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
@@ -274,25 +295,29 @@ class Device:
             self.eraser.step(self.updater.assignment, now)
             if self.eraser.is_idle and self.eraser.last is not None:
                 return self.eraser.last
-            self.decider.forget_now()
         raise NotNow("the erasure could not be finished; stop what reads this folder and ask again", code="log_busy")
 
     def close(self, now: datetime) -> None:
         """A planned stop: what is decided is recorded, and the next start is no crash."""
-        self.decider.close_period()
-        self.keeper.record(self.decider, now)
+        self.pipelines.close_periods()
+        self.keeper.record(self.pipelines, now)
+        self.pipelines.close_sources()
         self.updater.close()
         self.outbox.close()
 
     @property
     def decisions(self) -> int:
         """Decisions since the device was made; after a power cut, those of the last unfinished period count again."""
-        return self._decisions_before + self.decider.decided
+        return sum(self._decisions_before.values()) + self.pipelines.decided
+
+    def decisions_of(self, pipeline: str) -> int:
+        """Those of one pipeline."""
+        return self._decisions_before.get(pipeline, 0) + self.pipelines.by_name[pipeline].decided
 
     @property
     def backlog(self) -> int:
         """Records that the hub does not have yet."""
-        return self.outbox.backlog().records + len(self.decider.urgent) + self.keeper.notes_waiting
+        return self.outbox.backlog().records + self.pipelines.urgent_waiting + self.keeper.notes_waiting
 
     @property
     def policy(self) -> DataPolicy:
@@ -311,10 +336,7 @@ class Device:
             reasons.append("a first release")
         if self.contacts.error:
             reasons.append(f"the hub: {self.contacts.error}")
-        if self.decider.source_error:
-            names = may_name_frames(self.policy, way)
-            told = self.decider.source_error if names else "it cannot be read; the policy lets no names of frames leave"
-            reasons.append(f"the source: {told}")
+        reasons += self.pipelines.complaints(names=may_name_frames(self.policy, way))
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
         return (*reasons, *self.updater.warnings(self._clock.now()))
@@ -326,16 +348,16 @@ class Device:
             waits_for=self.waits_for("report"),
             backlog=self.backlog,
             decisions=self.decisions,
-            erased=self.eraser.done,
-            erased_of=self.eraser.epoch,
             facts=self._reported(),
             version=__version__,
+            erased=self.eraser.done,
+            erased_of=self.eraser.epoch,
             **self.updater.report_fields(),
         )
 
     def status(self, now: datetime) -> dict[str, Any]:
         """What runs, why, what it waits for and what happens next, for people and programs on the device."""
-        backlog, latency = self.outbox.backlog(), self.decider.latency
+        backlog = self.outbox.backlog()
         about = {
             "device": self.identity.device,
             "site": self.identity.site,
@@ -348,8 +370,9 @@ class Device:
             "rollout": self.updater.rollout,
             "decisions": self.decisions,
             "undecided": self.keeper.undecided,
-            "period_frames": self.decider.period_frames,
-            "latency_ms": {name: latency.quantile(share) for name, share in (("p50", 0.5), ("p99", 0.99))},
+            "period_frames": self.pipelines.period_frames,
+            "latency_ms": _quantiles(self.pipelines.latency()),
+            "pipelines": {one.name: self._pipeline_status(one) for one in self.pipelines},
             "backlog": self.backlog,
             "outbox": {
                 "waiting": backlog.waiting,
@@ -376,6 +399,21 @@ class Device:
             "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now)
         }
 
+    def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
+        recorded, names = self.keeper.of(decider.name), may_name_frames(self.policy, "local-api")
+        return {
+            "decisions": self.decisions_of(decider.name),
+            "undecided": recorded.undecided,
+            "period_frames": decider.period_frames,
+            "cursor": recorded.cursor if names else None,
+            "latency_ms": _quantiles(decider.latency),
+            "source": told(decider.source_error, names=names),
+            "source_failures": decider.source_failures,
+            "source_silent_s": round(decider.silent_s, 1),
+            "act": told(decider.act_error, names=names),
+            "act_failures": decider.act_failures,
+        }
+
     def made_ids(self) -> list[str]:
         """Records that were offered and neither shed nor lost, as far as the ledger goes back.
 
@@ -384,6 +422,17 @@ class Device:
         if not may_name_frames(self.policy, "local-api"):
             return []
         return [item.id for item in self.outbox.made(100_000) if item.fate in ("waiting", "sealed", "stored")]
+
+
+def _sampler(usecase: UseCase, pipeline: str) -> Sampler | None:
+    if not usecase.data.telemetry or "telemetry" not in usecase.data.leave:
+        return None
+    prefix = "" if pipeline == MAIN else f"{pipeline}/"
+    return Sampler(usecase.data.telemetry, every_s=usecase.telemetry.every_s, prefix=prefix)
+
+
+def _quantiles(latency: Histogram) -> dict[str, float | None]:
+    return {name: latency.quantile(share) for name, share in (("p50", 0.5), ("p99", 0.99))}
 
 
 def _text(at: datetime | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -16,18 +16,37 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
+    number: int  # in the order of arrival, over all lanes
     frame: Frame  # without its data
     nonce: bytes
     data: bytes
 
 
+@dataclass(slots=True)
+class _Lane:
+    frames: OrderedDict[str, _Sealed] = field(default_factory=OrderedDict)  # by name, oldest first
+    bytes: int = 0
+
+    def add(self, sealed: _Sealed) -> None:
+        old = self.frames.pop(sealed.frame.name, None)
+        self.frames[sealed.frame.name] = sealed
+        self.bytes += len(sealed.data) - (len(old.data) if old else 0)
+
+    def drop_oldest(self) -> None:
+        _, gone = self.frames.popitem(last=False)
+        self.bytes -= len(gone.data)
+
+
 class Ring:
     """The newest frames in memory; the oldest go when the bound is reached. Nothing here is ever queued by itself.
+
+    Each pipeline has a *lane*. What goes is the oldest frame of the lane that holds the most bytes, so that a camera at
+    full speed cannot push out the frames of a slow one: a lane within its even share of the bound loses nothing.
 
     The key lives as long as the ring: what swap or a crash dump shows of it cannot be read, and a restart forgets it.
 
     Args:
-        bytes_max: of frames held.
+        bytes_max: of frames held, over all lanes.
         key: 32 random bytes, for AES-256-GCM.
 
     >>> from datetime import UTC, datetime
@@ -41,48 +60,52 @@ class Ring:
         self.bytes_max = bytes_max
         self._cipher = AESGCM(key)
         self._count = 0
-        self._held: OrderedDict[str, _Sealed] = OrderedDict()
-        self._bytes = 0
+        self._lanes: dict[str, _Lane] = {}
         self._lock = threading.Lock()
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: Frame, lane: str = "main") -> None:
         """Remember a frame; one that is larger than the whole ring is not remembered."""
         if len(frame.data) > self.bytes_max:
             return
-        # A counter never repeats under one key; a repeated nonce would give AES-GCM away.
-        self._count += 1
-        nonce = self._count.to_bytes(12, "big")
+        with self._lock:
+            # A counter never repeats under one key; a repeated nonce would give AES-GCM away.
+            self._count += 1
+            number = self._count
+        nonce = number.to_bytes(12, "big")
         data = self._cipher.encrypt(nonce, frame.data, frame.name.encode())
         with self._lock:
-            old = self._held.pop(frame.name, None)
-            self._bytes -= len(old.data) if old else 0
-            self._held[frame.name] = _Sealed(replace(frame, data=b""), nonce, data)
-            self._bytes += len(data)
-            while self._bytes > self.bytes_max and len(self._held) > 1:
-                _, gone = self._held.popitem(last=False)
-                self._bytes -= len(gone.data)
+            self._lanes.setdefault(lane, _Lane()).add(_Sealed(number, replace(frame, data=b""), nonce, data))
+            while self._held() > self.bytes_max and sum(len(one.frames) for one in self._lanes.values()) > 1:
+                max(self._lanes.values(), key=lambda one: one.bytes).drop_oldest()
 
     def get(self, name: str) -> Frame | None:
         """The frame, None when it is no longer here."""
         with self._lock:
-            sealed = self._held.get(name)
+            sealed = next((lane.frames[name] for lane in self._lanes.values() if name in lane.frames), None)
         if sealed is None:
             return None
         return replace(sealed.frame, data=self._cipher.decrypt(sealed.nonce, sealed.data, name.encode()))
 
     def forget(self, match: Callable[[Frame], bool]) -> int:
         """Forget the frames that match, which come without their bytes; the count."""
+        gone = 0
         with self._lock:
-            gone = [name for name, sealed in self._held.items() if match(sealed.frame)]
-            for name in gone:
-                self._bytes -= len(self._held.pop(name).data)
-        return len(gone)
+            for lane in self._lanes.values():
+                for name in [name for name, sealed in lane.frames.items() if match(sealed.frame)]:
+                    lane.bytes -= len(lane.frames.pop(name).data)
+                    gone += 1
+        return gone
 
     def newest(self) -> str | None:
         """The name of the newest frame."""
         with self._lock:
-            return next(reversed(self._held), None)
+            last = [next(reversed(lane.frames.values())) for lane in self._lanes.values() if lane.frames]
+            return max(last, key=lambda sealed: sealed.number).frame.name if last else None
 
     @property
     def bytes_held(self) -> int:
-        return self._bytes
+        with self._lock:
+            return self._held()
+
+    def _held(self) -> int:
+        return sum(lane.bytes for lane in self._lanes.values())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, ServedModel, failure, reply, v2_app
-from edgewise.ports import OnnxRuntime, Pipeline, address, is_packed, listen, open_pipeline, read_bundle, replace_file
+from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, failure, reply, v2_app
+from edgewise.edge._v2_metrics import TallyMetrics
+from edgewise.edge._v2_models import Repository, ServedModel, Tally
+from edgewise.ports import (
+    OnnxRuntime,
+    Pipeline,
+    address,
+    is_packed,
+    listen,
+    mutual_tls,
+    open_pipeline,
+    read_bundle,
+    replace_file,
+)
 from edgewise.wire import NotValid, canonical
 
 __all__ = ["ServedModel", "open_models", "run_app", "serve", "serve_app", "v2_app"]
@@ -31,6 +45,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     http_port: int = 8081,
+    tls: ssl.SSLContext | None = None,
     data_dir: Path | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -41,6 +56,7 @@ def serve(
             name in their manifest.
         host: address to listen on.
         http_port: 0 picks a free one.
+        tls: for clients with a certificate (`mutual_tls`); plain HTTP without it.
         data_dir: where ``serve.json`` names the address, the process and the models while this runs; None writes none.
         on_ready: told the address once requests are answered; without it the address is printed.
     Raises:
@@ -48,13 +64,24 @@ def serve(
     """
     served = open_models(models)
     listener = listen(host, http_port)
-    url = address(listener)
+    url = address(listener, secure=tls is not None)
 
     def ready() -> None:
         (on_ready or _print_address)(url)
 
     with listener, _state_file(data_dir, url, served):
-        run_app(serve_app(served), listener, on_ready=ready)
+        run_app(serve_app(served), listener, tls=tls, on_ready=ready)
+
+
+def tls_of(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
+    """The context of three options that only make sense together; None without them. NotValid: some are missing."""
+    named = {"--tls-cert": certificate, "--tls-key": key, "--client-ca": client_ca}
+    if certificate is not None and key is not None and client_ca is not None:
+        return mutual_tls(certificate, key, client_ca)
+    if any(named.values()):
+        absent = " and ".join(option for option, value in named.items() if value is None)
+        raise NotValid(f"TLS needs {', '.join(named)} together; {absent} is missing", code="tls_incomplete")
+    return None
 
 
 def _print_address(url: str) -> None:
@@ -62,20 +89,32 @@ def _print_address(url: str) -> None:
     sys.stdout.flush()  # whoever started us with port 0 waits for this line
 
 
-def open_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
+def open_models(paths: Sequence[Path]) -> Repository:
     """The networks by the name under which they are served.
 
     Raises:
         NotValid: a path is neither, a network cannot be opened, or two share a name. NotTrusted: a damaged bundle.
     """
-    served: dict[str, ServedModel] = {}
+    loaded: dict[str, ServedModel] = {}
+    openers: dict[str, Callable[[], ServedModel]] = {}
     for path in map(Path, paths):
-        name, model = _open_bundle(path) if path.is_dir() or is_packed(path) else _open_onnx(path)
-        if name in served:
+        name, served = _open(path)
+        if name in loaded:
             raise NotValid(f"two of the given models are named {name}; rename one of the files", code="name_taken")
-        served[name] = model
-    if not served:
+        loaded[name], openers[name] = served, functools.partial(_open_again, path, name)
+    if not loaded:
         raise NotValid("there is nothing to serve; name an ONNX file or a bundle's folder", code="nothing_to_serve")
+    return Repository(loaded, openers)
+
+
+def _open(path: Path) -> tuple[str, ServedModel]:
+    return _open_bundle(path) if path.is_dir() or is_packed(path) else _open_onnx(path)
+
+
+def _open_again(path: Path, name: str) -> ServedModel:
+    now, served = _open(path)
+    if now != name:
+        raise NotValid(f"{path} is named {now} now and was {name}; start the server anew", code="name_changed")
     return served
 
 
@@ -103,23 +142,10 @@ def _open_onnx(path: Path) -> tuple[str, ServedModel]:
 
 def serve_app(models: Mapping[str, ServedModel]) -> AsgiApp:
     """The whole app of `edge serve`: the protocol, ``/livez``, ``/readyz`` and ``/metrics``."""
+    tally = Tally()
     registry = CollectorRegistry()
-    requests = Counter(
-        "edgewise_edge_infer", "Inferences and decisions answered.", ["name", "status"], registry=registry
-    )
-    seconds = Histogram(
-        "edgewise_edge_infer_seconds",
-        "From the request's first byte to the answer.",
-        ["name"],
-        buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-        registry=registry,
-    )
-
-    def observe(name: str, status: int, took_s: float) -> None:
-        requests.labels(name, status).inc()
-        seconds.labels(name).observe(took_s)
-
-    protocol = v2_app(models, observe)
+    registry.register(TallyMetrics(tally))
+    protocol = v2_app(models, tally)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -150,6 +176,7 @@ def run_app(
     app: AsgiApp,
     listener: socket.socket,
     *,
+    tls: ssl.SSLContext | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_server: Callable[[uvicorn.Server], None] = lambda _: None,
 ) -> None:
@@ -158,6 +185,7 @@ def run_app(
     Args:
         app: answers requests.
         listener: from `listen`.
+        tls: for HTTPS.
         on_ready: called once requests are answered.
         on_server: handed the server, for a caller that stops it itself.
     """
@@ -166,6 +194,7 @@ def run_app(
         loop="uvloop",
         http="httptools",
         ws="none",
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         lifespan="off",
         access_log=False,
         log_config=None,

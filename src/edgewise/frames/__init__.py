@@ -1,22 +1,26 @@
-"""Pixels and rows: ONE implementation that training and devices both run, so that they cannot differ. Pure."""
+"""Pixels, rows, windows of series: ONE implementation for training and devices, so that they cannot differ. Pure."""
 
 from edgewise.frames._decide import BadScores, decide, good_labels, is_alarm
 from edgewise.frames._golden import golden_inputs
 from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, decode_image, prepare_image
 from edgewise.frames._prepare import BadFrame, input_shape, prepare, prepare_many
 from edgewise.frames._private import ROW_TYPE, CannotMakePrivate, Transform, make_private
+from edgewise.frames._series import SERIES_TYPE, BadSeries, Windower, prepare_series, series_bytes
 from edgewise.frames._table import BadRow, prepare_row
 
 __all__ = [
     "IMAGE_BYTES_MAX",
     "PIXELS_MAX",
     "ROW_TYPE",
+    "SERIES_TYPE",
     "BadFrame",
     "BadPicture",
     "BadRow",
     "BadScores",
+    "BadSeries",
     "CannotMakePrivate",
     "Transform",
+    "Windower",
     "decide",
     "decode_image",
     "golden_inputs",
@@ -28,4 +32,6 @@ __all__ = [
     "prepare_image",
     "prepare_many",
     "prepare_row",
+    "prepare_series",
+    "series_bytes",
 ]

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.frames._prepare import input_shape
-from edgewise.wire import ImageSpec, NotValid, TableSpec
+from edgewise.wire import ImageSpec, InputSpec, NotValid
 
 VALUES_MAX = 64_000_000  # 256 MB; a manifest must not make a device run out of memory
 COARSE = 8  # a picture is this many random tiles a side, plus fine noise: networks answer white noise all alike
 
 
-def golden_inputs(spec: ImageSpec | TableSpec, seed: int, count: int) -> NDArray[np.float32]:
+def golden_inputs(spec: InputSpec, seed: int, count: int) -> NDArray[np.float32]:
     """Prepared inputs that are the same on every machine and with every numpy.
 
     Args:
@@ -20,11 +20,13 @@ def golden_inputs(spec: ImageSpec | TableSpec, seed: int, count: int) -> NDArray
         seed: 0 or more.
         count: how many inputs.
     Returns:
-        float32 (count, C, H, W) for pictures, (count, F) for rows; zero mean and about unit deviation.
+        float32 (count, C, H, W) for pictures, (count, F) for rows, (count, C, L) for series; zero mean and about unit
+        deviation.
     Raises:
         NotValid: more than ``VALUES_MAX`` values, or a negative seed.
     Source: numpy promises the raw stream of PCG64 for all versions (NEP 19) but not that of ``Generator.normal``.
 
+    >>> from edgewise.wire import TableSpec
     >>> golden_inputs(TableSpec(columns=("a",), fill=(0.0,), mean=(0.0,), std=(1.0,)), seed=3, count=2).shape
     (2, 1)
     """
@@ -37,7 +39,7 @@ def golden_inputs(spec: ImageSpec | TableSpec, seed: int, count: int) -> NDArray
         )
     stream = np.random.PCG64(seed)
     fine = _uniform(stream, size).reshape(shape)
-    if isinstance(spec, TableSpec):
+    if not isinstance(spec, ImageSpec):
         return fine
     coarse = _uniform(stream, count * spec.channels * COARSE * COARSE).reshape(count, spec.channels, COARSE, COARSE)
     rows = np.arange(spec.height) * COARSE // spec.height

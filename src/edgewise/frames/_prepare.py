@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.frames._image import decode_image, prepare_image
+from edgewise.frames._series import SERIES_TYPE, prepare_series
 from edgewise.frames._table import BadRow, prepare_row
-from edgewise.wire import ImageSpec, NotValid, TableSpec, loads
+from edgewise.wire import ImageSpec, InputSpec, NotValid, SeriesSpec, loads
 
 
 class BadFrame(NotValid):
@@ -19,38 +20,43 @@ class BadFrame(NotValid):
         super().__init__(message, code="bad_frame")
 
 
-def input_shape(spec: ImageSpec | TableSpec) -> tuple[int, ...]:
-    """The shape of one prepared input: (C, H, W) for pictures, (F,) for rows.
+def input_shape(spec: InputSpec) -> tuple[int, ...]:
+    """The shape of one prepared input: (C, H, W) for pictures, (F,) for rows, (C, L) for series.
 
     >>> input_shape(ImageSpec(width=32, height=16))
     (1, 16, 32)
     """
     if isinstance(spec, ImageSpec):
         return (spec.channels, spec.height, spec.width)
-    return (len(spec.columns),)
+    return (len(spec.columns), spec.length) if isinstance(spec, SeriesSpec) else (len(spec.columns),)
 
 
 def prepare(
-    data: bytes, media_type: str, spec: ImageSpec | TableSpec, out: NDArray[np.float32] | None = None
+    data: bytes, media_type: str, spec: InputSpec, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """One frame as the network's input.
 
     Args:
-        data: a picture file, or a JSON object of numbers for tables.
-        media_type: ``image/…`` or ``application/json``.
+        data: a picture file, a JSON object of numbers for tables, float32 numbers for series.
+        media_type: ``image/…``, ``application/json`` or ``SERIES_TYPE``.
         spec: what the network takes.
         out: float32 of ``input_shape(spec)`` to write into; made when None.
     Returns:
         float32 of ``input_shape(spec)``.
     Raises:
-        BadPicture, BadRow: the frame cannot be used.
-        BadFrame: a picture where the network takes rows, or the other way round.
+        BadPicture, BadRow, BadSeries: the frame cannot be used.
+        BadFrame: a picture where the network takes rows, or the like.
 
+    >>> from edgewise.wire import TableSpec
     >>> spec = TableSpec(columns=("a",), fill=(0.0,), mean=(0.0,), std=(2.0,))
     >>> prepare(b'{"a": 3}', "application/json", spec)
     array([1.5], dtype=float32)
     """
     kind = media_type.partition(";")[0].strip().lower()
+    if isinstance(spec, SeriesSpec):
+        if kind != SERIES_TYPE:
+            raise BadFrame(f"this bundle takes windows of a series, the frame is {media_type!r}; needs {SERIES_TYPE}")
+        return prepare_series(data, spec, out)
     if isinstance(spec, ImageSpec):
         if not kind.startswith("image/"):
             raise BadFrame(f"this bundle takes pictures, the frame is {media_type!r}; needs image/jpeg, image/png …")
@@ -72,7 +78,7 @@ def prepare(
     return out
 
 
-def prepare_many(frames: Sequence[tuple[bytes, str]], spec: ImageSpec | TableSpec) -> NDArray[np.float32]:
+def prepare_many(frames: Sequence[tuple[bytes, str]], spec: InputSpec) -> NDArray[np.float32]:
     """Several frames as one batch, each bit-equal to what ``prepare`` gives for it alone.
 
     Args:

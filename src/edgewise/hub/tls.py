@@ -16,11 +16,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgewise.hub._hub import Hub
-from edgewise.ports import replace_file
+from edgewise.ports import replace_file, server_context
 from edgewise.trust import pem_of, validity_of
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# Forward secrecy and authenticated encryption only (Mozilla's "intermediate", for an ECDSA certificate).
+# The hub's own certificate is an ECDSA one.
 CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305"
 CURVE = "prime256v1"
 # X509_V_FLAG_NO_CHECK_TIME: a device with an expired certificate gets a sentence from the application instead of a
@@ -135,11 +135,8 @@ class DeviceListener:
 
 
 def _context(hub: Hub) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
+    context = server_context(CIPHERS)
     context.set_ecdh_curve(CURVE)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     authority = hub.authority
     context.load_verify_locations(cadata=pem_of(authority.root, authority.device_issuer).decode())
     context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgewise.learn._dataset import TrainingSample
 from edgewise.ports import StoredBundle
-from edgewise.wire import ImageSpec, NotValid, TableSpec
+from edgewise.wire import InputSpec, NotValid
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, float], None]
@@ -60,7 +60,7 @@ class Fitted:
     input: str
     scores: str
     embedding: str | None
-    pre: ImageSpec | TableSpec
+    pre: InputSpec
     reference: Callable[[Floats], tuple[Floats, Floats | None]]
     probe: Floats
     metrics: Mapping[str, float]

@@ -43,7 +43,7 @@ class Histogram:
     def __add__(self, other: Histogram) -> Histogram:
         total = Histogram()
         for source in (self, other):
-            for bucket, count in source._counts.items():
+            for bucket, count in list(source._counts.items()):  # a loop may go on counting meanwhile
                 total._counts[bucket] = total._counts.get(bucket, 0) + count
         return total
 

@@ -31,21 +31,24 @@ if TYPE_CHECKING:
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
     from edgewise.ports._http import LinkDown, Refused
+    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
+    from edgewise.ports._memory_runtime import MemoryRuntime
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
-    from edgewise.ports._runtime import MemoryRuntime, OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._runtime_settings import RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
+    from edgewise.ports._tls_server import mutual_tls, server_context
     from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
     from edgewise.ports._vault_tpm import TpmVault
     from edgewise.ports._vet import VetLimits, vet_bundle
+    from edgewise.ports._worker import WorkerRuntime
+    from edgewise.ports._worker_process import WorkerLimits
     from edgewise.ports.api import HubApi
 
 __all__ = [
@@ -79,6 +84,8 @@ __all__ = [
     "HttpLink",
     "HubApi",
     "HubDoor",
+    "IsolatingRuntime",
+    "IsolationRule",
     "Keys",
     "Link",
     "LinkDown",
@@ -103,6 +110,7 @@ __all__ = [
     "Refused",
     "RoleState",
     "Runtime",
+    "RuntimeSettings",
     "Safe",
     "Saving",
     "SealedBlobs",
@@ -127,6 +135,8 @@ __all__ = [
     "Vault",
     "VetLimits",
     "VouchedTarget",
+    "WorkerLimits",
+    "WorkerRuntime",
     "address",
     "apply_delta",
     "boot_id",
@@ -143,6 +153,7 @@ __all__ = [
     "local_name",
     "make_delta",
     "make_keys",
+    "mutual_tls",
     "network_kind",
     "next_certificate",
     "open_bundle",
@@ -158,6 +169,7 @@ __all__ = [
     "read_signers",
     "replace_file",
     "rotate_key",
+    "server_context",
     "split_token",
     "start_trust",
     "sync_folder",
@@ -187,6 +199,7 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
+    "_isolate": ("IsolatingRuntime", "IsolationRule"),
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
@@ -196,12 +209,15 @@ _HOMES = {
     "_open_source": ("open_source",),
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
-    "_runtime": ("MemoryRuntime", "OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_memory_runtime": ("MemoryRuntime",),
+    "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
+    "_runtime_settings": ("RuntimeSettings",),
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
+    "_tls_server": ("mutual_tls", "server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
@@ -212,6 +228,8 @@ _HOMES = {
     "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),
     "_vet": ("VetLimits", "vet_bundle"),
+    "_worker": ("WorkerRuntime",),
+    "_worker_process": ("WorkerLimits",),
     "api": ("HubApi",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

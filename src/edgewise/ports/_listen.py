@@ -37,7 +37,7 @@ def listen(host: str, port: int, *, option: str = "--http-port") -> socket.socke
         ) from error
 
 
-def address(listener: socket.socket) -> str:
+def address(listener: socket.socket, *, secure: bool = False) -> str:
     """The URL under which a listening socket can be reached.
 
     >>> with listen("127.0.0.1", 0) as listener:
@@ -45,4 +45,5 @@ def address(listener: socket.socket) -> str:
     True
     """
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

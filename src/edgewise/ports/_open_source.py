@@ -13,7 +13,6 @@ from edgewise.wire import (
     FolderSpec,
     ModbusSpec,
     MqttSpec,
-    NotValid,
     OpcUaSpec,
     PushSpec,
     SourceSpec,
@@ -31,6 +30,15 @@ def open_source(spec: SourceSpec, after: str | None, *, clock: Clock) -> Source:
     Raises:
         NotValid: it cannot be opened as described: no such folder or file, or its library is not installed.
     """
+    source = _open(spec, after, clock)
+    if spec.window is None:
+        return source
+    from edgewise.ports._source_window import WindowSource
+
+    return WindowSource(source, spec.window)
+
+
+def _open(spec: SourceSpec, after: str | None, clock: Clock) -> Source:
     match spec:
         case FolderSpec():
             return FolderSource(Path(spec.path), after)
@@ -38,7 +46,29 @@ def open_source(spec: SourceSpec, after: str | None, *, clock: Clock) -> Source:
             from edgewise.ports._source_csv import CsvSource
 
             return CsvSource(spec, after, clock=clock)
-        case VideoSpec() | CameraSpec() | MqttSpec() | ModbusSpec() | OpcUaSpec() | PushSpec():
-            raise NotValid(f"a source of kind {spec.kind} is not opened here yet", code="source_unknown")
+        case PushSpec():
+            from edgewise.ports._source_push import PushSource
+
+            return PushSource(spec, clock=clock)
+        case MqttSpec():
+            from edgewise.ports._source_mqtt import mqtt_source
+
+            return mqtt_source(spec, clock=clock)
+        case ModbusSpec():
+            from edgewise.ports._source_modbus import modbus_source
+
+            return modbus_source(spec, clock=clock)
+        case OpcUaSpec():
+            from edgewise.ports._source_opcua import opcua_source
+
+            return opcua_source(spec, clock=clock)
+        case VideoSpec():
+            from edgewise.ports._source_video import video_source
+
+            return video_source(spec, after)
+        case CameraSpec():
+            from edgewise.ports._source_camera import camera_source
+
+            return camera_source(spec, clock=clock)
         case _:
             assert_never(spec)

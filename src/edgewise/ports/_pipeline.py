@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.frames import decide, golden_inputs, input_shape, prepare
 from edgewise.ports._blobs import check_bytes
+from edgewise.ports._bound import Bound, PublicBound
 from edgewise.ports._runtime import Runtime, Session
 from edgewise.wire import Decision, Graph, Manifest, NotTrusted, NotValid
 
@@ -32,7 +34,7 @@ class Pipeline:
         self.graph = graph
         self.session = session
         self._outputs = [graph.scores] + ([graph.embedding] if graph.embedding else [])
-        self._input = np.zeros((1, *input_shape(graph.pre)), np.float32)  # one buffer for every frame
+        self._bound = _bind(session, graph, self._outputs)  # one set of buffers for every frame
         self._turn = threading.Lock()
 
     def answer(self, data: bytes, media_type: str) -> Answer:
@@ -42,9 +44,10 @@ class Pipeline:
             NotValid: the frame cannot be used, or the network does not give what the manifest says.
         """
         with self._turn:
-            prepare(data, media_type, self.graph.pre, out=self._input[0])
-            scores, embedding = self.run_prepared(self._input)
-        return Answer(scores=scores[0], embedding=None if embedding is None else embedding[0])
+            prepare(data, media_type, self.graph.pre, out=self._bound.input[0])
+            scores, embedding = self._checked(self._bound.run(), 1)
+            # Copied: the next frame's answer is written where this one is.
+            return Answer(scores=scores[0].copy(), embedding=None if embedding is None else embedding[0].copy())
 
     def answer_many(self, frames: Sequence[tuple[bytes, str]]) -> list[Answer]:
         """The answers to several frames, each bit-equal to what `answer` gives.
@@ -64,18 +67,22 @@ class Pipeline:
         Raises:
             NotValid: the network does not take them, or gives another shape than the manifest says.
         """
-        results = self.session.run_named({self.graph.input: values}, self._outputs)
+        return self._checked(self.session.run_named({self.graph.input: values}, self._outputs), len(values))
+
+    def _checked(
+        self, results: Mapping[str, NDArray[Any]], count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         scores = np.asarray(results[self.graph.scores], np.float32)
-        if scores.shape != (len(values), len(self.manifest.labels)):
+        if scores.shape != (count, len(self.manifest.labels)):
             raise _invalid(
                 f"output {self.graph.scores} has shape {scores.shape}, "
-                f"needs ({len(values)}, {len(self.manifest.labels)}): one score a label"
+                f"needs ({count}, {len(self.manifest.labels)}): one score a label"
             )
         if self.graph.embedding is None:
             return scores, None
         embedding = np.asarray(results[self.graph.embedding], np.float32)
-        if embedding.ndim != 2 or len(embedding) != len(values):
-            raise _invalid(f"output {self.graph.embedding} has shape {embedding.shape}, needs ({len(values)}, D)")
+        if embedding.ndim != 2 or len(embedding) != count:
+            raise _invalid(f"output {self.graph.embedding} has shape {embedding.shape}, needs ({count}, D)")
         return scores, embedding
 
     def check_golden(self) -> None:
@@ -123,6 +130,14 @@ def open_pipeline(manifest: Manifest, bundle: str, read_blob: Callable[[str], by
     session = runtime.open(check_bytes(sha256, read_blob(sha256)))
     _check_names(graph, session)
     return Pipeline(manifest, bundle, graph, session)
+
+
+def _bind(session: Session, graph: Graph, outputs: Sequence[str]) -> Bound:
+    shape = (1, *input_shape(graph.pre))
+    bound = session.bind(shape, outputs)
+    if bound.input.dtype == np.float32:
+        return bound
+    return PublicBound(session, graph.input, np.zeros(shape, np.float32), outputs)  # its runs say what is wrong
 
 
 def _check_names(graph: Graph, session: Session) -> None:

@@ -124,3 +124,12 @@ def _number(column: str, value: object) -> float | int | None:
 
 def _short(value: Fact) -> Fact:
     return value[:256] if isinstance(value, str) else value
+
+
+def live_name(source: str, now: datetime, count: int) -> str:
+    """A frame's name at a source that numbers none: unique on the device, after a restart and a set-back clock too.
+
+    >>> live_name("press", datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC), 7)
+    'press-20260102T030405000678-000007'
+    """
+    return f"{source}-{now:%Y%m%dT%H%M%S%f}-{count:06d}"

@@ -1,16 +1,19 @@
-"""Running a network: ONNX Runtime, and a twin that needs no model file."""
+"""Running a network: the promise, and ONNX Runtime in this process."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.wire import Graph, Needs, NotValid, loads
+from edgewise.ports._bound import Allocate, Bound, OnnxBound, PublicBound, SafeBound, bind_onnx
+from edgewise.ports._runtime_settings import CPU, RuntimeSettings, chosen_providers
+from edgewise.wire import Graph, Needs, NotValid
 
 if TYPE_CHECKING:
     from edgewise.ports._vet import VetLimits
@@ -54,12 +57,24 @@ class Session(Protocol):
     def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """The named outputs (all without names), for inputs by name. NotValid: it does not take these inputs."""
 
+    def bind(self, shape: tuple[int, ...], outputs: Sequence[str] = ()) -> Bound:
+        """Buffers for many runs of one shape, the fastest way to run it; raises nothing, its runs may.
+
+        Args:
+            shape: of the one input, the first axis too.
+            outputs: names of those wanted, all without names.
+        """
+
 
 class Runtime(Protocol):
     """What runs networks."""
 
-    def open(self, model: bytes, *, threads: int = 1) -> Session:
-        """A session. NotValid with code ``model_invalid``: these bytes are not a network that runs here."""
+    def open(self, model: bytes, *, threads: int | None = None) -> Session:
+        """A session, with another count of threads than the settings name where one is given.
+
+        Raises:
+            NotValid: with code ``model_invalid``: these bytes are not a network that runs here.
+        """
 
     def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
         """Look at a network's file without opening it in this process, unless it cannot do harm.
@@ -69,26 +84,14 @@ class Runtime(Protocol):
 
 
 class OnnxRuntime:
-    """ONNX Runtime on the CPU, with one thread and without spinning by default.
+    """ONNX Runtime in this process, by default on the CPU with one thread and without spinning (docs/runtime.md)."""
 
-    Spinning doubles the CPU time and, on a busy machine, makes a run slower as well (docs/ports.md).
-    """
+    def __init__(self, settings: RuntimeSettings | None = None) -> None:
+        self.settings = settings or RuntimeSettings()
 
-    def open(self, model: bytes, *, threads: int = 1) -> Session:
-        # Imported late: 60 ms and 20 MB that a process without networks should not pay.
-        import onnxruntime  # type: ignore[import-untyped]
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 4  # its errors reach the caller as exceptions; they need not be printed as well
-        try:
-            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises a class of its own for each status
-            raise NotValid(f"this network cannot be opened: {_first_line(error)}", code="model_invalid") from error
-        return _OnnxSession(session)
+    def open(self, model: bytes, *, threads: int | None = None) -> Session:
+        settings = self.settings if threads is None else replace(self.settings, threads=threads)
+        return OnnxSession(open_onnx(model, settings), settings)
 
     def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
         from edgewise.ports._vet import vet_onnx  # whoever only runs networks never needs it
@@ -96,8 +99,44 @@ class OnnxRuntime:
         vet_onnx(file, graph, needs, limits)
 
 
-class _OnnxSession:
-    def __init__(self, session: Any) -> None:
+def open_onnx(model: bytes | str, settings: RuntimeSettings) -> Any:
+    """An `onnxruntime.InferenceSession`.
+
+    Args:
+        model: the network, or the path of its file.
+    Raises:
+        NotValid: no network that runs here, or a provider that is not there.
+    """
+    # Imported late: 60 ms and 20 MB that a process without networks should not pay.
+    import onnxruntime  # type: ignore[import-untyped]
+
+    providers = chosen_providers(settings.providers, onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    spinning = "1" if settings.spinning else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    options.log_severity_level = 4  # its errors reach the caller as exceptions; they need not be printed as well
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # ONNX Runtime raises a class of its own for each status
+        raise NotValid(f"this network cannot be opened: {first_line(error)}", code="model_invalid") from error
+    session.disable_fallback()  # a provider that fails is an error, not another provider and a line on the output
+    lost = [name for name in providers if name not in session.get_providers()]
+    if lost and "auto" not in settings.providers:
+        raise NotValid(
+            f"{lost[0]} is installed but does not start here (its driver or libraries are missing); choose provider "
+            "auto or cpu",
+            code="provider_missing",
+        )
+    return session
+
+
+class OnnxSession:
+    """An ONNX Runtime session in this process."""
+
+    def __init__(self, session: Any, settings: RuntimeSettings) -> None:
         self._session = session
         self.inputs = tuple(_tensor(node) for node in session.get_inputs())
         # Maps and sequences (scikit-learn's ZipMap) are left out: no tensor, so nothing that this port can hand on.
@@ -105,6 +144,7 @@ class _OnnxSession:
         if not self.outputs:
             raise NotValid("this network has no output that is a tensor; export it with tensors", code="model_invalid")
         self._output_names = [tensor.name for tensor in self.outputs]
+        self._warm_up(settings)
 
     def run(self, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         if len(self.inputs) != 1:
@@ -119,8 +159,44 @@ class _OnnxSession:
         try:
             results = self._session.run(names, dict(values))
         except Exception as error:  # as in open
-            raise NotValid(f"the network does not take this input: {_first_line(error)}", code="run_failed") from error
+            raise NotValid(f"the network does not take this input: {first_line(error)}", code="run_failed") from error
         return dict(zip(names, results, strict=True))
+
+    def bind(self, shape: tuple[int, ...], outputs: Sequence[str] = ()) -> Bound:
+        names, tensor = list(outputs) or self._output_names, self.inputs[0]
+        public = PublicBound(self, tensor.name, np.zeros(shape, tensor.dtype), names)
+        fast = self.bind_buffers(shape, names, lambda size, dtype: np.zeros(size, dtype))
+        if fast is None:
+            return public
+        return SafeBound(fast, PublicBound(self, tensor.name, fast.input, names))
+
+    def bind_buffers(self, shape: tuple[int, ...], outputs: Sequence[str], allocate: Allocate) -> OnnxBound | None:
+        """As `bind`, in buffers of the caller's making; None where the network cannot be bound."""
+        on_cpu = self._session.get_providers() == [CPU]
+        if not on_cpu or len(self.inputs) != 1 or self.inputs[0].dtype == "object":
+            return None
+        names, tensor = list(outputs) or self._output_names, self.inputs[0]
+        return bind_onnx(self._session, tensor.name, shape, tensor.dtype, names, allocate)
+
+    def _warm_up(self, settings: RuntimeSettings) -> None:
+        """The first run allocates and is slow; a network whose sizes are not known is warmed up by its first frame."""
+        feed = blank_inputs(self.inputs, settings.warm_up_values_max)
+        try:
+            for _ in range(settings.warm_up_runs if feed else 0):
+                self._session.run(None, feed)
+        except Exception:  # nobody asked for zeros; whether the network runs is seen when somebody does
+            return
+
+
+def blank_inputs(inputs: Sequence[Tensor], values_max: int) -> dict[str, NDArray[Any]] | None:
+    """Zeros for one row of every input; None where a size is not declared, or there are more values than allowed."""
+    feed: dict[str, NDArray[Any]] = {}
+    for tensor in inputs:
+        shape = None if tensor.shape is None else (*(max(size, 1) for size in tensor.shape[:1]), *tensor.shape[1:])
+        if shape is None or min(shape, default=1) < 1 or math.prod(shape) > values_max or tensor.dtype == "object":
+            return None
+        feed[tensor.name] = np.zeros(shape, tensor.dtype)
+    return feed
 
 
 def _tensor(node: Any) -> Tensor:
@@ -133,81 +209,7 @@ def _tensor(node: Any) -> Tensor:
     return Tensor(name=node.name, dtype=NUMPY_NAMES[node.type], shape=shape)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception of ONNX Runtime says, short."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
-
-
-class MemoryRuntime:
-    """Networks made of a seed: fast, the same everywhere, and needing nothing but numpy.
-
-    The model's bytes are JSON: ``{"classes": 3, "seed": 1, "embedding": 8}``. An input is projected by a matrix that
-    follows from the seed and squashed: that is the embedding. Scores are the softmax of ``readout`` (classes rows of
-    embedding numbers) and ``bias`` applied to it; both may be given in the JSON, which is how a simulated trainer
-    learns, and follow from the seed where they are not.
-
-    >>> session = MemoryRuntime().open(b'{"classes": 3, "seed": 1, "embedding": 8}')
-    >>> session.run(np.ones((2, 5), np.float32))["scores"].shape
-    (2, 3)
-    """
-
-    def open(self, model: bytes, *, threads: int = 1) -> Session:
-        del threads  # numpy decides
-        about = loads(model)
-        try:
-            return _MemorySession(
-                classes=int(about["classes"]),
-                seed=int(about["seed"]),
-                embedding=int(about["embedding"]),
-                readout=about.get("readout"),
-                bias=about.get("bias"),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise NotValid(
-                f"this is not a network of numbers made of a seed: {error!r}", code="model_invalid"
-            ) from error
-
-    def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
-        del graph, needs, limits  # a few numbers can do no harm
-        self.open(file.read_bytes())
-
-
-class _MemorySession:
-    def __init__(self, *, classes: int, seed: int, embedding: int, readout: Any, bias: Any) -> None:
-        if not (1 <= classes <= 10_000 and 1 <= embedding <= 10_000 and seed >= 0):
-            raise ValueError(f"classes {classes}, embedding {embedding}, seed {seed}")
-        self._seed, self._embedding = seed, embedding
-        drawn = np.random.default_rng([seed, 1]).standard_normal((classes, embedding))
-        self._readout = drawn if readout is None else np.asarray(readout, np.float64)
-        self._bias = np.zeros(classes) if bias is None else np.asarray(bias, np.float64)
-        if self._readout.shape != (classes, embedding) or self._bias.shape != (classes,):
-            raise ValueError(f"readout {self._readout.shape}, bias {self._bias.shape}")
-        self._projections: dict[int, NDArray[np.float64]] = {}
-        self.inputs: tuple[Tensor, ...] = (Tensor(name="input", dtype="float32", shape=None),)
-        self.outputs: tuple[Tensor, ...] = (
-            Tensor(name="scores", dtype="float32", shape=(-1, classes)),
-            Tensor(name="embedding", dtype="float32", shape=(-1, embedding)),
-        )
-
-    def run(self, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        if values.ndim < 2 or values.dtype != np.float32:
-            raise NotValid(f"the network takes float32 (N, …), got {values.dtype} {values.shape}", code="run_failed")
-        flat = values.reshape(len(values), -1).astype(np.float64)
-        embedding = np.tanh(flat @ self._projection(flat.shape[1]))
-        logits = embedding @ self._readout.T + self._bias
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        scores = powers / powers.sum(axis=1, keepdims=True)
-        return {"scores": scores.astype(np.float32), "embedding": embedding.astype(np.float32)}
-
-    def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-        names = list(outputs) or ["scores", "embedding"]
-        if set(values) != {"input"} or not set(names) <= {"scores", "embedding"}:
-            raise NotValid(f"the network does not take {sorted(values)} for {names}", code="run_failed")
-        results = self.run(values["input"])
-        return {name: results[name] for name in names}
-
-    def _projection(self, features: int) -> NDArray[np.float64]:
-        if features not in self._projections:
-            drawn = np.random.default_rng([self._seed, 0, features]).standard_normal((features, self._embedding))
-            self._projections = {features: drawn / max(1.0, features**0.5)}  # one only: the memory stays bounded
-        return self._projections[features]

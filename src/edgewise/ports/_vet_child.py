@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import mmap
 import re
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -20,9 +19,9 @@ import onnxruntime  # type: ignore[import-untyped]
 
 from edgewise.ports._onnx_check import check
 from edgewise.ports._onnx_tensors import Bounds, Unfit
+from edgewise.ports._rlimits import limit_files, limit_memory, says_out_of_memory
 
 OPEN_FILES_MAX = 64
-SPARE_ADDRESSES = 1 << 30  # address space that is reserved and never used is no memory; this much of it is fine
 TEXT_MAX = 400
 # What ONNX Runtime says of versions that it does not know.
 BEYOND = re.compile(r"till opset (\d+)|max supported IR version: (\d+)")
@@ -34,9 +33,9 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
     _say("ready")
     try:
         # Twice: the file itself is checked within a fixed memory, a network needs more the larger it is.
-        _limit_memory(order["check_bytes"])
+        limit_memory(order["check_bytes"])
         found = _check(Path(order["file"]), Bounds(**order["bounds"]))
-        _limit_memory(order["open_bytes"])
+        limit_memory(order["open_bytes"])
         _open(order)
     except Unfit as error:
         return {"code": error.code, "text": str(error)[:TEXT_MAX]}
@@ -79,7 +78,7 @@ def _unfit(text: str) -> Unfit:
     beyond = BEYOND.search(text)
     if beyond is not None:
         return Unfit("opset_beyond", f"the runtime here reads up to {beyond[0].replace('till ', '')}; {_last(text)}")
-    if "bad_alloc" in text or "bad allocation" in text or "Failed to allocate" in text:
+    if says_out_of_memory(text):
         return Unfit("too_much_memory", "")
     return Unfit("network_fails", f"the runtime cannot run it: {_last(text)}")
 
@@ -92,23 +91,8 @@ def _last(text: str) -> str:
 
 def _limit_rest(cpu_s: float) -> None:
     """No files written, no core dumps, and an end to computing."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES_MAX, OPEN_FILES_MAX))
+    limit_files(OPEN_FILES_MAX)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)  # ends the process; RLIMIT_CPU knows whole seconds only
-
-
-def _limit_memory(more_bytes: int) -> None:
-    """At most this much memory more than now, where the system says how much that is (Linux)."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return
-    sizes = {
-        name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest
-    }
-    resource.setrlimit(resource.RLIMIT_DATA, (sizes["VmData"] + more_bytes, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_AS, (sizes["VmSize"] + more_bytes + SPARE_ADDRESSES, resource.RLIM_INFINITY))
 
 
 def _say(line: str) -> None:

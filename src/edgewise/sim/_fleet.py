@@ -121,12 +121,12 @@ class Fleet:
             progress("coming to rest", 0.9 + 0.1 * (1 - (end_s - self.work.now_s) / REST_S_MAX))
             self.work.run_until(self.work.now_s + 120)
             waits = self._open_work()
-            if not waits:
-                # Only now do the lines stop: a bad release is found out by frames and labels alone.
-                for machine in self.machines:
-                    machine.filming = False
-                self.labeller.at_work = False
-                waits = self._restless()
+            # Only now do the lines stop: a bad release is found out by frames and labels alone. The last labels may
+            # have made one more order: then the lines run again until its rollout is over, and nobody labels any more.
+            self.labeller.at_work = self.labeller.at_work and bool(waits)
+            for machine in self.machines:
+                machine.filming = bool(waits)
+            waits = waits or self._restless()
         self._log.write(self.work.now, "sim", "rests", waits=waits)
         return waits
 
@@ -329,7 +329,7 @@ def _waits_of(machine: Machine, row: device_rows.DeviceRow | None) -> list[str]:
     if device is None or row is None:
         return [f"{machine.name} is off or not enrolled"]
     updater, waits = device.updater, []
-    if device.backlog or len(machine.camera) or device.decider.period_frames:
+    if device.backlog or len(machine.camera) or device.pipelines.period_frames:
         waits.append(
             f"{machine.name} has {device.backlog} records to send and {len(machine.camera)} frames to decide on"
         )

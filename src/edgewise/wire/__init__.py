@@ -1,7 +1,18 @@
 """Every record that crosses a boundary, its bytes, and the error families. The ground floor imports nothing of ours."""
 
 from edgewise.wire._record import Record, Strict
-from edgewise.wire.bundle import Blob, Golden, Graph, ImageSpec, Manifest, Needs, Provenance, TableSpec
+from edgewise.wire.bundle import (
+    Blob,
+    Golden,
+    Graph,
+    ImageSpec,
+    InputSpec,
+    Manifest,
+    Needs,
+    Provenance,
+    SeriesSpec,
+    TableSpec,
+)
 from edgewise.wire.codec import canonical, decode, digest, encode, explain, loads, plain, record_digest
 from edgewise.wire.conditions import Condition, unmet
 from edgewise.wire.contact import (
@@ -130,6 +141,7 @@ __all__ = [
     "Golden",
     "Graph",
     "ImageSpec",
+    "InputSpec",
     "LabelledSample",
     "Labelling",
     "Leave",
@@ -168,6 +180,7 @@ __all__ = [
     "Sample",
     "Scorecard",
     "SegmentHeader",
+    "SeriesSpec",
     "Signature",
     "Signing",
     "SinkEvent",

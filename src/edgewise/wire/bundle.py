@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -49,15 +49,28 @@ class TableSpec(Record):
     std: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
 
 
+class SeriesSpec(Record):
+    """How a window of a time series becomes the network's input: channels in order, each scaled by its own numbers."""
+
+    kind: Literal["series"] = "series"
+    columns: tuple[Word, ...] = Field(min_length=1, max_length=COLUMNS_MAX)  # one a channel
+    length: int = Field(ge=1, le=1 << 20)  # steps of a window
+    mean: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
+    std: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
+
+
+InputSpec: TypeAlias = ImageSpec | TableSpec | SeriesSpec
+
+
 class Graph(Record):
     """One ONNX graph of the pipeline."""
 
     name: Name = "main"
     blob: Word  # a key of Manifest.blobs
-    input: Word  # tensor name, float32 (N, C, H, W) for pictures, (N, F) for tables
+    input: Word  # tensor name, float32 (N, C, H, W) for pictures, (N, F) for tables, (N, C, L) for series
     scores: Word  # tensor name, float32 (N, classes), softmax probabilities
     embedding: Word | None = None  # tensor name, float32 (N, D)
-    pre: ImageSpec | TableSpec = Field(discriminator="kind")
+    pre: InputSpec = Field(discriminator="kind")
 
 
 class Golden(Record):
@@ -100,7 +113,7 @@ class Manifest(Record):
 
     format: Literal[1] = 1
     name: Name
-    task: Literal["image-classification", "tabular-classification"]
+    task: Literal["image-classification", "tabular-classification", "series-classification"]
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=GRAPHS_MAX)
     labels: tuple[Word, ...] = Field(min_length=1, max_length=LABELS_MAX)
     good_label: Word | None = None

@@ -69,7 +69,7 @@ class Feedback(Record):
 
 
 class Telemetry(Record):
-    """Counts of one window of one release; additive, so that site and fleet are sums."""
+    """Counts of one window of one release in one pipeline; additive, so that site and fleet are sums."""
 
     kind: Literal["telemetry"] = "telemetry"
     id: Id
@@ -85,6 +85,7 @@ class Telemetry(Record):
     paired: int = 0  # decisions made by both bundles on the same frame
     disagreed: int = 0
     rollout: Id | None = None
+    pipeline: Name | None = None  # of a device that has several; None for the one named main
     latency_ms: dict[str, float] = Field(default_factory=dict)  # p50, p99
     shed: dict[str, int] = Field(default_factory=dict)  # records shed by class since the outbox was made
 

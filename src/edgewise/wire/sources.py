@@ -76,10 +76,19 @@ class RowFields(Strict):
     facts: tuple[Column, ...] = Field((), max_length=64, description="members that are facts of the row, texts as well")
 
 
+class SeriesWindow(Strict):
+    """Rows gathered into windows of a series, for a network that looks at many steps at once."""
+
+    columns: tuple[Column, ...] = Field(min_length=1, max_length=1024, description="the channels, in order")
+    length: int = Field(ge=1, le=1 << 20, description="rows of a window")
+    hop: int = Field(ge=1, le=1 << 20, description="rows from the start of one window to the next")
+
+
 class _Source(Strict):
     """What every source has."""
 
     name: Name = Field("source", description="begins the names of its frames; unique on the device")
+    window: SeriesWindow | None = Field(None, description="of a source of rows: decide on windows instead of rows")
 
 
 class _Live(_Source):

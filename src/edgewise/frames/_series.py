@@ -1,0 +1,128 @@
+"""Windows of time series: rows gathered into windows, and a window as the network's input."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.wire import NotValid, SeriesSpec
+
+SERIES_TYPE = "application/vnd.edgewise.series"  # float32, little-endian, channel after channel
+
+
+class BadSeries(NotValid):
+    """This window cannot be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="bad_series")
+
+
+def series_bytes(window: NDArray[np.float32]) -> bytes:
+    """A window as the bytes of a frame of type ``SERIES_TYPE``.
+
+    Args:
+        window: (C, L), any numbers that fit a float32.
+    Raises:
+        BadSeries: it does not have two axes.
+
+    >>> len(series_bytes(np.zeros((3, 256), np.float32)))
+    3072
+    """
+    if window.ndim != 2:
+        raise BadSeries(f"a window is (channels, steps), got shape {window.shape}")
+    return np.ascontiguousarray(window, dtype="<f4").tobytes()
+
+
+def prepare_series(
+    data: bytes | memoryview, spec: SeriesSpec, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """A window as the network's input: each channel less its mean, over its deviation.
+
+    Args:
+        data: C x L float32 numbers, little-endian, channel after channel.
+        out: float32 (C, L) to write into; made when None.
+    Returns:
+        float32 (C, L).
+    Raises:
+        BadSeries: another number of bytes, a number that is not finite, or a spec whose lists differ in length.
+
+    >>> spec = SeriesSpec(columns=("x",), length=2, mean=(1.0,), std=(2.0,))
+    >>> prepare_series(series_bytes(np.array([[3.0, 5.0]], np.float32)), spec)
+    array([[1., 2.]], dtype=float32)
+    """
+    channels, shape = len(spec.columns), (len(spec.columns), spec.length)
+    if len(data) != 4 * channels * spec.length:
+        raise BadSeries(
+            f"this window has {len(data)} bytes, needs {4 * channels * spec.length}: "
+            f"{channels} channels of {spec.length} float32 numbers"
+        )
+    if not channels == len(spec.mean) == len(spec.std) or min(spec.std) <= 0:
+        raise BadSeries(f"the spec needs {channels} means and positive deviations, one a channel")
+    values = np.empty(shape, np.float32) if out is None else out
+    if values.dtype != np.float32 or values.shape != shape:
+        raise BadSeries(f"out must be float32 {shape}, got {values.dtype} {values.shape}")
+    raw = np.frombuffer(data, "<f4").reshape(shape)
+    for row, source, mean, std in zip(values, raw, spec.mean, spec.std, strict=True):
+        np.subtract(source, mean, out=row)
+        np.divide(row, std, out=row)
+    # One sum over everything is not finite as soon as one number is not, and costs a tenth of looking at each.
+    if not np.isfinite(values.sum(dtype=np.float64)):
+        raise BadSeries("a number of this window is not finite; drop the window or repair the sensor")
+    return values
+
+
+class Windower:
+    """Gathers rows into windows that overlap by ``length - hop`` steps. Its memory is one window.
+
+    Args:
+        columns: the rows' members that are the channels, in order.
+        length: steps of a window.
+        hop: steps from the start of one window to the next, 1 or more.
+    Raises:
+        BadSeries: a length or hop below 1.
+
+    >>> windower = Windower(("x",), length=2, hop=1)
+    >>> [windower.add({"x": x}) is not None for x in (1, 2, 3)]
+    [False, True, True]
+    """
+
+    def __init__(self, columns: tuple[str, ...], *, length: int, hop: int) -> None:
+        if length < 1 or hop < 1:
+            raise BadSeries(f"a window has length {length} and hop {hop}, both need to be 1 or more")
+        self._columns = columns
+        self._hop = hop
+        self._rows: deque[list[float]] = deque(maxlen=length)
+        self._wait = 0  # rows to pass over before the next window begins, where windows do not touch
+
+    def drop(self) -> None:
+        """Forget the window in progress: a row between did not come, or cannot be used."""
+        self._rows.clear()
+        self._wait = 0
+
+    def add(self, row: Mapping[str, Any]) -> NDArray[np.float32] | None:
+        """The window that this row completes, float32 (C, L); None until one is full.
+
+        Raises:
+            BadSeries: a member is missing or no number. The window in progress is dropped: a series has no holes.
+        """
+        values = [row.get(column) for column in self._columns]
+        if not all(isinstance(value, int | float) for value in values):
+            self.drop()
+            missing = [name for name, value in zip(self._columns, values, strict=True) if value is None]
+            raise BadSeries(f"a row has no number for {', '.join(missing or self._columns)}; its window is dropped")
+        if self._wait:
+            self._wait -= 1
+            return None
+        self._rows.append([float(value) for value in values if value is not None])
+        if len(self._rows) < (self._rows.maxlen or 0):
+            return None
+        window = np.array(self._rows, dtype=np.float32).T
+        keep = max(0, len(self._rows) - self._hop)
+        self._wait = max(0, self._hop - len(self._rows))
+        while len(self._rows) > keep:
+            self._rows.popleft()
+        return np.ascontiguousarray(window)
