@@ -15,6 +15,7 @@ from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._readings import Block, Reading
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, private_entry, sample_id
@@ -25,6 +26,7 @@ from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordC
 
 STATE_KEY = "keeper"
 NAME_KEY = "name_key"
+READINGS_KEY = "readings"
 WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
 RESERVED_CLASSES = ("alarm", "audit")
 
@@ -87,6 +89,7 @@ class Keeper:
         self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
         self._turn = threading.RLock()  # feedback comes from the local API's thread
+        self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
         self._name_key = self._load_name_key()
         self._subject_key = subject_key or self._name_key
@@ -189,6 +192,7 @@ class Keeper:
                     self._record_period(period, now)
                     decider.closed.popleft()  # only now: until here it counts as not recorded
             self._record_telemetry(now)
+            self._record_readings(now)
             self._record_notes()
 
     def _record_urgent(self, decider: Decider, now: datetime) -> None:
@@ -229,6 +233,7 @@ class Keeper:
     def _record_period(self, period: Period, now: datetime) -> None:
         self.credit = self.credit.earn(period.bytes_seen)
         self._mean_bytes = period.bytes_seen / period.frames
+        blocks = self._gather(period.readings, now)
         self.windows.merge(period.windows)
         recorded = self.recorded.setdefault(period.pipeline, Recorded())
         recorded.decisions += period.windows.decisions
@@ -244,7 +249,27 @@ class Keeper:
             text = error_words(error, names=may_name_frames(self.policy, "audit"))
             self.note("selection_failed", text, now, {"frames": len(period.items)})
             entries = []
-        self._store(entries, now)
+        self._store([*entries, *blocks], now)
+
+    def _gather(self, readings: Iterable[Reading], now: datetime) -> list[Entry]:
+        """Add to the open block of readings; comes back with the blocks that are full."""
+        if not self.policy_known:
+            self._count_not_kept("readings_policy_unknown", len(list(readings)))
+            return []
+        full: list[Entry] = []
+        for reading in readings:
+            if not self._block.has_room(reading):
+                full.append(self._closed_block())
+            self._block.take(reading, now)
+        return full
+
+    def _closed_block(self) -> Entry:
+        block, self._block = self._block, Block(self._use_case.telemetry)
+        return self._plain("telemetry", block.record(self._chance.id(), self._site))
+
+    def _record_readings(self, now: datetime) -> None:
+        if self._block.is_due(now):
+            self._store([self._closed_block()], now)
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
         sent = self._sent.setdefault(period.pipeline, _Sent())
@@ -387,7 +412,8 @@ class Keeper:
 
     def _states(self) -> dict[str, bytes]:
         # The counts once more by themselves: they are told without the key, the rest is not.
-        return {STATE_KEY: self._state(), sql.COUNTS: json.dumps({"decisions": self.decisions}).encode()}
+        counts = json.dumps({"decisions": self.decisions}).encode()
+        return {STATE_KEY: self._state(), READINGS_KEY: self._block.state(), sql.COUNTS: counts}
 
     def _state(self) -> bytes:
         value = {

@@ -43,7 +43,11 @@ CREATE TABLE blobs (digest BLOB PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWI
 """
 
 ABOUT = "SELECT key, value FROM about"
+ABOUT_OF = "SELECT value FROM about WHERE key = ?"
 SET_ABOUT = "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+RAISE_ABOUT = (
+    "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
+)
 STATE_OF = f"SELECT CASE key WHEN '{COUNTS}' THEN value ELSE unseal('state', key, value) END FROM state WHERE key = ?"
 RAW_STATE_OF = "SELECT value FROM state WHERE key = ?"
 COUNTS_OF = f"SELECT value FROM state WHERE key = '{COUNTS}'"
@@ -63,7 +67,11 @@ MORE_SEALED = "UPDATE totals SET sealed = sealed + ?, sealed_bytes = sealed_byte
 MORE_SHED = "UPDATE totals SET shed = shed + ? WHERE class = ?"
 MORE_ERASED = "UPDATE totals SET erased = erased + 1 WHERE class = ?"
 MORE_DONE = "UPDATE totals SET stored = stored + ?, refused = refused + ? WHERE class = ?"
-FIRST_WAITING_CLASS = "SELECT min(class) FROM totals WHERE waiting > 0"
+# Two look-ups in an index for each class, whatever the backlog is.
+ENDS_OF_CLASSES = (
+    "SELECT class, (SELECT min(seq) FROM records WHERE class = totals.class), "
+    "(SELECT max(seq) FROM records WHERE class = totals.class) FROM totals WHERE waiting > 0"
+)
 LAST_WAITING_CLASS = "SELECT max(class) FROM totals WHERE waiting > 0"
 
 IS_KNOWN = "SELECT 1 FROM made WHERE id = ?"
@@ -90,6 +98,7 @@ OLDEST_OF_CLASS = (
     "SELECT seq, policy_version, transform, unseal('record', seq, body), show(blob), size_bytes FROM records "
     "WHERE class = ? ORDER BY seq LIMIT ?"
 )
+NEWEST_OF_CLASS = OLDEST_OF_CLASS.replace("ORDER BY seq", "ORDER BY seq DESC")
 REMOVE = "DELETE FROM records WHERE seq = ?"
 OLDEST_MADE = "SELECT min(made_at) FROM made WHERE fate IN ('waiting', 'sealed')"
 

@@ -31,7 +31,7 @@ from edgewise.edge._outbox_records import (
     spacing,
     unpack,
 )
-from edgewise.edge._outbox_segments import drop_unused, drop_waiting, renew, reseal_without, seal_one
+from edgewise.edge._outbox_segments import drop_unused, drop_waiting, next_choice, renew, reseal_without, seal_one
 from edgewise.ports import Blobs, Chance, FileVault, Safe, SealedBlobs, disk_error, open_safe
 from edgewise.wire import (
     CLASSES,
@@ -262,7 +262,7 @@ class Outbox:
     # -- sealing and acknowledging -----------------------------------------------------------------------------------
 
     def seal(self, now: datetime, check: Callable[[SegmentHeader], None] = lambda _: None) -> int:
-        """Seal waiting records into numbered segments, most urgent class first; the count of new ones.
+        """Seal waiting records into numbered segments in the order of `_outbox_order`; the count of new ones.
 
         Args:
             check: raises NotValid for a segment that may not leave; its records are dropped and counted as shed.
@@ -275,11 +275,11 @@ class Outbox:
                 (count, size_bytes) = db.execute(sql.OPEN_BYTES).fetchone()
                 if count >= SEGMENTS_MAX or (count and size_bytes >= self.limits.sealed_bytes_max):
                     return sealed
-                (rank,) = db.execute(sql.FIRST_WAITING_CLASS).fetchone()
-                if rank is None:
+                number = int(db.execute(sql.ABOUT_OF, ("next",)).fetchone()[0])
+                choice = next_choice(db, number)
+                if choice is None:
                     return sealed
-                number = int(db.execute("SELECT value FROM about WHERE key = 'next'").fetchone()[0])
-                left = seal_one(db, rank, number, now, check, self.limits)
+                left = seal_one(db, choice, number, now, check, self.limits)
                 self._checkpoint("sealed")
             self._delete_files(left)
             # Only after the commit: a number that was not committed was not given.

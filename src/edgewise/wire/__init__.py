@@ -50,6 +50,7 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
+from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
     Assignment,
@@ -100,6 +101,7 @@ from edgewise.wire.usecase import (
     Placement,
     Retrain,
     RolloutPolicy,
+    Sampling,
     Signing,
     Site,
     Upload,
@@ -113,6 +115,7 @@ __all__ = [
     "DAYS",
     "ERASURES_MAX",
     "MEDIA_TYPE",
+    "READINGS_MAX",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -167,6 +170,7 @@ __all__ = [
     "Provenance",
     "PublicKey",
     "PushSpec",
+    "Readings",
     "Receipt",
     "Record",
     "RecordClass",
@@ -178,6 +182,7 @@ __all__ = [
     "RolloutPolicy",
     "RowFields",
     "Sample",
+    "Sampling",
     "Scorecard",
     "SegmentHeader",
     "SeriesSpec",

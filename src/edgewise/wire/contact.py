@@ -11,6 +11,7 @@ from pydantic import Field
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
 from edgewise.wire.codec import decode, encode
 from edgewise.wire.errors import NotValid
+from edgewise.wire.readings import Readings
 from edgewise.wire.release import Envelope
 
 RecordClass: TypeAlias = Literal["alarm", "audit", "feedback", "disagreement", "audit_sample", "telemetry", "sample"]
@@ -172,7 +173,7 @@ class Receipt(Record):
     at: Time
 
 
-AnyRecord: TypeAlias = Sample | Feedback | Telemetry | Event
+AnyRecord: TypeAlias = Sample | Feedback | Telemetry | Readings | Event
 
 
 def pack_upload(header: UploadHeader, payloads: Sequence[bytes]) -> bytes:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edgewise.wire._record import Name, Share, Strict
 from edgewise.wire.conditions import Condition
+from edgewise.wire.readings import CHANNELS_MAX, READINGS_MAX, Channel
 from edgewise.wire.sinks import SinkSpec
 from edgewise.wire.terms import Terms, zone_of
 
@@ -68,7 +69,18 @@ class DataPolicy(Strict):
     fields: tuple[str, ...] = Field(
         ("frame", "group", "taken_at"), description="frame facts that may travel with a sample"
     )
+    telemetry: tuple[Channel, ...] = Field(
+        (), max_length=CHANNELS_MAX, description="numbers of a frame that may travel as readings, such as ac_power"
+    )
     retention_days: int = Field(365, ge=1)
+
+
+class Sampling(Strict):
+    """Which of the numbers that `data.telemetry` lists become readings, and when a block of them is closed."""
+
+    every_s: float = Field(1.0, ge=0, description="a channel is read at most once in so many seconds")
+    period_s: float = Field(300.0, gt=0, description="a block is closed after so long")
+    readings_max: int = Field(1000, ge=1, le=READINGS_MAX, description="or when it has so many readings")
 
 
 class Upload(Strict):
@@ -165,6 +177,7 @@ class UseCase(Strict):
     sites: tuple[Site, ...] = Field(min_length=1)
     data: DataPolicy = DataPolicy()
     upload: Upload = Upload()
+    telemetry: Sampling = Sampling()
     labelling: Labelling = Labelling()
     retrain: Retrain = Retrain()
     gate: Gate = Gate()
