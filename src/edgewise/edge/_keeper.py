@@ -15,11 +15,13 @@ from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, private_entry, sample_id
 from edgewise.edge.ring import Ring
+from edgewise.frames import masked
 from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
 from edgewise.ports import Chance
 from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
@@ -167,7 +169,7 @@ class Keeper:
                 "given_at": now,
                 "verdict": verdict,
                 "label": label,
-                "note": note[:2000],
+                "note": masked(note[:2000]),
             }
         )
         entries = [self._about(item, self._plain("feedback", record), now)]
@@ -220,7 +222,7 @@ class Keeper:
         """The app's words about a frame, as far as they may travel."""
         frame = self._ring.get(urgent.item.name)
         group, facts = (frame.group, frame.facts) if frame is not None else ("", {})
-        return hide_words(self.policy, urgent.text, frame=urgent.item.name, group=group, facts=facts)
+        return masked(hide_words(self.policy, urgent.text[:2000], frame=urgent.item.name, group=group, facts=facts))
 
     def _overdraft(self) -> float:
         """What a disagreement may spend before it is earned: what one period earns.
@@ -306,8 +308,17 @@ class Keeper:
         ids = [self._chance.id() for _ in windows.by_key]
         shed = self.shed()
         records = windows.telemetry(ids=ids, site=self._site, shed=shed)
-        if not self._store([self._plain("telemetry", record) for record in records], now):
-            self.windows = windows  # counts are additive: they go with the next window
+        told, small = [], Windows()
+        for key, record in zip(list(windows.by_key), records, strict=True):
+            private = private_counts(record, self.policy.private.counts_min)
+            if private is None:
+                small.by_key[key] = windows.by_key[key]
+            else:
+                told.append(self._plain("telemetry", private))
+        # Counts are additive: what is too small to be told, or is not stored, goes with the next window.
+        self.windows = small
+        if not told or not self._store(told, now):
+            self.windows = windows
 
     def _record_notes(self) -> None:
         while self._notes:

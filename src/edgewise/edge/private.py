@@ -79,7 +79,7 @@ def private_entry(
     transform = required_transform(policy, frame.media_type)
     data, media_type = frame.data, frame.media_type
     if transform != "none":
-        data, media_type = make_private(data, media_type, transform.split("+"))
+        data, media_type = make_private(data, media_type, transform.split("+"), policy.private, key=name_key)
     name = frame_name(policy, frame.name, name_key)
     subject = subject_hash(subject_of(frame.facts, frame.group), subject_key or name_key)
     facts = private_facts(policy, frame.facts)

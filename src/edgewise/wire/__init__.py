@@ -50,6 +50,7 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
+from edgewise.wire.private import PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
 from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
@@ -115,7 +116,9 @@ __all__ = [
     "DAYS",
     "ERASURES_MAX",
     "MEDIA_TYPE",
+    "PICTURE_TRANSFORMS",
     "READINGS_MAX",
+    "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -167,6 +170,7 @@ __all__ = [
     "People",
     "Placement",
     "Prediction",
+    "PrivateSettings",
     "Provenance",
     "PublicKey",
     "PushSpec",
@@ -200,6 +204,7 @@ __all__ = [
     "Telemetry",
     "Terms",
     "Tls",
+    "Transform",
     "Upload",
     "UploadHeader",
     "UseCase",

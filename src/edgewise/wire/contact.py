@@ -83,6 +83,7 @@ class Telemetry(Record):
     bytes_decided: int = Field(0, ge=0)
     labels: dict[str, int] = Field(default_factory=dict)
     alarms: int = 0
+    withheld: tuple[str, ...] = ()  # counts that the policy's counts_min hides: a 0 in them says nothing
     paired: int = 0  # decisions made by both bundles on the same frame
     disagreed: int = 0
     rollout: Id | None = None
