@@ -58,6 +58,9 @@ def serve(
     models: list[Path] = typer.Argument(..., help="ONNX files or bundles (folders, packed files)", show_default=False),
     host: str = typer.Option("127.0.0.1", "--host", help="address to listen on; loopback by default"),
     http_port: int = typer.Option(8081, "--http-port", min=0, max=65535, help="0 picks a free one and prints it"),
+    grpc_port: int | None = typer.Option(
+        None, "--grpc-port", min=0, max=65535, help="the same over gRPC; 0 picks a free one; none without it"
+    ),
     tls_cert: Path | None = typer.Option(None, "--tls-cert", help="PEM: this server's certificate and its issuers"),
     tls_key: Path | None = typer.Option(None, "--tls-key", help="PEM: its key, without a password"),
     client_ca: Path | None = typer.Option(None, "--client-ca", help="PEM: the authorities whose clients are answered"),
@@ -71,7 +74,7 @@ def serve(
     from edgewise.edge.serve import tls_of
 
     tls = tls_of(tls_cert, tls_key, client_ca)
-    run_server(models, host=host, http_port=http_port, tls=tls, data_dir=data_dir)
+    run_server(models, host=host, http_port=http_port, grpc_port=grpc_port, tls=tls, data_dir=data_dir)
 
 
 @app.command(epilog="Example: edgewise edge status --data-dir device-a")
