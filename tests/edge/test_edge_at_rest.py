@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgewise.edge.agent import _outbox_status
+from edgewise.edge._offline import _outbox_status
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.ports import FileVault, MemoryVault, SeededChance, open_safe
 from outbox_entries import event, fates, sample

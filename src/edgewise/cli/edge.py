@@ -8,7 +8,8 @@ import typer
 
 from edgewise.cli import _edge_unit
 from edgewise.cli._edge_data import erase, rotate_key, subject
-from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli._edge_status import print_status
+from edgewise.cli._output import FORMAT, Format
 
 NAME = "edge"
 app = typer.Typer(help="The device: decide in real time, keep what is worth learning from.", no_args_is_help=True)
@@ -80,9 +81,7 @@ def serve(
 @app.command(epilog="Example: edgewise edge status --data-dir device-a")
 def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     """Explain what runs, why, what it waits for and what comes next – read from the device's files, offline too."""
-    from edgewise.edge.agent import status as read_status
-
-    show(read_status(data_dir), output)
+    print_status(data_dir, output)
 
 
 app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)

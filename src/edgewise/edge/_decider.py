@@ -272,7 +272,7 @@ class Decider:
             return None
         ended = self._clock.monotonic_s()
         latency_ms = (ended - began) * 1000
-        watch.decided(latency_ms, decision, at_s=ended)
+        watch.decided(latency_ms, decision, at_s=ended, where=self.name)
         self.decided += 1
         self.latency.add(latency_ms)
         item = _item(frame, decision, answer.embedding)
@@ -327,7 +327,7 @@ class Decider:
             except Exception:
                 return
         if other is not None:
-            self._updater.watch.compared(item.decision, other)
+            self._updater.watch.compared(item.decision, other, where=self.name)
 
     def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""

@@ -17,9 +17,12 @@ from edgewise.edge._erasing import Eraser
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
+from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge._readings import Sampler
+from edgewise.edge._story import Situation, story_values
+from edgewise.edge._troubles import troubles
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
@@ -396,8 +399,24 @@ class Device:
             "waits_for": list(self.waits_for()),
         }
         return about | {
-            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now)
+            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now),
+            "story": story_values(self._situation(now)),
         }
+
+    def _situation(self, now: datetime) -> Situation:
+        updater = self.updater
+        known = known_here(self.folder, updater.state, updater.trusted.expires_at)
+        return Situation(
+            now=now,
+            state=updater.state,
+            slot=updater.running.slot if updater.running else None,
+            not_now=updater.not_now,
+            troubles=troubles(now, known, self._reported()),
+            policy_version=self.policy.version,
+            decisions=self.decisions,
+            backlog=self.backlog,
+            next_contact_at=self.contacts.next_at,
+        )
 
     def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
         recorded, names = self.keeper.of(decider.name), may_name_frames(self.policy, "local-api")
