@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from edgewise.edge._contact_memory import ContactMemory
-from edgewise.edge._data_key import device_safe
+from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
@@ -430,6 +430,7 @@ def open_device(
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
         footprint=SystemFootprint(),
+        subject_key=site_key(),
         opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             update=UpdateLimits(
