@@ -106,7 +106,7 @@ def outbox_status(folder: Path) -> dict[str, Any]:
             stored = connection.execute(sql.COUNTS_OF).fetchone()
     except sqlite3.Error as error:
         return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
-    names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
+    names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored", "erased")
     counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
     known = json.loads(stored[0]) if stored else {"decisions": 0}
     waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())

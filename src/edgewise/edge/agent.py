@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from edgewise.edge._contact_memory import ContactMemory
-from edgewise.edge._data_key import device_safe
+from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
@@ -32,12 +32,12 @@ from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
 from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
+from edgewise.edge.runtime import RuntimeConfig, open_runtime
 from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
     Link,
-    OnnxRuntime,
     Source,
     Supervisor,
     SystemChance,
@@ -91,6 +91,7 @@ class AgentConfig(Strict):
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
     )
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how networks run; see RuntimeConfig")
     pipelines: tuple[PipelineConfig, ...] = Field(
         (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
     )
@@ -183,7 +184,7 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _yaml(name, given) if name in ("facts", "pipelines") else given
+            values[name] = _yaml(name, given) if name in ("facts", "pipelines", "runtime") else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
@@ -421,7 +422,7 @@ def open_device(
         open_source=open_source,
         pipelines=pipelines,
         link=link,
-        runtime=OnnxRuntime(),
+        runtime=open_runtime(config.runtime, data_dir),
         clock=clock,
         chance=SystemChance(),
         act=act,
@@ -429,6 +430,7 @@ def open_device(
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
         footprint=SystemFootprint(),
+        subject_key=site_key(),
         opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             update=UpdateLimits(
