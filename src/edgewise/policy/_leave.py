@@ -58,7 +58,7 @@ def required_transform(policy: DataPolicy, media_type: str) -> str:
 
     >>> required_transform(DataPolicy(transforms=("strip-metadata", "grey")), "image/jpeg")
     'strip-metadata+grey'
-    >>> required_transform(DataPolicy(data_class="measurement"), "application/json")
+    >>> required_transform(DataPolicy(data_class="measurement", transforms=()), "application/json")
     'none'
     """
     if media_type.startswith("image/") != (policy.data_class != "measurement"):
@@ -71,7 +71,7 @@ def required_transform(policy: DataPolicy, media_type: str) -> str:
 
 
 def _transform(policy: DataPolicy) -> str:
-    return "+".join(policy.transforms) if policy.transforms and policy.data_class != "measurement" else NO_TRANSFORM
+    return "+".join(policy.transforms) or NO_TRANSFORM
 
 
 def check_segment(policy: DataPolicy, header: SegmentHeader, *, earlier: Sequence[DataPolicy] = ()) -> None:
