@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli import _edge_unit
+from edgewise.cli import _edge_card, _edge_unit
 from edgewise.cli._edge_data import rotate_key
 from edgewise.cli._edge_status import print_status
 from edgewise.cli._output import FORMAT, Format
@@ -86,3 +86,6 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
 
 app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
+
+
+app.command(_edge_card.NAME, epilog=_edge_card.EXAMPLE)(_edge_card.card)
