@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from edgewise.edge._contact_memory import ContactMemory
-from edgewise.edge._data_key import device_safe
+from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
@@ -432,6 +432,7 @@ def open_device(
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
         footprint=SystemFootprint(),
+        subject_key=site_key(),
         opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             update=UpdateLimits(
@@ -494,10 +495,11 @@ def status(data_dir: Path) -> dict[str, Any]:
     data_dir = Path(data_dir)
     identity = load_identity(data_dir)
     reported = {**facts(), **SystemFacts(data_dir, load_config(data_dir).facts).read()}
-    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=_is_locked(data_dir))
+    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=is_locked(data_dir))
 
 
-def _is_locked(data_dir: Path) -> bool:
+def is_locked(data_dir: Path) -> bool:
+    """Whether an agent runs on this folder."""
     try:
         with locked(data_dir):
             return False

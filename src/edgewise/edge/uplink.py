@@ -191,7 +191,19 @@ class Uplink:
 
 def _bare(report: Report) -> Report:
     """What the hub must know to steer the device at all, where the policy lets no report leave."""
-    fields = ("at", "phase", "release", "bundle", "previous", "assignment", "known_bad", "failed_rollout", "metadata")
+    fields = (
+        "at",
+        "phase",
+        "release",
+        "bundle",
+        "previous",
+        "assignment",
+        "known_bad",
+        "failed_rollout",
+        "metadata",
+        "erased",
+        "erased_of",
+    )
     return Report(**{name: getattr(report, name) for name in fields})
 
 

@@ -36,7 +36,12 @@ class _Layers:
         kernel = list(shape[2:])
         out, raw = f"a{len(self.nodes)}", f"c{len(self.nodes)}"
         pads = [size // 2 for size in kernel] * 2
-        options = {"kernel_shape": kernel, "strides": [stride] * len(kernel), "pads": pads, "group": groups}
+        options: dict[str, int | Sequence[int]] = {
+            "kernel_shape": kernel,
+            "strides": [stride] * len(kernel),
+            "pads": pads,
+            "group": groups,
+        }
         self.nodes.append(node("Conv", [before, self.weight(*shape)], raw, **options))
         self.nodes.append(node("Relu", [raw], out))
         return out

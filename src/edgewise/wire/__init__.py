@@ -37,6 +37,7 @@ from edgewise.wire.contact import (
     unpack_upload,
 )
 from edgewise.wire.delta import DeltaOffer
+from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.learning import (
     Candidate,
@@ -115,6 +116,7 @@ __all__ = [
     "CARD_TYPE",
     "CLASSES",
     "DAYS",
+    "ERASURES_MAX",
     "MEDIA_TYPE",
     "PICTURE_TRANSFORMS",
     "READINGS_MAX",
@@ -138,6 +140,7 @@ __all__ = [
     "Director",
     "EdgewiseError",
     "Envelope",
+    "Erasure",
     "Event",
     "Exit",
     "Feedback",
