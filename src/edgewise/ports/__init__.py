@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
+    from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
-    from edgewise.ports._tls_server import mutual_tls, server_context
+    from edgewise.ports._tls_server import TlsFiles, server_context
     from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -84,6 +86,7 @@ __all__ = [
     "HttpLink",
     "HubApi",
     "HubDoor",
+    "HubProbe",
     "IsolatingRuntime",
     "IsolationRule",
     "Keys",
@@ -127,6 +130,7 @@ __all__ = [
     "SystemFootprint",
     "SystemdSupervisor",
     "Tensor",
+    "TlsFiles",
     "TooSlow",
     "TpmVault",
     "TufBounds",
@@ -153,7 +157,6 @@ __all__ = [
     "local_name",
     "make_delta",
     "make_keys",
-    "mutual_tls",
     "network_kind",
     "next_certificate",
     "open_bundle",
@@ -163,6 +166,8 @@ __all__ = [
     "open_source",
     "pack_bundle",
     "pin_root",
+    "probe_disk",
+    "probe_hub",
     "public_text",
     "read_bundle",
     "read_public_keys",
@@ -210,6 +215,7 @@ _HOMES = {
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
+    "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("RuntimeSettings",),
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
@@ -217,7 +223,7 @@ _HOMES = {
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
-    "_tls_server": ("mutual_tls", "server_context"),
+    "_tls_server": ("TlsFiles", "server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
