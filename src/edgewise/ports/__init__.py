@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
+    from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
     from edgewise.ports._memory_runtime import MemoryRuntime
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
@@ -96,6 +97,7 @@ __all__ = [
     "LinkDown",
     "LinkFetcher",
     "ListSource",
+    "LogFiles",
     "MemoryBlobs",
     "MemoryClock",
     "MemoryFacts",
@@ -103,6 +105,7 @@ __all__ = [
     "MemoryFootprint",
     "MemoryKeys",
     "MemoryLink",
+    "MemoryLogFiles",
     "MemoryParts",
     "MemoryRuntime",
     "MemorySupervisor",
@@ -117,6 +120,7 @@ __all__ = [
     "Pipeline",
     "Refused",
     "RoleState",
+    "RotatingFiles",
     "Runtime",
     "RuntimeSettings",
     "Safe",
@@ -215,6 +219,7 @@ _HOMES = {
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
+    "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
     "_open_source": ("open_source",),
