@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
+from edgewise.edge._spans import is_over
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, private_entry, sample_id
@@ -233,6 +234,8 @@ class Keeper:
         return upload.period_frames * self._mean_bytes * upload.share_of_bytes
 
     def _record_period(self, period: Period, now: datetime) -> None:
+        if self.windows.is_apart(period.windows):
+            self._send_windows(now)  # the clock was set: no window shall span ten years
         self.credit = self.credit.earn(period.bytes_seen)
         self._mean_bytes = period.bytes_seen / period.frames
         blocks = self._gather(period.readings, now)
@@ -300,8 +303,10 @@ class Keeper:
 
     def _record_telemetry(self, now: datetime) -> None:
         started = self.windows.started_at
-        if started is None or now - started < timedelta(seconds=self._use_case.connectivity.contact_s):
-            return
+        if started is not None and is_over(started, self._use_case.connectivity.contact_s, now):
+            self._send_windows(now)
+
+    def _send_windows(self, now: datetime) -> None:
         windows, self.windows = self.windows, Windows()
         if not self._may("telemetry"):
             return

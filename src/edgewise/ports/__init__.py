@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
     from edgewise.ports._packed import is_packed
+    from edgewise.ports._parts import FolderParts, MemoryParts, Part, Parts, owner_name
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
@@ -80,6 +81,7 @@ __all__ = [
     "FolderBlobs",
     "FolderKeys",
     "FolderLink",
+    "FolderParts",
     "FolderSource",
     "Footprint",
     "Frame",
@@ -102,6 +104,7 @@ __all__ = [
     "MemoryFootprint",
     "MemoryKeys",
     "MemoryLink",
+    "MemoryParts",
     "MemoryRuntime",
     "MemorySupervisor",
     "MemoryVault",
@@ -110,6 +113,8 @@ __all__ = [
     "OnnxRuntime",
     "OpenBundle",
     "OpenedSafe",
+    "Part",
+    "Parts",
     "Pipeline",
     "Refused",
     "RoleState",
@@ -165,6 +170,7 @@ __all__ = [
     "open_pipeline",
     "open_safe",
     "open_source",
+    "owner_name",
     "pack_bundle",
     "pin_root",
     "probe_disk",
@@ -214,6 +220,7 @@ _HOMES = {
     "_objects": ("ObjectBlobs",),
     "_open_source": ("open_source",),
     "_packed": ("is_packed",),
+    "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
