@@ -52,10 +52,11 @@ if TYPE_CHECKING:
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
     from edgewise.ports._tls_server import TlsFiles, server_context
-    from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
+    from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports._tuf_updater import TufBounds
     from edgewise.ports._v2_client import V2Client
     from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
     from edgewise.ports._vault_tpm import TpmVault
@@ -232,11 +233,12 @@ _HOMES = {
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
-    "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
+    "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
     "_patience": ("TooSlow",),
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
+    "_tuf_updater": ("TufBounds",),
     "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
     "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),
