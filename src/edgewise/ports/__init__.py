@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
+    from edgewise.ports._sink import MemorySink, Sink, open_sink
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
     from edgewise.ports._tls_server import mutual_tls, server_context
@@ -99,6 +101,7 @@ __all__ = [
     "MemoryKeys",
     "MemoryLink",
     "MemoryRuntime",
+    "MemorySink",
     "MemorySupervisor",
     "MemoryVault",
     "NotServed",
@@ -107,6 +110,8 @@ __all__ = [
     "OpenBundle",
     "OpenedSafe",
     "Pipeline",
+    "PushSource",
+    "QueueFull",
     "Refused",
     "RoleState",
     "Runtime",
@@ -116,6 +121,7 @@ __all__ = [
     "SealedBlobs",
     "SeededChance",
     "Session",
+    "Sink",
     "Source",
     "StickLimits",
     "StickPart",
@@ -160,6 +166,7 @@ __all__ = [
     "open_manifest",
     "open_pipeline",
     "open_safe",
+    "open_sink",
     "open_source",
     "pack_bundle",
     "pin_root",
@@ -215,7 +222,9 @@ _HOMES = {
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
+    "_sink": ("MemorySink", "Sink", "open_sink"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("mutual_tls", "server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
