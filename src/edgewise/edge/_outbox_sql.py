@@ -60,6 +60,7 @@ FIRST_WAITING_CLASS = "SELECT min(class) FROM totals WHERE waiting > 0"
 LAST_WAITING_CLASS = "SELECT max(class) FROM totals WHERE waiting > 0"
 
 IS_KNOWN = "SELECT 1 FROM made WHERE id = ?"
+IS_HELD = "SELECT 1 FROM made WHERE id = ? AND fate <> 'shed'"
 NOTE_MADE = "INSERT INTO made (id, class, made_at, fate) VALUES (?, ?, ?, ?)"
 SET_FATE = "UPDATE made SET fate = ? WHERE seq = ?"
 SET_FATE_BY_ID = "UPDATE made SET fate = ?, number = NULL WHERE id = ?"
