@@ -51,7 +51,7 @@ class Told:
         fleet.run(self.device, 5)
 
     def decide(self, count: int) -> int:
-        for number in range(count):
+        for number in range(len(self.fleet.frames), len(self.fleet.frames) + count):
             frame = self.fleet.frame(number, operator=f"Frau {NAME}")
             frame = replace(frame, name=f"{NAME}-{number:04d}", group=NAME)
             self.fleet.frames.append(frame)
@@ -138,3 +138,25 @@ def test_the_local_api_names_frames_only_where_the_policy_lists_it(fleet) -> Non
     open_ = Told(fleet, FORBIDS_ALL | {"leave": ["feedback", "local-api"]})
     fleet.run(open_.device, 5)
     assert json.loads(open_.ask("GET", "/status").content)["waits_for"] == []
+
+
+def test_an_alarms_text_and_an_operators_note_travel_without_identifiers(fleet) -> None:
+    told = Told(fleet, FORBIDS_ALL | {"leave": ["feedback", "local-api"]})
+    told.decide(3)
+    told.ask("POST", "/feedback", {"verdict": "wrong", "note": "ask ada@example.com, tel. 044 668 18 00"})
+    fleet.run(told.device, 30, seconds=2)
+    (record,) = fleet.stored("feedback")
+    assert record["note"] == "ask [email], tel. [phone]"
+
+
+def test_counts_below_the_policys_minimum_wait_or_are_merged_before_they_are_queued(fleet) -> None:
+    data = FORBIDS_ALL | {"leave": ["telemetry"], "private": {"counts_min": 20}}
+    told = Told(fleet, data)
+    told.decide(15)
+    assert fleet.stored("telemetry") == []
+    told.decide(15)
+    fleet.run(told.device, 60, seconds=2)
+    records = fleet.stored("telemetry")
+    assert sum(record["decisions"] for record in records) == 30
+    assert all(count >= 20 for record in records for count in record["labels"].values())
+    assert all(record["alarms"] in (0, record["decisions"]) for record in records)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 
+from edgewise.delta import Column, encode_series
 from edgewise.hub import create_app, labels
 from edgewise.hub.api.auth import COOKIE
 from edgewise.hub.store import tables
 from edgewise.ports import listen
+from edgewise.wire import Readings
 
 API = "/api/v1"
 
@@ -210,3 +215,30 @@ def test_nothing_that_only_devices_ask_is_answered_on_the_peoples_port(client):
         assert client.request(method, path).status_code == 404
     document = client.get("/openapi-devices.json").json()
     assert {f"{API}/contact", f"{API}/identity", "/.well-known/est/simpleenroll"} <= document["paths"].keys()
+
+
+def test_readings_of_a_device_come_by_channel_and_time(yard, client):
+    usecase = yard.apply()
+    yard.apply(data=usecase.data.model_copy(update={"version": 2, "telemetry": ("ac_power",)}))
+    device = yard.enrol("one")
+    start = yard.clock.now()
+    times = round(start.timestamp() * 1000) + np.arange(3) * 1000
+    values = np.array([1.5, np.nan, -np.inf])
+    packed = encode_series([Column(channel=0, times_ms=times, values=values)])
+    record = Readings(
+        id=device.id(), site="north", end=start + timedelta(seconds=2), channels=("ac_power",), count=3,
+        block=base64.b64encode(packed).decode(),
+    )  # fmt: skip
+    device.send(device.segment(1, record, policy_version=2))
+    path, who = f"{API}/telemetry/readings", bearer(yard, "admin")
+    found = client.get(path, params={"device": "one", "channel": "ac_power"}, headers=who).json()
+    assert [item["value"] for item in found["readings"]] == [1.5, "NaN", "-Infinity"]
+    assert found["next"] is None
+    asked = {"device": "one", "from": (start + timedelta(seconds=1)).isoformat(), "to": "2199-01-01T00:00:00Z"}
+    assert len(client.get(path, params=asked, headers=who).json()["readings"]) == 2
+    assert client.get(path, params={"device": "two"}, headers=who).status_code == 404
+    assert client.get(path, params={"device": "one", "cursor": "x"}, headers=who).status_code == 422
+    assert (
+        client.get(path, params={"device": "one", "from": "0001-01-01T00:00:00+14:00"}, headers=who).status_code < 500
+    )
+    assert client.get(path, params={"device": "one"}).status_code == 401

@@ -36,7 +36,7 @@ from edgewise.wire import (
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BLOB, ID = digest(b"picture"), "0" * 32
 GREY = DataPolicy(version=3, transforms=("strip-metadata", "grey"))
-ROWS = DataPolicy(version=3, data_class="measurement")
+ROWS = DataPolicy(version=3, data_class="measurement", transforms=())
 
 
 def header(**change: Any) -> SegmentHeader:
@@ -201,6 +201,7 @@ def test_what_cannot_be_made_private_cannot_be_kept() -> None:
     assert required_transform(GREY, "image/png") == "strip-metadata+grey"
     assert required_transform(DataPolicy(transforms=()), "image/png") == "none"
     assert required_transform(ROWS, "application/json") == "none"
+    assert required_transform(DataPolicy(data_class="measurement"), "application/json") == "strip-metadata"
     for policy, media_type in ((GREY, "application/json"), (GREY, ""), (ROWS, "image/png")):
         with pytest.raises(Forbidden):
             required_transform(policy, media_type)

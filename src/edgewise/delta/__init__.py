@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from edgewise.delta._regions import Region, RegionKind
     from edgewise.delta._scan import scan
+    from edgewise.delta._series import Column, decode_series, encode_series
     from edgewise.delta._snap import snap
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "FIXED64",
     "VARINT",
     "VERSION",
+    "Column",
     "Field",
     "Limits",
     "Region",
@@ -42,7 +44,9 @@ __all__ = [
     "Summary",
     "Walk",
     "decode",
+    "decode_series",
     "encode",
+    "encode_series",
     "scan",
     "snap",
     "summary",
@@ -66,6 +70,7 @@ _HOMES = {
     ),
     "_regions": ("Region", "RegionKind"),
     "_scan": ("scan",),
+    "_series": ("Column", "decode_series", "encode_series"),
     "_snap": ("snap",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

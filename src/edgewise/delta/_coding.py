@@ -22,7 +22,7 @@ ZSTD_LEVEL = 19
 FULL_WINDOW_LOG = 23  # what level 19 uses on large files; a decoder then needs 8 MiB
 _NO_MODEL = ChunkConfig(compression_level=8, delta_spec=DeltaSpec.no_op(), mode_spec=ModeSpec.classic())
 _ANY_MODEL = ChunkConfig(compression_level=8)
-_TYPE_NAMES = {"int16": "i16", "int32": "i32", "int64": "i64", "float32": "f32", "uint32": "u32"}
+_TYPE_NAMES = {"int16": "i16", "int32": "i32", "int64": "i64", "float32": "f32", "float64": "f64", "uint32": "u32"}
 
 number_coder_header: bytes = FileCompressor().write_header()  # names the version of pcodec's format
 
@@ -31,7 +31,7 @@ def encode_numbers(numbers: NDArray[Any], *, modelled: bool = False) -> bytes:
     """One array as a pcodec chunk, without its length; empty where all numbers are zero.
 
     Args:
-        numbers: int16, int32, int64 or float32 (N,), 1 ≤ N ≤ 2^18, so that they fit one page.
+        numbers: int16, int32, int64, float32 or float64 (N,), 1 ≤ N ≤ 2^18, so that they fit one page.
         modelled: let the coder look for a relation between neighbours; slower.
     """
     if not numbers.view(f"u{numbers.itemsize}").any():

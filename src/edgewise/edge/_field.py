@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from edgewise.edge._decider import Act
 from edgewise.edge._pipelines import OpenSource, PipelinePart
 from edgewise.edge._push import PushDoor
+from edgewise.edge._rarely import Rarely
 from edgewise.edge._sinks import OpenSink, Sinks
 from edgewise.edge._watched_source import WatchedSource
 from edgewise.edge.device import Device, Identity
@@ -20,7 +21,7 @@ from edgewise.ports import Clock, Frame, PushSource, Source
 from edgewise.wire import Decision
 
 
-class Field:
+class FieldSide:
     """The device's sources and sinks.
 
     Args:
@@ -46,7 +47,7 @@ class Field:
         return [
             replace(
                 part,
-                open_source=self._watched(part.name, part.open_source),
+                open_source=self._watched(part),
                 act=self.sinks.heard(self._shown(part.act), part.sinks),
             )
             for part in parts
@@ -60,9 +61,16 @@ class Field:
         """Send what waits for a moment; before the device is closed."""
         self.sinks.close()
 
-    def _watched(self, name: str, open_source: OpenSource) -> OpenSource:
+    def _watched(self, part: PipelinePart) -> OpenSource:
+        name, rarely = part.name, Rarely(f"source {part.name}", self._policy)
+
         def opened(after: str | None) -> Source:
-            inside = open_source(after)
+            try:
+                inside = part.open_source(after)
+            except Exception as error:
+                if part.patient:  # it is opened again later; otherwise whoever started the agent is told
+                    rarely.say("cannot be opened", error)
+                raise
             if isinstance(inside, PushSource):
                 self.push.add(inside)
             self.sources[name] = watched = WatchedSource(inside, name, self._policy)

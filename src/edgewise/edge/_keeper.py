@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._private_counts import private_counts
+from edgewise.edge._readings import Block, Reading
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
-from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames
+from edgewise.frames import masked
+from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
 from edgewise.ports import Chance
 from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
 
 STATE_KEY = "keeper"
 NAME_KEY = "name_key"
+READINGS_KEY = "readings"
 WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
 RESERVED_CLASSES = ("alarm", "audit")
 
@@ -55,6 +60,7 @@ class Keeper:
         outbox: where records become durable, and where the keeper's own state lives with them.
         ring: the frames' bytes.
         use_case: budgets and the data policy.
+        subject_key: hides subjects; the site's, so that all its devices hide one alike, or else this device's own.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Keeper:
         device: str,
         site: str,
         use_case: UseCase,
+        subject_key: bytes | None = None,
     ) -> None:
         self._outbox = outbox
         self._ring = ring
@@ -84,8 +91,13 @@ class Keeper:
         self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
         self._turn = threading.RLock()  # feedback comes from the local API's thread
+        self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
         self._name_key = self._load_name_key()
+        self._subject_key = subject_key or self._name_key
+        # Remembered: an erasure asks for each of some thousand recent frames, which are about few subjects.
+        self._hidden = lru_cache(maxsize=4096)(lambda subject: subject_hash(subject, self._subject_key))
+        self.is_erased: Callable[[Item], bool] = lambda _: False  # what an erasure covers is not kept again
 
     @property
     def policy(self) -> DataPolicy:
@@ -123,6 +135,14 @@ class Keeper:
         record = Event(id=self._chance.id(), at=now, what=what, text=text[:500], data=data)
         self._queue(self._plain("alarm" if alarm else "audit", record))
 
+    def forget(self, match: Callable[[Entry], bool]) -> None:
+        """Forget what waits in memory and matches."""
+        with self._turn:
+            for _ in range(len(self._notes)):
+                entry = self._notes.popleft()
+                if not match(entry):
+                    self._notes.append(entry)
+
     def _queue(self, entry: Entry) -> None:
         if len(self._notes) >= WAITING_MAX:
             self._count_shed(entry)
@@ -149,10 +169,10 @@ class Keeper:
                 "given_at": now,
                 "verdict": verdict,
                 "label": label,
-                "note": note[:2000],
+                "note": masked(note[:2000]),
             }
         )
-        entries = [self._plain("feedback", record)]
+        entries = [self._about(item, self._plain("feedback", record), now)]
         with self._turn:
             if item is not None:
                 entries += self._private(item, "feedback", 1.0, now)
@@ -174,6 +194,7 @@ class Keeper:
                     self._record_period(period, now)
                     decider.closed.popleft()  # only now: until here it counts as not recorded
             self._record_telemetry(now)
+            self._record_readings(now)
             self._record_notes()
 
     def _record_urgent(self, decider: Decider, now: datetime) -> None:
@@ -184,12 +205,14 @@ class Keeper:
 
     def _urgent_entries(self, urgent: Urgent, now: datetime) -> list[Entry]:
         item, entries = urgent.item, []
+        if self.is_erased(item):
+            return []
         if urgent.why == "alarm":
             data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
             # Decided again after a crash, it is the same alarm.
             name = event_id(self._device, "alarm", frame_name(self.policy, item.name, self._name_key))
             record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
-            entries.append(self._plain("alarm", record))
+            entries.append(self._about(item, self._plain("alarm", record), urgent.at))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
             self._count_not_kept("disagreement_over_budget")
             return []
@@ -199,7 +222,7 @@ class Keeper:
         """The app's words about a frame, as far as they may travel."""
         frame = self._ring.get(urgent.item.name)
         group, facts = (frame.group, frame.facts) if frame is not None else ("", {})
-        return hide_words(self.policy, urgent.text, frame=urgent.item.name, group=group, facts=facts)
+        return masked(hide_words(self.policy, urgent.text[:2000], frame=urgent.item.name, group=group, facts=facts))
 
     def _overdraft(self) -> float:
         """What a disagreement may spend before it is earned: what one period earns.
@@ -212,6 +235,7 @@ class Keeper:
     def _record_period(self, period: Period, now: datetime) -> None:
         self.credit = self.credit.earn(period.bytes_seen)
         self._mean_bytes = period.bytes_seen / period.frames
+        blocks = self._gather(period.readings, now)
         self.windows.merge(period.windows)
         recorded = self.recorded.setdefault(period.pipeline, Recorded())
         recorded.decisions += period.windows.decisions
@@ -227,7 +251,27 @@ class Keeper:
             text = error_words(error, names=may_name_frames(self.policy, "audit"))
             self.note("selection_failed", text, now, {"frames": len(period.items)})
             entries = []
-        self._store(entries, now)
+        self._store([*entries, *blocks], now)
+
+    def _gather(self, readings: Iterable[Reading], now: datetime) -> list[Entry]:
+        """Add to the open block of readings; comes back with the blocks that are full."""
+        if not self.policy_known:
+            self._count_not_kept("readings_policy_unknown", len(list(readings)))
+            return []
+        full: list[Entry] = []
+        for reading in readings:
+            if not self._block.has_room(reading):
+                full.append(self._closed_block())
+            self._block.take(reading, now)
+        return full
+
+    def _closed_block(self) -> Entry:
+        block, self._block = self._block, Block(self._use_case.telemetry)
+        return self._plain("telemetry", block.record(self._chance.id(), self._site))
+
+    def _record_readings(self, now: datetime) -> None:
+        if self._block.is_due(now):
+            self._store([self._closed_block()], now)
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
         sent = self._sent.setdefault(period.pipeline, _Sent())
@@ -264,8 +308,17 @@ class Keeper:
         ids = [self._chance.id() for _ in windows.by_key]
         shed = self.shed()
         records = windows.telemetry(ids=ids, site=self._site, shed=shed)
-        if not self._store([self._plain("telemetry", record) for record in records], now):
-            self.windows = windows  # counts are additive: they go with the next window
+        told, small = [], Windows()
+        for key, record in zip(list(windows.by_key), records, strict=True):
+            private = private_counts(record, self.policy.private.counts_min)
+            if private is None:
+                small.by_key[key] = windows.by_key[key]
+            else:
+                told.append(self._plain("telemetry", private))
+        # Counts are additive: what is too small to be told, or is not stored, goes with the next window.
+        self.windows = small
+        if not told or not self._store(told, now):
+            self.windows = windows
 
     def _record_notes(self) -> None:
         while self._notes:
@@ -304,6 +357,9 @@ class Keeper:
         if not self.policy_known:
             self._count_not_kept("policy_unknown")
             return []
+        if self.is_erased(item):
+            self._count_not_kept("erased")
+            return []
         if frame is None:
             self._count_not_kept("ring_passed")
             return []
@@ -323,12 +379,23 @@ class Keeper:
                     device=self._device,
                     site=self._site,
                     name_key=self._name_key,
+                    subject_key=self._subject_key,
                     now=now,
                 )
             ]
         except NotValid as error:
             self._count_not_kept(error.code)
             return []
+
+    def hidden(self, subject: str) -> str:
+        """The keyed hash of a subject's id, as it stands in erasures."""
+        return self._hidden(subject)
+
+    def _about(self, item: Item | None, entry: Entry, now: datetime) -> Entry:
+        """The entry, with whom and when it is about, as far as that is known."""
+        if item is None:
+            return replace(entry, about_at=now)
+        return replace(entry, subject=self.hidden(item.subject), about_at=item.taken_at or now)
 
     def _plain(self, record_class: RecordClass, record: Any) -> Entry:
         return Entry(record=record, record_class=record_class, policy_version=self.policy.version)
@@ -356,7 +423,8 @@ class Keeper:
 
     def _states(self) -> dict[str, bytes]:
         # The counts once more by themselves: they are told without the key, the rest is not.
-        return {STATE_KEY: self._state(), sql.COUNTS: json.dumps({"decisions": self.decisions}).encode()}
+        counts = json.dumps({"decisions": self.decisions}).encode()
+        return {STATE_KEY: self._state(), READINGS_KEY: self._block.state(), sql.COUNTS: counts}
 
     def _state(self) -> bytes:
         value = {

@@ -8,20 +8,30 @@ from datetime import datetime
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._outbox_order import ALARM, Choice, Waiting, choose
 from edgewise.edge._outbox_records import OutboxLimits, lost_record, pack, unpack
 from edgewise.wire import CLASSES, NotValid, SegmentHeader, canonical, decode, digest, encode, loads
+
+ALARM_SEALED = "alarm_sealed"  # running number of the newest alarm that was ever sealed
+
+
+def next_choice(db: sqlite3.Connection, number: int) -> Choice | None:
+    """What the segment with this number takes; None when nothing waits."""
+    waiting = [Waiting(rank=row[0], oldest=row[1], newest=row[2]) for row in db.execute(sql.ENDS_OF_CLASSES)]
+    row = db.execute(sql.ABOUT_OF, (ALARM_SEALED,)).fetchone()
+    return choose(waiting, number=number, alarm_sealed=row[0] if row else 0)
 
 
 def seal_one(
     db: sqlite3.Connection,
-    rank: int,
+    choice: Choice,
     number: int,
     now: datetime,
     check: Callable[[SegmentHeader], None],
     limits: OutboxLimits,
 ) -> list[str]:
-    """Seal the oldest records of one class under the number; comes back with the blobs to delete."""
-    rows = _head_run(db, rank, limits)
+    """Seal records from one end of a class under the number; comes back with the blobs to delete."""
+    rank, rows = choice.rank, _run(db, choice, limits)
     if any(row[3] is None for row in rows):
         return _drop_damaged(db, rank, rows)
     blobs = tuple(dict.fromkeys(row[4] for row in rows if row[4]))
@@ -56,12 +66,15 @@ def seal_one(
     db.execute(sql.MORE_WAIT, (-len(rows), -size_bytes, rank))
     db.execute(sql.MORE_SEALED, (len(rows), size_bytes, rank))
     db.execute(sql.SET_ABOUT, ("next", number + 1))
+    if rank == ALARM:
+        db.execute(sql.RAISE_ABOUT, (ALARM_SEALED, rows[-1][0]))
     return []
 
 
-def _head_run(db: sqlite3.Connection, rank: int, limits: OutboxLimits) -> list[tuple[Any, ...]]:
-    """The oldest records of the class that share policy and transform, up to the bounds of a segment."""
-    rows = db.execute(sql.OLDEST_OF_CLASS, (rank, limits.segment_records_max)).fetchall()
+def _run(db: sqlite3.Connection, choice: Choice, limits: OutboxLimits) -> list[tuple[Any, ...]]:
+    """Records from one end of the class that share policy and transform, up to a segment's bounds, oldest first."""
+    question = sql.NEWEST_OF_CLASS if choice.newest_first else sql.OLDEST_OF_CLASS
+    rows = db.execute(question, (choice.rank, limits.segment_records_max)).fetchall()
     run: list[tuple[Any, ...]] = []
     body_bytes = blob_bytes = 0
     for row in rows:
@@ -71,7 +84,7 @@ def _head_run(db: sqlite3.Connection, rank: int, limits: OutboxLimits) -> list[t
         if run and (over or row[1:3] != run[0][1:3]):
             break
         run.append(row)
-    return run
+    return run[::-1] if choice.newest_first else run
 
 
 def _drop_damaged(db: sqlite3.Connection, rank: int, rows: list[tuple[Any, ...]]) -> list[str]:

@@ -1,10 +1,12 @@
 """Pixels, rows, windows of series: ONE implementation for training and devices, so that they cannot differ. Pure."""
 
+from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._decide import BadScores, decide, good_labels, is_alarm
 from edgewise.frames._golden import golden_inputs
+from edgewise.frames._hide import Hider, masked
 from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, decode_image, prepare_image
 from edgewise.frames._prepare import BadFrame, input_shape, prepare, prepare_many
-from edgewise.frames._private import ROW_TYPE, CannotMakePrivate, Transform, make_private
+from edgewise.frames._private import ROW_TYPE, Made, made_private, make_private
 from edgewise.frames._series import SERIES_TYPE, BadSeries, Windower, prepare_series, series_bytes
 from edgewise.frames._table import BadRow, prepare_row
 
@@ -19,7 +21,8 @@ __all__ = [
     "BadScores",
     "BadSeries",
     "CannotMakePrivate",
-    "Transform",
+    "Hider",
+    "Made",
     "Windower",
     "decide",
     "decode_image",
@@ -27,7 +30,9 @@ __all__ = [
     "good_labels",
     "input_shape",
     "is_alarm",
+    "made_private",
     "make_private",
+    "masked",
     "prepare",
     "prepare_image",
     "prepare_many",

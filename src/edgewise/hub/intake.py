@@ -244,6 +244,7 @@ def _store_segment(connection: sa.Connection, device: DeviceRow, epoch: str, seg
     told = rows.add_events(connection, device.use_case, device.id, records.events, now)
     refusals.note_refusals(connection, device.id, [event for event in records.events if event.id in told], now)
     new += len(told)
+    new += rows.add_readings(connection, device.use_case, device.id, records.readings, now)
     new += rows.add_feedback(connection, device.use_case, device.id, records.feedback, now)
     samples.make_urgent(connection, device.id, [item.frame for item in records.feedback])
     # A record id seen before is a fault of the device; it is stored once and counted, so that it can be seen.

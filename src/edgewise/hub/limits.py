@@ -13,6 +13,8 @@ class Limits:
 
     contact_bytes_max: int = SEGMENTS_MAX * SEGMENT_BYTES_MAX + (2 << 20)
     inflated_bytes_max: int = 32 << 20  # of one segment, after decompression
+    readings_max: int = 200_000  # of one segment, in all its blocks
+    readings_page_max: int = 10_000  # in one answer
     blob_bytes_max: int = 512 << 20
     delta_blob_bytes_max: int = 256 << 20  # larger blobs are sent whole: a build holds both versions in memory
     delta_thorough_bytes_max: int = 8 << 20  # up to here every way of packing is tried, at about 4 MB/s

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import zstandard
 from pydantic import Field, TypeAdapter, ValidationError
 
+from edgewise.delta import decode_series
 from edgewise.hub.limits import Limits
 from edgewise.policy import check_contents, check_segment
 from edgewise.wire import (
@@ -18,6 +20,7 @@ from edgewise.wire import (
     Event,
     Feedback,
     NotValid,
+    Readings,
     Sample,
     SegmentHeader,
     Telemetry,
@@ -26,6 +29,8 @@ from edgewise.wire import (
 )
 
 RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+YEAR_1_MS = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 WINDOW_BYTES_MAX = 8 << 20  # memory that a payload may ask the decompressor for
 
 
@@ -37,6 +42,7 @@ class Records:
     telemetry: tuple[Telemetry, ...] = ()
     events: tuple[Event, ...] = ()
     feedback: tuple[Feedback, ...] = ()
+    readings: tuple[tuple[Readings, datetime], ...] = ()  # each with the time of its first reading
 
 
 def open_segment(
@@ -68,7 +74,26 @@ def open_segment(
         telemetry=tuple(item for item in records if isinstance(item, Telemetry)),
         events=tuple(item for item in records if isinstance(item, Event)),
         feedback=tuple(item for item in records if isinstance(item, Feedback)),
+        readings=tuple(_blocks(header, records, limits)),
     )
+
+
+def _blocks(header: SegmentHeader, records: Sequence[AnyRecord], limits: Limits) -> Iterator[tuple[Readings, datetime]]:
+    """The blocks of readings, each with the time of its first one.
+
+    Every block is read once, one at a time: what is stored as received must be readable later.
+    """
+    found = [item for item in records if isinstance(item, Readings)]
+    total = sum(item.count for item in found)
+    if total > limits.readings_max:
+        raise _wrong(header, f"it holds {total} readings, at most {limits.readings_max} are taken")
+    for item in found:
+        columns = decode_series(item.block_bytes(), channels=len(item.channels), count=item.count)
+        start = min(int(column.times_ms.min()) for column in columns)
+        end = max(int(column.times_ms.max()) for column in columns)
+        if end != (item.end - EPOCH) // timedelta(milliseconds=1) or start < YEAR_1_MS:
+            raise _wrong(header, f"readings {item.id} are from {start} to {end} ms, not to {item.end.isoformat()}")
+        yield item, EPOCH + timedelta(milliseconds=start)
 
 
 def check_storable(data: bytes, what: str) -> None:

@@ -1,23 +1,33 @@
-"""Scorecards, intervals, the gate's judgement, sequential tests and additive histograms; pure."""
+"""Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
 from edgewise.measure._detector import ShareDetector
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge
+from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._scores import score_sites
 from edgewise.measure._sequential import E_MAX, Pair, better_e_value, count_pairs, worse_e_value
+from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
 
 __all__ = [
     "E_MAX",
+    "OTHER",
+    "BudgetSpent",
     "Histogram",
+    "NoiseBudget",
     "Pair",
     "ShareDetector",
     "auc",
     "better_e_value",
     "count_pairs",
+    "gaussian_sums",
     "group_bootstrap",
     "judge",
+    "merge_small",
+    "noisy_counts",
+    "noisy_sums",
     "score_sites",
+    "tells_of_few",
     "wilson",
     "worse_e_value",
 ]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgewise.wire import AnyRecord, DataPolicy, NotValid, RecordClass, Sample, SegmentHeader
+from edgewise.wire import AnyRecord, DataPolicy, NotValid, Readings, RecordClass, Sample, SegmentHeader
 
 NO_TRANSFORM = "none"
 # A segment of these holds samples and so content.
@@ -58,7 +58,7 @@ def required_transform(policy: DataPolicy, media_type: str) -> str:
 
     >>> required_transform(DataPolicy(transforms=("strip-metadata", "grey")), "image/jpeg")
     'strip-metadata+grey'
-    >>> required_transform(DataPolicy(data_class="measurement"), "application/json")
+    >>> required_transform(DataPolicy(data_class="measurement", transforms=()), "application/json")
     'none'
     """
     if media_type.startswith("image/") != (policy.data_class != "measurement"):
@@ -71,7 +71,7 @@ def required_transform(policy: DataPolicy, media_type: str) -> str:
 
 
 def _transform(policy: DataPolicy) -> str:
-    return "+".join(policy.transforms) if policy.transforms and policy.data_class != "measurement" else NO_TRANSFORM
+    return "+".join(policy.transforms) or NO_TRANSFORM
 
 
 def check_segment(policy: DataPolicy, header: SegmentHeader, *, earlier: Sequence[DataPolicy] = ()) -> None:
@@ -117,7 +117,7 @@ def check_contents(policy: DataPolicy, header: SegmentHeader, records: Iterable[
         policy: the one that the header names.
     Raises:
         Forbidden: a sample whose blob the header does not name, whose type the policy cannot make private, in a class
-            without content, or with a fact that may not travel.
+            without content, or with a fact or channel that may not travel.
     """
     named = set(header.blobs)
     for record in records:
@@ -128,7 +128,9 @@ def check_contents(policy: DataPolicy, header: SegmentHeader, records: Iterable[
                     "it needs samples alone",
                     code="content_forbidden",
                 )
-            may_leave(policy, record.kind if record.kind != "event" else header.record_class)
+            may_leave(policy, _class_of(record, header))
+            if isinstance(record, Readings):
+                _check_channels(policy, record)
             continue
         if record.blob not in named or header.transform != required_transform(policy, record.media_type):
             raise Forbidden(
@@ -138,6 +140,22 @@ def check_contents(policy: DataPolicy, header: SegmentHeader, records: Iterable[
                 code="content_forbidden",
             )
         _check_fields(policy, record)
+
+
+def _class_of(record: AnyRecord, header: SegmentHeader) -> str:
+    if isinstance(record, Readings):
+        return "telemetry"
+    return record.kind if record.kind != "event" else header.record_class
+
+
+def _check_channels(policy: DataPolicy, readings: Readings) -> None:
+    extra = sorted(set(readings.channels) - set(policy.telemetry))
+    if extra:
+        raise Forbidden(
+            f"readings {readings.id} are of {', '.join(extra[:5])}, policy {policy.version} lets only "
+            f"{', '.join(policy.telemetry) or 'nothing'} travel; list them under data.telemetry if they should",
+            code="fields_forbidden",
+        )
 
 
 def _check_fields(policy: DataPolicy, sample: Sample) -> None:

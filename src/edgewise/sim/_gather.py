@@ -117,7 +117,7 @@ def _rows(hub: Hub) -> dict[str, int]:
     """How many rows each record has in the tables, those that people imported apart."""
     counts: Counter[str] = Counter()
     with hub.store.read() as connection:
-        for table in (tables.samples, tables.telemetry, tables.events, tables.feedback):
+        for table in (tables.samples, tables.telemetry, tables.readings, tables.events, tables.feedback):
             statement = sa.select(table.c.id).where(table.c.device.is_not(None))
             counts.update(connection.execute(statement).scalars())
     return dict(counts)

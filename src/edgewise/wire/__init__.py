@@ -36,6 +36,7 @@ from edgewise.wire.contact import (
     unpack_upload,
 )
 from edgewise.wire.delta import DeltaOffer
+from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.learning import (
     Candidate,
@@ -49,6 +50,8 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
+from edgewise.wire.private import PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
+from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
     Assignment,
@@ -99,6 +102,7 @@ from edgewise.wire.usecase import (
     Placement,
     Retrain,
     RolloutPolicy,
+    Sampling,
     Signing,
     Site,
     Upload,
@@ -110,7 +114,11 @@ __all__ = [
     "ASSIGNMENT_TYPE",
     "CLASSES",
     "DAYS",
+    "ERASURES_MAX",
     "MEDIA_TYPE",
+    "PICTURE_TRANSFORMS",
+    "READINGS_MAX",
+    "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "AnyRecord",
@@ -129,6 +137,7 @@ __all__ = [
     "Director",
     "EdgewiseError",
     "Envelope",
+    "Erasure",
     "Event",
     "Exit",
     "Feedback",
@@ -161,9 +170,11 @@ __all__ = [
     "People",
     "Placement",
     "Prediction",
+    "PrivateSettings",
     "Provenance",
     "PublicKey",
     "PushSpec",
+    "Readings",
     "Receipt",
     "Record",
     "RecordClass",
@@ -175,6 +186,7 @@ __all__ = [
     "RolloutPolicy",
     "RowFields",
     "Sample",
+    "Sampling",
     "Scorecard",
     "SegmentHeader",
     "SeriesSpec",
@@ -192,6 +204,7 @@ __all__ = [
     "Telemetry",
     "Terms",
     "Tls",
+    "Transform",
     "Upload",
     "UploadHeader",
     "UseCase",

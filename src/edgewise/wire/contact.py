@@ -11,6 +11,7 @@ from pydantic import Field
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
 from edgewise.wire.codec import decode, encode
 from edgewise.wire.errors import NotValid
+from edgewise.wire.readings import Readings
 from edgewise.wire.release import Envelope
 
 RecordClass: TypeAlias = Literal["alarm", "audit", "feedback", "disagreement", "audit_sample", "telemetry", "sample"]
@@ -82,6 +83,7 @@ class Telemetry(Record):
     bytes_decided: int = Field(0, ge=0)
     labels: dict[str, int] = Field(default_factory=dict)
     alarms: int = 0
+    withheld: tuple[str, ...] = ()  # counts that the policy's counts_min hides: a 0 in them says nothing
     paired: int = 0  # decisions made by both bundles on the same frame
     disagreed: int = 0
     rollout: Id | None = None
@@ -120,6 +122,8 @@ class Report(Record):
     bytes_full: int = Field(0, ge=0)  # that these bundles have: the rest was held already, or came as deltas
     metadata: int = 0  # version of the TUF timestamp verified last
     metadata_expires_at: Time | None = None  # the first of the verified TUF documents to end
+    erased: int = Field(0, ge=0)  # highest number of an erasure that was carried out here
+    erased_of: Id | None = None  # the hub epoch that gave that number
     backlog: int = 0
     decisions: int = 0  # since the device was made
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)
@@ -170,7 +174,7 @@ class Receipt(Record):
     at: Time
 
 
-AnyRecord: TypeAlias = Sample | Feedback | Telemetry | Event
+AnyRecord: TypeAlias = Sample | Feedback | Telemetry | Readings | Event
 
 
 def pack_upload(header: UploadHeader, payloads: Sequence[bytes]) -> bytes:

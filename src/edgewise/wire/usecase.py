@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from edgewise.wire._record import Name, Share, Strict
 from edgewise.wire.conditions import Condition
+from edgewise.wire.private import PERSON_TRANSFORMS, PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
+from edgewise.wire.readings import CHANNELS_MAX, READINGS_MAX, Channel
 from edgewise.wire.sinks import SinkSpec
 from edgewise.wire.terms import Terms, zone_of
 
@@ -62,13 +64,36 @@ class DataPolicy(Strict):
         description="classes of records that may leave, and ways out beside the uplink: deferral, sink, courier, "
         "local-api, log",
     )
-    transforms: tuple[Literal["strip-metadata", "grey", "centre-crop"], ...] = Field(
-        ("strip-metadata",), description="run in order before anything is queued"
-    )
+    transforms: tuple[Transform, ...] = Field(("strip-metadata",), description="run in order before anything is queued")
+    private: PrivateSettings = Field(PrivateSettings(), description="the numbers of the transforms")
     fields: tuple[str, ...] = Field(
         ("frame", "group", "taken_at"), description="frame facts that may travel with a sample"
     )
+    telemetry: tuple[Channel, ...] = Field(
+        (), max_length=CHANNELS_MAX, description="numbers of a frame that may travel as readings, such as ac_power"
+    )
     retention_days: int = Field(365, ge=1)
+
+    @model_validator(mode="after")
+    def _transforms_fit(self) -> DataPolicy:
+        known = ROW_TRANSFORMS if self.data_class == "measurement" else PICTURE_TRANSFORMS
+        if wrong := [name for name in self.transforms if name not in known]:
+            raise ValueError(
+                f"{', '.join(wrong)} cannot be done to {self.data_class}; known are {', '.join(sorted(known))}"
+            )
+        if self.data_class == "person-image" and not PERSON_TRANSFORMS.intersection(self.transforms):
+            raise ValueError(
+                f"pictures of people need one of {', '.join(sorted(PERSON_TRANSFORMS))} among data.transforms"
+            )
+        return self
+
+
+class Sampling(Strict):
+    """Which of the numbers that `data.telemetry` lists become readings, and when a block of them is closed."""
+
+    every_s: float = Field(1.0, ge=0, description="a channel is read at most once in so many seconds")
+    period_s: float = Field(300.0, gt=0, description="a block is closed after so long")
+    readings_max: int = Field(1000, ge=1, le=READINGS_MAX, description="or when it has so many readings")
 
 
 class Upload(Strict):
@@ -165,6 +190,7 @@ class UseCase(Strict):
     sites: tuple[Site, ...] = Field(min_length=1)
     data: DataPolicy = DataPolicy()
     upload: Upload = Upload()
+    telemetry: Sampling = Sampling()
     labelling: Labelling = Labelling()
     retrain: Retrain = Retrain()
     gate: Gate = Gate()

@@ -23,6 +23,7 @@ from edgewise.hub.api import (
     overview,
     people,
     problems,
+    readings,
     rollouts,
     samples,
     system,
@@ -54,7 +55,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(device.shared_routes(hub, prefix=PREFIX, for_devices=False))
     app.router.routes.extend(tuf.routes(hub, prefix=PREFIX, for_devices=False))
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
-    for module in (usecases, courier, samples, orders, tuf, gate, rollouts, overview, people):
+    for module in (usecases, courier, samples, orders, tuf, gate, rollouts, overview, readings, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, insert_new, one
-from edgewise.hub.store.tables import events, feedback, samples, segments, telemetry, watermarks
-from edgewise.wire import Event, Feedback, SegmentHeader, Telemetry, plain
+from edgewise.hub.store.tables import events, feedback, readings, samples, segments, telemetry, watermarks
+from edgewise.wire import Event, Feedback, Readings, SegmentHeader, Telemetry, plain
 
 EPOCHS_MAX = 8  # of one device that a courier tells of
 
@@ -112,6 +112,54 @@ def add_telemetry(
     return len(insert_new(connection, telemetry, [row | moment for row, moment in zip(rows, times, strict=True)]))
 
 
+def add_readings(
+    connection: sa.Connection, use_case: str, device: str, blocks: Sequence[tuple[Readings, datetime]], now: datetime
+) -> int:
+    """Store blocks of readings as received, each with the time of its first one; comes back with how many were new."""
+    rows = [
+        {
+            "id": record.id,
+            "use_case": use_case,
+            "site": record.site,
+            "device": device,
+            "start": start,
+            "end": record.end,
+            "received_at": now,
+            "count": record.count,
+            "channels": list(record.channels),
+            "block": record.block_bytes(),
+        }
+        for record, start in blocks
+    ]
+    return len(insert_new(connection, readings, rows))
+
+
+def readings_of(
+    connection: sa.Connection,
+    device: str,
+    *,
+    since: datetime,
+    until: datetime,
+    after: tuple[datetime, str] | None,
+    limit: int,
+) -> list[Mapping[str, Any]]:
+    """Blocks of a device that touch the time from `since` to before `until`, by their first reading."""
+    where = [readings.c.device == device, readings.c.end >= since, readings.c.start < until]
+    if after is not None:
+        start, name = after
+        later = sa.and_(readings.c.start == start, readings.c.id > name)
+        where.append(sa.or_(readings.c.start > start, later))
+    statement = sa.select(readings).where(*where).order_by(readings.c.start, readings.c.id).limit(limit)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def readings_place(connection: sa.Connection, device: str, name: str) -> tuple[datetime, str] | None:
+    """Where a device's block is in the order of `readings_of`; None for one that is not there."""
+    statement = sa.select(readings.c.start).where(readings.c.id == name, readings.c.device == device)
+    start = connection.execute(statement).scalar_one_or_none()
+    return None if start is None else (start, name)
+
+
 def add_events(
     connection: sa.Connection, use_case: str, device: str, records: Sequence[Event], now: datetime
 ) -> set[str]:
@@ -184,8 +232,8 @@ def received(connection: sa.Connection) -> dict[str, int]:
 
 
 def record_ids(connection: sa.Connection, device: str, *, after: str, limit: int) -> list[str]:
-    """Ids of all records that this device sent – samples, telemetry, events, feedback – in the order of the ids."""
-    kinds = (samples, telemetry, events, feedback)
+    """Ids of all records that this device sent, of every kind, in the order of the ids."""
+    kinds = (samples, telemetry, readings, events, feedback)
     parts = [sa.select(kind.c.id).where(kind.c.device == device, kind.c.id > after) for kind in kinds]
     found = sa.union_all(*parts).subquery()
     statement = sa.select(found.c.id).order_by(found.c.id).limit(limit)

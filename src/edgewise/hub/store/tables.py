@@ -252,6 +252,23 @@ telemetry = Table(
     Index(None, "rollout"),
 )
 
+# Blocks of sensor readings as received; `start` and `end` are of the readings in them.
+readings = Table(
+    "readings",
+    metadata,
+    Column("id", sa.String(32), primary_key=True),
+    _name("use_case"),
+    _name("site"),
+    _name("device"),
+    _time("start"),
+    _time("end"),
+    _time("received_at"),
+    _count("count"),
+    _json("channels"),
+    Column("block", sa.LargeBinary, nullable=False),
+    Index(None, "device", "end"),
+)
+
 events = Table(
     "events",
     metadata,
