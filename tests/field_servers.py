@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from conftest import missing
+
 WAIT_S_MAX = 20.0
 
 
@@ -31,6 +33,12 @@ def until(is_so: Callable[[], Any], what: str, wait_s_max: float = WAIT_S_MAX) -
         assert time.monotonic() < end, f"not within {wait_s_max:g} s: {what}"
         time.sleep(0.01)
     return answer
+
+
+def needs_broker() -> None:
+    """Skip the test, or fail it where EDGEWISE_REQUIRE names mosquitto, when there is none."""
+    if not Path(Broker.PROGRAM).exists():
+        missing("mosquitto", "mosquitto is not installed")
 
 
 class Broker:

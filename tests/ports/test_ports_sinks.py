@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from conftest import missing
 from edgewise.ports import MemoryClock, MemorySink, Sink, open_sink
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, SinkEvent, SinkSpec
-from field_servers import Broker, Hook, Listener, Machine, closing_all, until
+from field_servers import Broker, Hook, Listener, Machine, closing_all, needs_broker, until
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SPEC: TypeAdapter[SinkSpec] = TypeAdapter(SinkSpec)
@@ -100,8 +99,7 @@ def opened(request, hold, tmp_path, clock, capsys) -> Opened:
 
 
 def brokered(hold: Callable[[Any], Any], folder: Path) -> Broker:
-    if not Path(Broker.PROGRAM).exists():
-        missing("mosquitto", "mosquitto is not installed")
+    needs_broker()
     return hold(Broker(folder).start())
 
 
