@@ -25,6 +25,11 @@ class PipelineConfig(Strict):
         None, max_length=16, description="sinks of the use case that hear its decisions; all of them without it"
     )
 
+    @property
+    def spec(self) -> SourceSpec:
+        """The source, in full."""
+        return as_spec(self.source)
+
 
 def parts_of(
     pipelines: Sequence[PipelineConfig],
@@ -57,7 +62,7 @@ def parts_of(
     return [
         PipelinePart(
             name=one.name,
-            open_source=functools.partial(_open, settle(as_spec(one.source)), clock),
+            open_source=functools.partial(_open, settle(one.spec), clock),
             act=act,
             sinks=one.sinks,
         )
