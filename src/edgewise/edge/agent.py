@@ -32,6 +32,7 @@ from edgewise.edge._say import Sayer
 from edgewise.edge._source_text import settled
 from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
+from edgewise.edge.card import bring_card
 from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.edge.runtime import RuntimeConfig, open_runtime
@@ -413,6 +414,7 @@ def run(
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
         device = open_device(data_dir, identity, config, link=link, pipelines=parts, clock=clock)
+        bring_card(device, data_dir, credentials.key, clock, measure=not once)
         renewal = Renewal(credentials, url, chance=chance)
         supervisor = SystemdSupervisor()
         agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=supervisor, field=field)
