@@ -70,7 +70,9 @@ def _defect(values: list[float], manifest: Manifest) -> float | None:
     return _share(1 - sum(values[place] for place in good))
 
 
-_good_places = Memo(lambda manifest: tuple(manifest.labels.index(label) for label in good_labels(manifest)))
+_good_places: Memo[Manifest, tuple[int, ...]] = Memo(
+    lambda manifest: tuple(manifest.labels.index(label) for label in good_labels(manifest))
+)
 
 
 def _share(value: float) -> float:
