@@ -20,7 +20,7 @@ from edgewise.edge._readings import Block, Reading
 from edgewise.edge._spans import is_over
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
-from edgewise.edge.private import Chosen, private_entry, sample_id
+from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
 from edgewise.frames import masked
 from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
@@ -211,7 +211,7 @@ class Keeper:
         if urgent.why == "alarm":
             data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
             # Decided again after a crash, it is the same alarm.
-            name = sample_id(self._device, frame_name(self.policy, item.name, self._name_key), "alarm event")
+            name = event_id(self._device, "alarm", frame_name(self.policy, item.name, self._name_key))
             record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
             entries.append(self._about(item, self._plain("alarm", record), urgent.at))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):

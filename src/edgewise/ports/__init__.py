@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
+    from edgewise.ports._sink import MemorySink, Sink, open_sink
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
     from edgewise.ports._tls_server import TlsFiles, server_context
@@ -106,6 +108,7 @@ __all__ = [
     "MemoryLink",
     "MemoryParts",
     "MemoryRuntime",
+    "MemorySink",
     "MemorySupervisor",
     "MemoryVault",
     "NotServed",
@@ -116,6 +119,8 @@ __all__ = [
     "Part",
     "Parts",
     "Pipeline",
+    "PushSource",
+    "QueueFull",
     "Refused",
     "RoleState",
     "Runtime",
@@ -125,6 +130,7 @@ __all__ = [
     "SealedBlobs",
     "SeededChance",
     "Session",
+    "Sink",
     "Source",
     "StickLimits",
     "StickPart",
@@ -169,6 +175,7 @@ __all__ = [
     "open_manifest",
     "open_pipeline",
     "open_safe",
+    "open_sink",
     "open_source",
     "owner_name",
     "pack_bundle",
@@ -229,7 +236,9 @@ _HOMES = {
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
+    "_sink": ("MemorySink", "Sink", "open_sink"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
