@@ -25,6 +25,7 @@ def tune(
 ) -> None:
     """Measure threads, spinning, providers, batches and workers on this device, and choose for the agent."""
     from edgewise.edge import tune as work
+    from edgewise.edge.runtime import TUNED_FILE
     from edgewise.wire import NotValid, plain
 
     if data_dir is not None and not data_dir.is_dir():
@@ -39,4 +40,4 @@ def tune(
     show([row for row in measured if not row["error"]], output, COLUMNS)
     typer.echo(f"\nChosen: {found.why}.")
     if data_dir is not None:
-        typer.echo(f"Written to {data_dir / work.TUNED_FILE}; what edge.yaml says of `runtime` wins over it.")
+        typer.echo(f"Written to {data_dir / TUNED_FILE}; what edge.yaml says of `runtime` wins over it.")

@@ -112,7 +112,7 @@ def choose(rows: Sequence[Row], limits: TuneLimits, *, ram_free_mb: float, busy:
     return Tuned(
         threads=best.variant.threads,
         spinning=best.variant.spinning,
-        providers=tuple(dict.fromkeys((best.variant.provider, "cpu"))),  # type: ignore[arg-type]
+        providers=tuple(dict.fromkeys((best.variant.provider, "cpu"))),
         isolate=isolate,
         batch_max=batch,
         why="; ".join((*["the machine is busy, tune it again when it is not"] * busy, *words)),
@@ -126,7 +126,7 @@ def _spins(row: Row) -> bool:
 def _about_best(first: Row, best: Row, limits: TuneLimits) -> str:
     if best is first:
         return (
-            f"one thread without spinning ({first.p10_ms:.3g} ms): nothing else was {limits.faster_by:.0%} faster within "
+            f"one thread without spinning ({first.p10_ms:.3g} ms): nothing was {limits.faster_by:.0%} faster within "
             f"{limits.cpu_times_max:g} times its processor time"
         )
     variant = best.variant
