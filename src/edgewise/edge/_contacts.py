@@ -53,6 +53,7 @@ class Contacts:
         self._report = report
         self.next_at: datetime | None = None  # at once
         self.last_at: datetime | None = None  # of the last one that came through
+        self.hub_at: datetime | None = None  # by the hub's clock, in that one
         self.failures = 0  # in a row
         self.error: str | None = None
         self.error_code: str | None = None
@@ -124,7 +125,7 @@ class Contacts:
         match event:
             case Heard():
                 self.failures = 0  # the hub hears us: what fails after this is one loss, not the next of a row
-                self.hub_epoch = event.hub_epoch
+                self.hub_epoch, self.hub_at = event.hub_epoch, event.at
                 self._contact_s = event.next_contact_s
                 self.next_at = now + timedelta(seconds=event.next_contact_s)
                 # Before the assignment of the same answer: a new director may have signed that.

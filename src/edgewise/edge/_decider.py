@@ -21,12 +21,14 @@ from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
 from edgewise.frames import is_alarm
 from edgewise.measure import Histogram
+from edgewise.policy import subject_of
 from edgewise.ports import Answer, Clock, Frame, Source
 from edgewise.wire import Decision, Upload
 
 # An unreadable frame says nothing about the bundle; everything else that it raises does.
 FRAME_FAULTS = frozenset({"bad_picture", "bad_row", "not_json"})
 MAIN = "main"  # the pipeline of a device that declares none
+FORGET_S_MAX = 0.05  # that an erasure waits for a decision to be made, before it asks again
 SILENT_S = 1.0  # a source that has not answered for this long is silent
 Act: TypeAlias = Callable[[Frame, Decision], str | None]
 
@@ -54,6 +56,8 @@ class Item:
     rollout: str | None = None
     embedding: Floats | None = None
     kept: bool = False
+    subject: str = ""  # whom or what the frame is about, by the name it has here
+    taken_at: datetime | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -195,6 +199,26 @@ class Decider:
         asked_at = self._asked_at
         return 0.0 if asked_at is None else self._clock.monotonic_s() - asked_at
 
+    def forget(self, match: Callable[[Item], bool]) -> bool:
+        """Forget the frames that match; False, and nothing is done, while a decision is being made: ask again.
+
+        For the thread that takes away what `step` left.
+        """
+        if not self._turn.acquire(timeout=FORGET_S_MAX):
+            return False
+        try:
+            for name in [name for name, item in self.recent.items() if match(item)]:
+                del self.recent[name]
+            for period in (*self.closed, *((self._open,) if self._open else ())):
+                period.items = [item for item in period.items if not match(item)]
+            for _ in range(len(self.urgent)):
+                urgent = self.urgent.popleft()
+                if not match(urgent.item):
+                    self.urgent.append(urgent)
+        finally:
+            self._turn.release()
+        return True
+
     def close_period(self) -> None:
         """End the open period now."""
         period = self._open
@@ -248,10 +272,10 @@ class Decider:
             return None
         ended = self._clock.monotonic_s()
         latency_ms = (ended - began) * 1000
-        watch.decided(latency_ms, decision, at_s=ended)
+        watch.decided(latency_ms, decision, at_s=ended, where=self.name)
         self.decided += 1
         self.latency.add(latency_ms)
-        item = Item(name=frame.name, size_bytes=len(frame.data), decision=decision, embedding=answer.embedding)
+        item = _item(frame, decision, answer.embedding)
         text = self._acted(frame, decision)
         rollout = self._updater.rollout if shadow else None
         pipeline = None if self.name == MAIN else self.name
@@ -303,7 +327,7 @@ class Decider:
             except Exception:
                 return
         if other is not None:
-            self._updater.watch.compared(item.decision, other)
+            self._updater.watch.compared(item.decision, other, where=self.name)
 
     def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
@@ -317,7 +341,7 @@ class Decider:
 
     def _look(self, period: Period, frame: Frame) -> None:
         """Without any bundle: only see what the frame is like, so that typical ones can be kept."""
-        item = Item(name=frame.name, size_bytes=len(frame.data), decision=UNDECIDED, embedding=plain_embedding(frame))
+        item = _item(frame, UNDECIDED, plain_embedding(frame))
         period.items.append(item)
         period.bytes_seen += len(frame.data)
 
@@ -352,3 +376,14 @@ class Decider:
         # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
         if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
             self.close_period()
+
+
+def _item(frame: Frame, decision: Decision, embedding: Floats | None) -> Item:
+    return Item(
+        name=frame.name,
+        size_bytes=len(frame.data),
+        decision=decision,
+        embedding=embedding,
+        subject=subject_of(frame.facts, frame.group),
+        taken_at=frame.taken_at,
+    )

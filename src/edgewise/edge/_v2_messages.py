@@ -16,6 +16,7 @@ from edgewise.ports import Tensor
 from edgewise.wire import NotValid
 
 BODY_BYTES_MAX = 64_000_000
+JSON_BYTES_MAX = 16_000_000  # JSON takes ten times its bytes while it is read; more is sent as binary data
 PLAN_BYTES_MAX = 4096  # longer JSON is read anew each time
 PLANS_MAX = 64  # per network; and as many answer heads per plan as
 ANSWERS_MAX = 8
@@ -119,6 +120,11 @@ class RequestReader:
             BadRequest, BadTensor: with what is wrong.
         """
         size = len(body) if header_length is None else _header_size(header_length, len(body))
+        if size > JSON_BYTES_MAX:
+            raise BadRequest(
+                f"the request has {size} bytes of JSON, {JSON_BYTES_MAX} are taken; send tensors as binary data",
+                "too_large",
+            )
         head, raw = bytes(body[:size]), memoryview(body)[size:]
         if size <= PLAN_BYTES_MAX and (plan := self._plans.get(head)) is not None:
             return plan.fill(raw)

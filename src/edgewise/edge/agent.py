@@ -6,11 +6,9 @@ import contextlib
 import fcntl
 import functools
 import importlib.metadata
-import json
 import os
 import platform
 import signal
-import sqlite3
 import sys
 import threading
 import time
@@ -21,29 +19,25 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from edgewise import __version__
-from edgewise.edge import _outbox_sql as sql
-from edgewise.edge._data_key import device_safe
+from edgewise.edge._contact_memory import ContactMemory
+from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
-from edgewise.edge._explain import explain
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
-from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._offline import read_status
 from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
 from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
 from edgewise.edge._say import Sayer
-from edgewise.edge._slots import POINTER_FILE
-from edgewise.edge._update_choices import waits
-from edgewise.edge._update_state import UpdateLimits, read_state
+from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
-from edgewise.edge.certificate import Renewal, certificate_sentence
+from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
+from edgewise.edge.runtime import RuntimeConfig, open_runtime
 from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
     Link,
-    OnnxRuntime,
     Source,
     Supervisor,
     SystemChance,
@@ -59,7 +53,7 @@ from edgewise.ports import (
     replace_file,
     split_token,
 )
-from edgewise.wire import CLASSES, NotNow, NotValid, Strict, decode, encode
+from edgewise.wire import NotNow, NotValid, Strict, decode, encode
 from edgewise.wire import explain as wrong
 
 IDENTITY_FILE = "device.json"
@@ -97,6 +91,7 @@ class AgentConfig(Strict):
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
     )
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how networks run; see RuntimeConfig")
     pipelines: tuple[PipelineConfig, ...] = Field(
         (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
     )
@@ -189,7 +184,7 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _yaml(name, given) if name in ("facts", "pipelines") else given
+            values[name] = _yaml(name, given) if name in ("facts", "pipelines", "runtime") else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
@@ -250,6 +245,7 @@ class Agent:
         self._stop = threading.Event()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
         self._sayer = Sayer(device.policy)
+        self._contacts_noted = ContactMemory(device.folder)
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
@@ -333,6 +329,7 @@ class Agent:
         self.device.record_step(now())
         self.device.contacts.hurry(now())
         self.device.contact_step(now())
+        self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
         self.device.close(now())
         return made
 
@@ -340,6 +337,7 @@ class Agent:
         self._renew()
         self.device.contact_step(self._clock.now())
         self.device.update_step(self._clock.now())
+        self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
 
     def _renew(self) -> None:
         if self._renewal is not None:
@@ -424,7 +422,7 @@ def open_device(
         open_source=open_source,
         pipelines=pipelines,
         link=link,
-        runtime=OnnxRuntime(),
+        runtime=open_runtime(config.runtime, data_dir),
         clock=clock,
         chance=SystemChance(),
         act=act,
@@ -432,6 +430,7 @@ def open_device(
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
         footprint=SystemFootprint(),
+        subject_key=site_key(),
         opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             update=UpdateLimits(
@@ -492,27 +491,9 @@ def status(data_dir: Path) -> dict[str, Any]:
         NotValid: not an enrolled device, or of another version.
     """
     data_dir = Path(data_dir)
-    identity, state = load_identity(data_dir), read_state(data_dir)
-    pointer = data_dir / POINTER_FILE
-    slot = state.slots.get(pointer.read_text().strip()) if pointer.exists() else None
+    identity = load_identity(data_dir)
     reported = {**facts(), **SystemFacts(data_dir, load_config(data_dir).facts).read()}
-    not_now = waits(state, reported, SystemClock().now())
-    about = {
-        "device": identity.device,
-        "site": identity.site,
-        "use_case": identity.use_case,
-        "hub": identity.hub_url,
-        "certificate": certificate_sentence(Credentials(data_dir), SystemClock().now()),
-        "version": __version__,
-        "agent": "runs" if _is_locked(data_dir) else "is off",
-        "phase": state.phase.value,
-        "release": slot.release if slot else None,
-        "bundle": slot.bundle if slot else None,
-        "last_failure": state.last_failure,
-    }
-    return (
-        about | _outbox_status(data_dir / "outbox") | {"why": explain(state, running=slot is not None, not_now=not_now)}
-    )
+    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=_is_locked(data_dir))
 
 
 def _is_locked(data_dir: Path) -> bool:
@@ -521,21 +502,3 @@ def _is_locked(data_dir: Path) -> bool:
             return False
     except NotNow:
         return True
-
-
-def _outbox_status(folder: Path) -> dict[str, Any]:
-    file = folder / OUTBOX_FILE
-    empty: dict[str, Any] = {"decisions": 0, "backlog": 0, "outbox": {}}
-    if not file.exists():
-        return empty
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(sql.TOTALS).fetchall()
-            stored = connection.execute(sql.COUNTS_OF).fetchone()
-    except sqlite3.Error as error:
-        return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
-    names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
-    counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
-    known = json.loads(stored[0]) if stored else {"decisions": 0}
-    waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())
-    return {"decisions": known["decisions"], "backlog": waiting, "outbox": counts}

@@ -13,22 +13,28 @@ from edgewise.edge._bandwidth import smallest
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
+from edgewise.edge._erasing import Eraser
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
+from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge._readings import Sampler
+from edgewise.edge._story import Situation, story_values
+from edgewise.edge._troubles import troubles
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
+from edgewise.edge.runtime import runtime_status
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
-from edgewise.wire import DataPolicy, Decision, NotValid, Record, Report, UseCase
+from edgewise.wire import DataPolicy, Decision, Erasure, NotNow, NotValid, Record, Report, UseCase
 
 UPDATE_PAUSE_S_MAX = 60.0
+ERASE_STEPS_MAX = 200  # of the hub's erasures that come first, and this one
 NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
 
 
@@ -71,6 +77,7 @@ class Device:
         runtime: runs bundles.
         clock, chance: time and dice.
         act: the app's pure function; a text it returns raises an alarm.
+        subject_key: the site's key that hides subjects; a key of this device unless given.
         facts: the device's capability card.
         live: tells what is true of the machine now, for conditions; it wins over the card.
         boot, footprint: the machine's boot id, and what memory is held; for the guard.
@@ -93,6 +100,7 @@ class Device:
         open_source: Callable[[str | None], Source] | None = None,
         act: Act | None = None,
         pipelines: Sequence[PipelinePart] = (),
+        subject_key: bytes | None = None,
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
         limits: DeviceLimits | None = None,
@@ -102,6 +110,7 @@ class Device:
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.runtime = runtime
         self.folder = folder
         opened = opened or device_safe(folder)
         self._link = link
@@ -140,7 +149,13 @@ class Device:
                 checkpoint=checkpoint,
             )
             self.keeper = Keeper(
-                self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
+                self.outbox,
+                ring=ring,
+                chance=chance,
+                device=identity.device,
+                site=identity.site,
+                use_case=usecase,
+                subject_key=subject_key,
             )
             self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
             self._tries, self._tried_number = 0, 0
@@ -150,6 +165,15 @@ class Device:
             self.pipelines = Pipelines([self._decider(part, parts, ring, limits.loop) for part in parts])
             self.decider = self.pipelines.first
             self.ring = ring
+            self.eraser = Eraser(
+                self.outbox,
+                ring,
+                self.pipelines,
+                self.keeper,
+                site=identity.site,
+                policy_version=usecase.data.version,
+                chance=chance,
+            )
             uplink = Uplink(self.outbox, identity.device, usecase.data)
             self.contacts = Contacts(
                 uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
@@ -200,6 +224,7 @@ class Device:
 
     def record_step(self, now: datetime) -> None:
         """Make durable what was decided and chosen, as far as the disk allows."""
+        self.eraser.step(self.updater.assignment, now)
         self.keeper.record(self.pipelines, now)
 
     def update_step(self, now: datetime, link: Link | None = None) -> bool:
@@ -262,6 +287,21 @@ class Device:
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
         return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
+    def erase(self, erasure: Erasure, now: datetime) -> dict[str, Any]:
+        """Forget what an erasure covers, at once; only where nothing else steps this device meanwhile.
+
+        Returns:
+            what was forgotten, and the ids of what is on its way to the hub, which is told.
+        Raises:
+            NotNow: the disk is full, or somebody reads the outbox just now.
+        """
+        self.eraser.wish(erasure)
+        for _ in range(ERASE_STEPS_MAX):
+            self.eraser.step(self.updater.assignment, now)
+            if self.eraser.is_idle and self.eraser.last is not None:
+                return self.eraser.last
+        raise NotNow("the erasure could not be finished; stop what reads this folder and ask again", code="log_busy")
+
     def close(self, now: datetime) -> None:
         """A planned stop: what is decided is recorded, and the next start is no crash."""
         self.pipelines.close_periods()
@@ -315,6 +355,8 @@ class Device:
             decisions=self.decisions,
             facts=self._reported(),
             version=__version__,
+            erased=self.eraser.done,
+            erased_of=self.eraser.epoch,
             **self.updater.report_fields(),
         )
 
@@ -342,6 +384,7 @@ class Device:
                 "sealed": backlog.sealed,
                 "stored": backlog.stored,
                 "refused": backlog.refused,
+                "erased": backlog.erased,
                 "shed": self.keeper.shed(),
                 "held_bytes": backlog.held_bytes,
                 "bytes_max": self.outbox.limits.bytes_max,
@@ -355,11 +398,28 @@ class Device:
                 "failures": self.contacts.failures,
                 "error": self.contacts.error,
             },
+            "runtime": runtime_status(self.runtime),
             "waits_for": list(self.waits_for()),
         }
         return about | {
-            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now)
+            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now),
+            "story": story_values(self._situation(now)),
         }
+
+    def _situation(self, now: datetime) -> Situation:
+        updater = self.updater
+        known = known_here(self.folder, updater.state, updater.trusted.expires_at)
+        return Situation(
+            now=now,
+            state=updater.state,
+            slot=updater.running.slot if updater.running else None,
+            not_now=updater.not_now,
+            troubles=troubles(now, known, self._reported()),
+            policy_version=self.policy.version,
+            decisions=self.decisions,
+            backlog=self.backlog,
+            next_contact_at=self.contacts.next_at,
+        )
 
     def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
         recorded, names = self.keeper.of(decider.name), may_name_frames(self.policy, "local-api")

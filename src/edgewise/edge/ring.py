@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -84,6 +85,16 @@ class Ring:
         if sealed is None:
             return None
         return replace(sealed.frame, data=self._cipher.decrypt(sealed.nonce, sealed.data, name.encode()))
+
+    def forget(self, match: Callable[[Frame], bool]) -> int:
+        """Forget the frames that match, which come without their bytes; the count."""
+        gone = 0
+        with self._lock:
+            for lane in self._lanes.values():
+                for name in [name for name, sealed in lane.frames.items() if match(sealed.frame)]:
+                    lane.bytes -= len(lane.frames.pop(name).data)
+                    gone += 1
+        return gone
 
     def newest(self) -> str | None:
         """The name of the newest frame."""

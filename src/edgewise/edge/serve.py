@@ -24,10 +24,10 @@ from edgewise.edge._v2_models import Repository, ServedModel, Tally
 from edgewise.ports import (
     OnnxRuntime,
     Pipeline,
+    TlsFiles,
     address,
     is_packed,
     listen,
-    mutual_tls,
     open_pipeline,
     read_bundle,
     replace_file,
@@ -46,7 +46,8 @@ def serve(
     *,
     host: str = "127.0.0.1",
     http_port: int = 8081,
-    tls: ssl.SSLContext | None = None,
+    grpc_port: int | None = None,
+    tls: TlsFiles | None = None,
     data_dir: Path | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -57,36 +58,46 @@ def serve(
             name in their manifest.
         host: address to listen on.
         http_port: 0 picks a free one.
-        tls: for clients with a certificate (`mutual_tls`); plain HTTP without it.
+        grpc_port: of the same protocol over gRPC; None has none, 0 picks a free one.
+        tls: for clients with a certificate only; plain without it.
         data_dir: where ``serve.json`` names the address, the process and the models while this runs; None writes none.
         on_ready: told the address once requests are answered; without it the address is printed.
     Raises:
         NotValid, NotTrusted: a model cannot be opened. NotNow: the port is taken.
     """
-    served = open_models(models)
-    listener = listen(host, http_port)
-    url = address(listener, secure=tls is not None)
+    context = tls.context() if tls is not None else None
+    served, tally = open_models(models), Tally()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(host, http_port))
+        url = address(listener, secure=tls is not None)
+        grpc = None
+        if grpc_port is not None:
+            from edgewise.edge._v2_grpc import grpc_server  # 20 MB that REST alone should not pay
 
-    def ready() -> None:
-        (on_ready or _print_address)(url)
+            port = stack.enter_context(grpc_server(served, tally, host=host, port=grpc_port, tls=tls))
+            grpc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    with listener, _state_file(data_dir, url, served):
-        run_app(serve_app(served), listener, tls=tls, on_ready=ready)
+        def ready() -> None:
+            on_ready(url) if on_ready is not None else _print_address(url, grpc)
+
+        stack.enter_context(_state_file(data_dir, url, grpc, served))
+        run_app(serve_app(served, tally), listener, tls=context, on_ready=ready)
 
 
-def tls_of(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
-    """The context of three options that only make sense together; None without them. NotValid: some are missing."""
+def tls_of(certificate: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """The files of three options that only make sense together; None without them. NotValid: some are missing."""
     named = {"--tls-cert": certificate, "--tls-key": key, "--client-ca": client_ca}
     if certificate is not None and key is not None and client_ca is not None:
-        return mutual_tls(certificate, key, client_ca)
+        return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
     if any(named.values()):
         absent = " and ".join(option for option, value in named.items() if value is None)
         raise NotValid(f"TLS needs {', '.join(named)} together; {absent} is missing", code="tls_incomplete")
     return None
 
 
-def _print_address(url: str) -> None:
-    sys.stdout.write(f"serving on {url} (Open Inference Protocol: {url}/v2); stop with Ctrl-C\n")
+def _print_address(url: str, grpc: str | None) -> None:
+    also = f", gRPC {grpc}" if grpc is not None else ""
+    sys.stdout.write(f"serving on {url} (Open Inference Protocol: {url}/v2{also}); stop with Ctrl-C\n")
     sys.stdout.flush()  # whoever started us with port 0 waits for this line
 
 
@@ -148,9 +159,13 @@ def _open_onnx(path: Path) -> tuple[str, ServedModel]:
         raise NotValid(f"{path}: {error}", code=error.code) from error
 
 
-def serve_app(models: Mapping[str, ServedModel]) -> AsgiApp:
-    """The whole app of `edge serve`: the protocol, ``/livez``, ``/readyz`` and ``/metrics``."""
-    tally = Tally()
+def serve_app(models: Mapping[str, ServedModel], tally: Tally | None = None) -> AsgiApp:
+    """The whole app of `edge serve`: the protocol, ``/livez``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        tally: counts inferences that come by another door as well.
+    """
+    tally = tally or Tally()
     registry = CollectorRegistry()
     registry.register(TallyMetrics(tally))
     protocol = v2_app(models, tally)
@@ -231,7 +246,7 @@ def _quiet_end() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _state_file(data_dir: Path | None, url: str, models: Mapping[str, ServedModel]) -> Iterator[None]:
+def _state_file(data_dir: Path | None, url: str, grpc: str | None, models: Mapping[str, ServedModel]) -> Iterator[None]:
     if data_dir is None:
         yield
         return
@@ -242,7 +257,12 @@ def _state_file(data_dir: Path | None, url: str, models: Mapping[str, ServedMode
         raise NotValid(
             f"{data_dir} cannot be made ({error.strerror}); name another --data-dir", code="not_writable"
         ) from error
-    state: dict[str, Any] = {"url": url, "pid": os.getpid(), "models": {name: m.version for name, m in models.items()}}
+    state: dict[str, Any] = {
+        "url": url,
+        "grpc": grpc,
+        "pid": os.getpid(),
+        "models": {name: m.version for name, m in models.items()},
+    }
     replace_file(file, canonical(state))
     try:
         yield

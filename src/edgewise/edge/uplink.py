@@ -81,6 +81,7 @@ class Heard:
     hub_epoch: str
     next_contact_s: float
     metadata: int = 0  # version of its newest TUF timestamp
+    at: datetime | None = None  # by its clock
 
 
 UplinkEvent: TypeAlias = Stored | BlobsMissing | Assigned | SegmentRefused | BlobLost | HubForgot | Heard
@@ -145,7 +146,7 @@ class Uplink:
                 f"the receipt is for epoch {receipt.epoch}, this outbox is {self._outbox.epoch}; it is not used",
                 code="receipt_wrong",
             )
-        events: list[UplinkEvent] = [Heard(receipt.hub_epoch, receipt.next_contact_s, receipt.metadata)]
+        events: list[UplinkEvent] = [Heard(receipt.hub_epoch, receipt.next_contact_s, receipt.metadata, receipt.at)]
         refused = {item.number for item in receipt.refused if item.number <= receipt.watermark}
         # A segment refused earlier and acknowledged since is refused again in the hub's answer; it is told once.
         events += [
@@ -190,7 +191,19 @@ class Uplink:
 
 def _bare(report: Report) -> Report:
     """What the hub must know to steer the device at all, where the policy lets no report leave."""
-    fields = ("at", "phase", "release", "bundle", "previous", "assignment", "known_bad", "failed_rollout", "metadata")
+    fields = (
+        "at",
+        "phase",
+        "release",
+        "bundle",
+        "previous",
+        "assignment",
+        "known_bad",
+        "failed_rollout",
+        "metadata",
+        "erased",
+        "erased_of",
+    )
     return Report(**{name: getattr(report, name) for name in fields})
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
-    from edgewise.ports._tls_server import mutual_tls, server_context
+    from edgewise.ports._tls_server import TlsFiles, server_context
     from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -131,6 +132,7 @@ __all__ = [
     "SystemFootprint",
     "SystemdSupervisor",
     "Tensor",
+    "TlsFiles",
     "TooSlow",
     "TpmVault",
     "TufBounds",
@@ -158,7 +160,6 @@ __all__ = [
     "local_name",
     "make_delta",
     "make_keys",
-    "mutual_tls",
     "network_kind",
     "next_certificate",
     "open_bundle",
@@ -223,7 +224,7 @@ _HOMES = {
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
-    "_tls_server": ("mutual_tls", "server_context"),
+    "_tls_server": ("TlsFiles", "server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),

@@ -124,6 +124,8 @@ class Report(Record):
     bytes_full: int = Field(0, ge=0)  # that these bundles have: the rest was held already, or came as deltas
     metadata: int = 0  # version of the TUF timestamp verified last
     metadata_expires_at: Time | None = None  # the first of the verified TUF documents to end
+    erased: int = Field(0, ge=0)  # highest number of an erasure that was carried out here
+    erased_of: Id | None = None  # the hub epoch that gave that number
     backlog: int = 0
     decisions: int = 0  # since the device was made
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)
