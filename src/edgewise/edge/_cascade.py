@@ -244,6 +244,12 @@ class Cascade:
         """Frames with a margin below it are deferred now."""
         return self._state.threshold
 
+    def complaints(self) -> list[str]:
+        """Why nothing is deferred, as sentences."""
+        forbidden, paused = self.forbidden(), self._clock.monotonic_s() < self._again_s
+        told = [f"nothing is deferred: {forbidden}"] if forbidden else []
+        return told + ([f"the large bundle: {self.error}"] if self.error and paused else [])
+
     def status(self) -> dict[str, Any]:
         """For people and programs on the device."""
         return {

@@ -79,7 +79,8 @@ def consider(
     state = _earned(rule, state, size_bytes, at_s)
     hard = margin < state.threshold
     share = min(rule.share_max, _share_of_bytes(rule, state))
-    moved = state.threshold + STEP * (AIM * share - hard)
+    aim = AIM * share if share < 1 else 1.0
+    moved = state.threshold + STEP * (aim - hard)
     state = replace(state, threshold=min(max(moved, 0.0), rule.margin_max))
     if not hard:
         return state, "certain"
@@ -97,9 +98,7 @@ def settle(state: DeferState, *, reckoned_bytes: int, sent_bytes: int) -> DeferS
 
 def give_back(state: DeferState, *, reckoned_bytes: int) -> DeferState:
     """The state when a frame that `consider` deferred was not sent after all."""
-    return replace(
-        state, bytes_left=state.bytes_left + reckoned_bytes, frames_left=min(BURST, state.frames_left + 1)
-    )
+    return replace(state, bytes_left=state.bytes_left + reckoned_bytes, frames_left=min(BURST, state.frames_left + 1))
 
 
 def _earned(rule: DeferRule, state: DeferState, size_bytes: int, at_s: float) -> DeferState:

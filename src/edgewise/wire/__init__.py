@@ -91,6 +91,7 @@ from edgewise.wire.sources import (
 )
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
+    Cascade,
     Connectivity,
     DataPolicy,
     Exit,
@@ -126,6 +127,7 @@ __all__ = [
     "Blob",
     "CameraSpec",
     "Candidate",
+    "Cascade",
     "Condition",
     "Connectivity",
     "ConsoleSink",
