@@ -518,10 +518,11 @@ def status(data_dir: Path) -> dict[str, Any]:
     data_dir = Path(data_dir)
     identity = load_identity(data_dir)
     reported = {**facts(), **SystemFacts(data_dir, load_config(data_dir).facts).read()}
-    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=_is_locked(data_dir))
+    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=is_locked(data_dir))
 
 
-def _is_locked(data_dir: Path) -> bool:
+def is_locked(data_dir: Path) -> bool:
+    """Whether an agent runs on this folder."""
     try:
         with locked(data_dir):
             return False
