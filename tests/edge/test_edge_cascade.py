@@ -194,9 +194,9 @@ def test_an_answer_that_comes_too_late_changes_nothing(site):
 
 def test_shares_and_bytes_are_bounds_that_are_counted(site):
     device = site.ready(share_max=0.05, margin_max=1.0)
-    site.fleet.feed(400)
-    site.fleet.run(device, 400, seconds=0.01)
-    assert device.cascade.totals()["sent"] <= 0.05 * 400 + 16
+    site.fleet.feed(200)
+    site.fleet.run(device, 200, seconds=0.01)
+    assert device.cascade.totals()["sent"] <= 0.05 * 200 + 16
     device.close(site.fleet.clock.now())
     device = site.device(bytes_per_day=2400)  # 100 at once
     site.fleet.feed(60)

@@ -6,10 +6,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from edgewise.edge._decider import Item
+from edgewise.edge._decider import Corrected, Item
 from edgewise.edge.ring import Ring
 from edgewise.frames import make_private
 from edgewise.measure import Histogram
@@ -17,7 +16,7 @@ from edgewise.plan import DeferRule, consider, first_state, give_back, settle
 from edgewise.policy import may_leave, required_transform
 from edgewise.ports import Clock, Frame, Large, LinkDown
 from edgewise.wire import Cascade as Terms
-from edgewise.wire import DataPolicy, Decision, EdgewiseError, NotValid
+from edgewise.wire import DataPolicy, EdgewiseError, NotValid
 
 PAUSE_S = 1.0  # after a failed call nothing is deferred for this long, doubled with each further one
 PAUSE_S_MAX = 60.0
@@ -38,12 +37,6 @@ FATES = (
     "not_private",  # could not be made private
     "ring_passed",  # the frame was gone before its turn
 )
-
-
-class Corrected(Protocol):
-    """Takes the large bundle's word on a frame; a `Decider.corrected`."""
-
-    def __call__(self, item: Item, frame: Frame, decision: Decision, now: datetime) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

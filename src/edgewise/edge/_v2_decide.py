@@ -24,8 +24,8 @@ def decide_model(bundle: ServedModel) -> ServedModel:
 class _DecideSession:
     """A `ports.Session` whose run is the bundle's whole pipeline, stages and all."""
 
-    inputs = (Tensor(name="frame", dtype="object", shape=(-1,)),)
-    outputs = (Tensor(name="decision", dtype="object", shape=(-1,)),)
+    inputs: tuple[Tensor, ...] = (Tensor(name="frame", dtype="object", shape=(-1,)),)
+    outputs: tuple[Tensor, ...] = (Tensor(name="decision", dtype="object", shape=(-1,)),)
 
     def __init__(self, bundle: ServedModel) -> None:
         self._bundle = bundle
