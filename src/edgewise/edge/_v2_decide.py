@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.edge._v2_models import ServedModel
@@ -22,16 +21,13 @@ def decide_model(bundle: ServedModel) -> ServedModel:
 
 
 class _DecideSession:
-    """A `ports.Session` whose run is the bundle's whole pipeline, stages and all."""
+    """Looks like a session, and runs the bundle's whole pipeline, stages and all."""
 
     inputs: tuple[Tensor, ...] = (Tensor(name="frame", dtype="object", shape=(-1,)),)
     outputs: tuple[Tensor, ...] = (Tensor(name="decision", dtype="object", shape=(-1,)),)
 
     def __init__(self, bundle: ServedModel) -> None:
         self._bundle = bundle
-
-    def run(self, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        return self.run_named({"frame": values})
 
     def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         if set(values) != {"frame"} or not set(outputs) <= {"decision"}:

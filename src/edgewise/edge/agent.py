@@ -30,6 +30,7 @@ from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
 from edgewise.edge._say import Sayer
 from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
+from edgewise.edge.card import bring_card
 from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.edge.runtime import RuntimeConfig, open_runtime
@@ -410,6 +411,7 @@ def run(
         link = HttpLink(url, credentials)
         large = large_of(identity.usecase, credentials)
         device = open_device(data_dir, identity, config, link=link, pipelines=parts, large=large, clock=clock)
+        bring_card(device, data_dir, credentials.key, clock, measure=not once)
         renewal = Renewal(credentials, url, chance=chance)
         agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=SystemdSupervisor())
         try:

@@ -32,7 +32,18 @@ from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Large, Link, MemoryFacts, OpenedSafe, Runtime, Source
-from edgewise.wire import DataPolicy, Decision, Erasure, NotNow, NotValid, Record, Report, UseCase
+from edgewise.wire import (
+    CapabilityCard,
+    DataPolicy,
+    Decision,
+    Envelope,
+    Erasure,
+    NotNow,
+    NotValid,
+    Record,
+    Report,
+    UseCase,
+)
 
 UPDATE_PAUSE_S_MAX = 60.0
 ERASE_STEPS_MAX = 200  # of the hub's erasures that come first, and this one
@@ -114,6 +125,7 @@ class Device:
     ) -> None:
         self.identity = identity
         self.runtime = runtime
+        self._card: Envelope | None = None  # until the hub has heard it
         self.folder = folder
         opened = opened or device_safe(folder)
         self._link = link
@@ -275,7 +287,11 @@ class Device:
 
     def contact_step(self, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
-        return self.contacts.step(self._link, now)
+        card = self._card
+        heard = self.contacts.step(self._link, now)
+        if heard and self._card is card:
+            self._card = None
+        return heard
 
     def step(self, now: datetime) -> Decision | None:
         """All four, once; the decision made, if any."""
@@ -285,6 +301,11 @@ class Device:
         self.contact_step(now)
         self.update_step(now)
         return decision
+
+    def take_card(self, card: CapabilityCard, envelope: Envelope) -> None:
+        """Report what the card says, and the card itself until the hub has heard it. Any thread may call."""
+        self._facts = {**self._facts, **card.facts()}
+        self._card = envelope
 
     def _reported(self) -> dict[str, Fact]:
         """The capability card and what is true now."""
@@ -383,6 +404,7 @@ class Device:
             decisions=self.decisions,
             facts=self._reported(),
             version=__version__,
+            card=self._card,
             erased=self.eraser.done,
             erased_of=self.eraser.epoch,
             **self.updater.report_fields(),
