@@ -37,8 +37,11 @@ def enroll(
 
 @app.command(epilog="Example: edgewise edge run --data-dir device-a --source camera/")
 def run(
-    source: Path | None = typer.Option(
-        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+    source: str | None = typer.Option(
+        None,
+        "--source",
+        help="a folder, video:PATH, camera:0, rtsp://…, mqtt://HOST/TOPIC, modbus://HOST, opc.tcp://HOST, csv:PATH, "
+        "push: or a YAML file; not needed where edge.yaml names one",
     ),
     data_dir: Path = DEVICE_DIR,
     http_port: int = typer.Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge._readings import Sampler
+from edgewise.edge._spans import is_over
 from edgewise.edge._story import Situation, story_values
 from edgewise.edge._troubles import troubles
 from edgewise.edge.outbox import Outbox, OutboxLimits
@@ -174,7 +175,7 @@ class Device:
             )
             self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
             self._tries, self._tried_number = 0, 0
-            self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
+            self._pause: tuple[datetime, float] | None = None  # a link or disk that said not now is not asked at once
             contact_s = usecase.connectivity.contact_s
             self.keeper.remember_only([part.name for part in parts])
             self.keeper.cascade = self.cascade = self._cascade(large, ring)
@@ -264,7 +265,7 @@ class Device:
         Args:
             link: another one than the device's own, such as a courier's stick.
         """
-        if self.updater.number == self._tried_number and self._try_again_at is not None and now < self._try_again_at:
+        if self.updater.number == self._tried_number and self._pause is not None and not is_over(*self._pause, now):
             return False
         happened = self.updater.step(link or self._link, now)
         self._tries = self._tries + 1 if self.updater.stuck else 0
@@ -272,7 +273,7 @@ class Device:
         pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2 if self.updater.stuck else 0.0
         if self.updater.not_now is not None:
             pause_s = NOT_NOW_PAUSE_S
-        self._try_again_at = now + timedelta(seconds=pause_s) if pause_s else None
+        self._pause = (now, pause_s) if pause_s else None
         for item in happened:
             self.keeper.note(item.what, item.text, now, item.data)
         assignment = self.updater.assignment
