@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edgewise.ports._http import LinkDown, Refused
     from edgewise.ports._isolate import IsolatingRuntime, IsolationRule
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
+    from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
     from edgewise.ports._memory_runtime import MemoryRuntime
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from edgewise.ports.api import HubApi
 
 __all__ = [
+    "DECIDE_SUFFIX",
     "METADATA_URL",
     "TARGETS_URL",
     "Answer",
@@ -95,6 +97,7 @@ __all__ = [
     "IsolatingRuntime",
     "IsolationRule",
     "Keys",
+    "Large",
     "Link",
     "LinkDown",
     "LinkFetcher",
@@ -105,6 +108,7 @@ __all__ = [
     "MemoryFetcher",
     "MemoryFootprint",
     "MemoryKeys",
+    "MemoryLarge",
     "MemoryLink",
     "MemoryParts",
     "MemoryRuntime",
@@ -148,6 +152,7 @@ __all__ = [
     "TufBounds",
     "TufClient",
     "V2Client",
+    "V2Large",
     "Vault",
     "VetLimits",
     "VouchedTarget",
@@ -222,6 +227,7 @@ _HOMES = {
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
+    "_large": ("DECIDE_SUFFIX", "Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
