@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edgewise.ports._http import LinkDown, Refused
     from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
+    from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
     from edgewise.ports._memory_runtime import MemoryRuntime
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from edgewise.ports.api import HubApi
 
 __all__ = [
+    "DECIDE_SUFFIX",
     "METADATA_URL",
     "PROVIDERS",
     "TARGETS_URL",
@@ -96,6 +98,7 @@ __all__ = [
     "IsolatingRuntime",
     "IsolationRule",
     "Keys",
+    "Large",
     "Link",
     "LinkDown",
     "LinkFetcher",
@@ -106,6 +109,7 @@ __all__ = [
     "MemoryFetcher",
     "MemoryFootprint",
     "MemoryKeys",
+    "MemoryLarge",
     "MemoryLink",
     "MemoryParts",
     "MemoryRuntime",
@@ -149,6 +153,7 @@ __all__ = [
     "TufBounds",
     "TufClient",
     "V2Client",
+    "V2Large",
     "Vault",
     "VetLimits",
     "VouchedTarget",
@@ -225,6 +230,7 @@ _HOMES = {
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
+    "_large": ("DECIDE_SUFFIX", "Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
