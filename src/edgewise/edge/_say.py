@@ -12,7 +12,8 @@ from edgewise.wire import DataPolicy
 LINES_MAX = 64  # different ones that are remembered as said
 
 
-def _write(line: str) -> None:
+def write_line(line: str) -> None:
+    """One line on the error stream."""
     sys.stderr.write(line + "\n")
 
 
@@ -35,7 +36,7 @@ class Sayer:
     def __init__(
         self,
         policy: DataPolicy,
-        write: Callable[[str], None] = _write,
+        write: Callable[[str], None] = write_line,
         log: Callable[[str, str], None] | None = None,
     ) -> None:
         self._names = may_name_frames(policy, "log")
