@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
+    from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
     from edgewise.ports._memory_runtime import MemoryRuntime
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
@@ -103,6 +104,7 @@ __all__ = [
     "LinkDown",
     "LinkFetcher",
     "ListSource",
+    "LogFiles",
     "MemoryBlobs",
     "MemoryClock",
     "MemoryFacts",
@@ -111,6 +113,7 @@ __all__ = [
     "MemoryKeys",
     "MemoryLarge",
     "MemoryLink",
+    "MemoryLogFiles",
     "MemoryParts",
     "MemoryRuntime",
     "MemorySink",
@@ -128,6 +131,7 @@ __all__ = [
     "QueueFull",
     "Refused",
     "RoleState",
+    "RotatingFiles",
     "Runtime",
     "RuntimeSettings",
     "Safe",
@@ -232,6 +236,7 @@ _HOMES = {
     "_http": ("LinkDown", "Refused"),
     "_large": ("DECIDE_SUFFIX", "Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
+    "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
     "_open_source": ("open_source",),
