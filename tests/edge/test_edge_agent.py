@@ -127,6 +127,8 @@ class HttpHub:
                         self.reply(200, hub.exchange("d1", body))
                     case ["HEAD", "blobs", name]:
                         self.reply(200 if name in hub.blobs else 404)
+                    case ["PATCH", "blobs", _]:
+                        self.reply(405, b"{}")  # as a hub that is older than the device
                     case ["PUT", "blobs", name]:
                         hub.put_blob("d1", name, body)
                         self.reply(200)
@@ -145,7 +147,7 @@ class HttpHub:
                 chain = world.chain_for(asked.public, "d1", age_days=this.age_days)
                 self.reply(200, base64.encodebytes(pack_certificates(chain)))
 
-            do_GET = do_POST = do_PUT = do_HEAD = serve  # noqa: N815 (names of the standard library)
+            do_GET = do_POST = do_PUT = do_HEAD = do_PATCH = serve  # noqa: N815 (names of the standard library)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.socket = world.server().wrap_socket(

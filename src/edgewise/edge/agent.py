@@ -19,9 +19,11 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from edgewise import __version__
 from edgewise.edge._contact_memory import ContactMemory
 from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
+from edgewise.edge._device_log import DeviceLog
 from edgewise.edge._field import FieldSide
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
@@ -41,7 +43,9 @@ from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
+    Large,
     Link,
+    RotatingFiles,
     Source,
     Supervisor,
     SystemChance,
@@ -49,6 +53,7 @@ from edgewise.ports import (
     SystemdSupervisor,
     SystemFacts,
     SystemFootprint,
+    V2Large,
     boot_id,
     disk_error,
     fetch_identity,
@@ -57,7 +62,7 @@ from edgewise.ports import (
     replace_file,
     split_token,
 )
-from edgewise.wire import NotNow, NotValid, SourceSpec, Strict, decode, encode
+from edgewise.wire import NotNow, NotValid, SourceSpec, Strict, UseCase, decode, encode
 from edgewise.wire import explain as wrong
 
 IDENTITY_FILE = "device.json"
@@ -66,6 +71,7 @@ LOCK_FILE = "lock"
 GIVEN_AS_YAML = {"facts", "phones", "pipelines", "runtime", "source"}  # settings that are more than one word
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
+DEFER_WAIT_S = 0.5  # longest wait for a frame to defer, so that a stop is noticed
 STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
 
@@ -87,6 +93,8 @@ class AgentConfig(Strict):
     memory_mb_max: float | None = Field(
         default=None, gt=0, description="of the agent; a bundle under which it holds more is taken back"
     )
+    log_bytes_max: int = Field(default=1_000_000, ge=10_000, description="of one file of the device's own log")
+    log_files_max: int = Field(default=4, ge=1, le=100, description="files of the log; the oldest goes")
     data_key_from: str = Field(
         default="file",
         min_length=1,
@@ -211,6 +219,12 @@ def _yaml(name: str, given: str) -> Any:
         raise NotValid(f"EDGEWISE_EDGE_{name.upper()} is not YAML: {error}", code="config_invalid") from error
 
 
+def log_files(data_dir: Path, config: AgentConfig | None = None) -> RotatingFiles:
+    """The files of the device's own log, in ``log/`` of its folder. Raises as `load_config`."""
+    config = config or load_config(data_dir)
+    return RotatingFiles(data_dir / "log", bytes_max=config.log_bytes_max, files_max=config.log_files_max)
+
+
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +253,7 @@ class Agent:
         clock: time.
         renewal: keeps the device's certificate fresh; None where it has none, as in tests.
         supervisor: hears that the agent is ready, how it does, and that the decision loop turns.
+        log: the device's own log; in its folder where not given.
         field: sinks and sources under observation.
     """
 
@@ -250,6 +265,7 @@ class Agent:
         clock: Clock | None = None,
         renewal: Renewal | None = None,
         supervisor: Supervisor | None = None,
+        log: DeviceLog | None = None,
         field: FieldSide | None = None,
     ) -> None:
         self.device = device
@@ -260,8 +276,11 @@ class Agent:
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
-        self._sayer = Sayer(device.policy)
+        self._log = log or DeviceLog(log_files(device.folder, self._config), self._clock)
+        self._sayer = Sayer(device.policy, log=self._log.add)
+        device.keeper.heard = self._log.add
         self._contacts_noted = ContactMemory(device.folder)
+        self._link_error: str | None = None
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
@@ -274,12 +293,15 @@ class Agent:
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
+        self._start("record", self._record)
+        self._log.add("agent", f"edgewise {__version__} runs: {self._sentence()}")
         if self._field is not None:
             self._field.start(self.device)
-        self._start("record", lambda: self.device.record_step(self._clock.now()))
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
+        if self.device.cascade is not None:
+            self._begin("defer", self._defer)
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
@@ -291,6 +313,12 @@ class Agent:
             for thread in self._threads:
                 thread.join(timeout=max(0.0, end - time.monotonic()))
             self._close()
+            self._log.add("agent", f"stopped: {self._sentence()}")
+            self._log.flush(final=True)
+
+    def _record(self) -> None:
+        self.device.record_step(self._clock.now())
+        self._log.flush()
 
     def _decide(self, pipeline: str) -> None:
         """The decision loop of one pipeline; nothing that is raised in it may end it."""
@@ -326,10 +354,10 @@ class Agent:
         return thread
 
     def _sentence(self) -> str:
-        """How the device does, in one line."""
-        device, running = self.device, self.device.updater.running
+        """How the device does, in one line, from memory alone: the watchdog must not wait for a disk."""
+        running = self.device.updater.running
         does = f"decides with {running.release}" if running else "waits for a first release"
-        return f"{does}; {device.decisions} decisions, {device.backlog} records wait"
+        return f"{does}; {self.device.decisions} decisions so far"
 
     def run_once(self) -> int:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
@@ -345,6 +373,8 @@ class Agent:
             taken = self.device.pipelines.taken
             self.device.decide_step(now())
         made = self.device.decisions - before
+        while self.device.defer_step():
+            pass
         self.device.pipelines.close_periods()
         self.device.record_step(now())
         self.device.contacts.hurry(now())
@@ -352,6 +382,15 @@ class Agent:
         self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
         self._close()
         return made
+
+    def _defer(self) -> None:
+        """Hard frames go to the large bundle, one after the other."""
+        while not self._stop.is_set():
+            try:
+                self.device.defer_step(DEFER_WAIT_S)
+            except Exception as error:
+                self._sayer.error("defer", error)
+                self._stop.wait(ERROR_PAUSE_S)
 
     def _close(self) -> None:
         if self._field is not None:
@@ -363,6 +402,14 @@ class Agent:
         self.device.contact_step(self._clock.now())
         self.device.update_step(self._clock.now())
         self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
+        self._log_link()
+
+    def _log_link(self) -> None:
+        """A link that breaks or comes back is a line of the log, not each contact."""
+        error = self.device.contacts.error
+        if error != self._link_error:
+            self._log.add("contact", error or "the hub answers")
+        self._link_error = error
 
     def _renew(self) -> None:
         if self._renewal is not None:
@@ -420,7 +467,8 @@ def run(
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
-        device = open_device(data_dir, identity, config, link=link, pipelines=parts, clock=clock)
+        large = large_of(identity.usecase, credentials)
+        device = open_device(data_dir, identity, config, link=link, pipelines=parts, large=large, clock=clock)
         bring_card(device, data_dir, credentials.key, clock, measure=not once)
         renewal = Renewal(credentials, url, chance=chance)
         supervisor = SystemdSupervisor()
@@ -434,6 +482,12 @@ def run(
             link.close()
 
 
+def large_of(usecase: UseCase, credentials: Credentials) -> Large | None:
+    """The large bundle of the use case's cascade, reached with the device's certificate; None without a cascade."""
+    terms = usecase.placement.cascade
+    return None if terms is None else V2Large(terms.url, terms.bundle, credentials)
+
+
 def open_device(
     data_dir: Path,
     identity: Identity,
@@ -444,6 +498,7 @@ def open_device(
     open_source: Callable[[str | None], Source] | None = None,
     pipelines: Sequence[PipelinePart] = (),
     act: Act | None = None,
+    large: Large | None = None,
 ) -> Device:
     """The device in this folder on this machine. Raises as `Device`."""
     return Device(
@@ -456,6 +511,7 @@ def open_device(
         clock=clock,
         chance=SystemChance(),
         act=act,
+        large=large,
         facts=facts(),
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
