@@ -179,7 +179,7 @@ class Line:
         identity = Identity(
             device="d1", site="north", use_case="parts", usecase=case, root=self.fleet.root, hub_epoch="a" * 32
         )
-        limits = UpdateLimits(latency_ms_max=40, guard=GuardLimits(**guard))
+        limits = UpdateLimits(latency_ms_max=120, guard=GuardLimits(**guard))
 
         def open_source(_after):
             self.source = ListSource()
@@ -273,14 +273,14 @@ def test_a_faulty_bundle_goes_back_alone_and_offline_and_is_told_later(line, fau
 
 
 def test_a_bundle_that_is_slow_on_some_frames_goes_back(fleet, make_usecase):
-    """With the real clock: a loop of 40,000 turns takes longer than the deadline of 40 ms."""
+    """With the real clock: a loop of 150,000 turns takes longer than the deadline of 120 ms."""
     line = Line(fleet, SystemClock(), make_usecase)
     device = line.start(late_block_s=0.3, late_block_decisions=3)
     line.install(device, "none", seed=1)
     line.install(device, "slow", seed=1)
-    line.decide(device, 80, faulty=True)
-    assert device.updater.running.release == "parts@1"
-    assert "decisions took longer than 40 ms" in device.updater.state.last_failure
+    line.decide(device, 48, faulty=True)
+    assert device.updater.running.release == "parts@1", device.updater.state
+    assert "decisions took longer than 120 ms" in device.updater.state.last_failure
     device.close(line.clock.now())
 
 

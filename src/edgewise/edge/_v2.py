@@ -138,11 +138,13 @@ class V2:
             json_part, raw = write_answer(request, results, served.declared, name=name, version=served.version)
         except EdgewiseError:
             return None
-        if any(served.declared[output] in ("bfloat16", "object") for output in request.outputs):
+        (values,) = request.inputs.values()
+        bound = served.bound(values.shape, tuple(request.names))
+        if bound is None or any(served.declared[output] in ("bfloat16", "object") for output in request.outputs):
             return None
         answer = b"".join(_parts(_about(json_part, raw), [json_part, *raw])[:2])
         prefix = head.data + b"\r\n\r\n" + bytes(body[: int(length)])
-        return Repeat(self._models, name, request, results, answer, prefix=prefix, observe=self._observe)
+        return Repeat(self._models, name, request, results, answer, bound, prefix=prefix, observe=self._observe)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         parts = [part for part in scope["path"].split("/") if part][1:]

@@ -6,14 +6,14 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from edgewise import __version__
 from edgewise.edge._v2_messages import BadRequest, RequestReader
 from edgewise.frames import input_shape
-from edgewise.ports import Bound, Pipeline, Session, Tensor
+from edgewise.ports import Bound, Pipeline, Tensor
 from edgewise.ports.tensors import DATATYPES
 from edgewise.wire import Decision, EdgewiseError, ImageSpec, NotValid
 
@@ -25,11 +25,22 @@ PLATFORM = "onnxruntime_onnx"
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
+class Asked(Protocol):
+    """What is needed of a session here; a `ports.Session` is one."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+    @property
+    def outputs(self) -> tuple[Tensor, ...]: ...
+    def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        """As `Session.run_named`."""
+
+
 class ServedModel:
     """A network under a name: a bundle's, which also decides, or any ONNX file's."""
 
     def __init__(
-        self, session: Session, *, version: str = "1", pipeline: Pipeline | None = None, release: str | None = None
+        self, session: Asked, *, version: str = "1", pipeline: Pipeline | None = None, release: str | None = None
     ):
         self.session = session
         self.inputs = session.inputs if pipeline is None else (_prepared_input(pipeline),)
@@ -68,14 +79,18 @@ class ServedModel:
         self.count(time.perf_counter() - started)
         return results
 
-    def bound(self, shape: tuple[int, ...], outputs: tuple[str, ...]) -> Bound:
-        """Buffers for runs of this shape on the event loop; the same ones for the same shape and outputs."""
+    def bound(self, shape: tuple[int, ...], outputs: tuple[str, ...]) -> Bound | None:
+        """Buffers for runs of this shape on the event loop; the same ones for the same shape and outputs.
+
+        None where the session has none.
+        """
         key = shape, outputs
-        if key not in self._bounds:
+        bind: Callable[..., Bound] | None = getattr(self.session, "bind", None)
+        if key not in self._bounds and bind is not None:
             if len(self._bounds) >= BOUNDS_MAX:
                 self._bounds.clear()
-            self._bounds[key] = self.session.bind(shape, outputs)
-        return self._bounds[key]
+            self._bounds[key] = bind(shape, outputs)
+        return self._bounds.get(key)
 
     def count(self, seconds: float) -> None:
         """Note a run that took so long."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgewise.edge._v2_messages import InferRequest
 from edgewise.edge._v2_models import ServedModel
+from edgewise.ports import Bound
 from edgewise.wire import EdgewiseError
 
 
@@ -30,23 +31,24 @@ class Repeat:
         request: InferRequest,
         results: Mapping[str, NDArray[Any]],
         answer: bytes,
+        bound: Bound,
         *,
         prefix: bytes,
         observe: Callable[[str, int, float], None],
     ) -> None:
-        """Bind the buffers.
-
+        """
         Args:
             request: of one input of plain numbers, with binary outputs only.
             results: its outputs. Others of another shape are answered in full.
             answer: what comes before the binary outputs in the answer, from its first header field on.
+            bound: buffers of the input's shape, for the outputs asked.
         """
         self._models, self._name, self._observe = models, name, observe
         self._served = models[name]
         self._answer = answer
         (values,) = request.inputs.values()
-        self._bound = self._served.bound(values.shape, tuple(request.names))
-        self._into = self._bound.input.reshape(-1).view("u1").data
+        self._bound = bound
+        self._into = bound.input.reshape(-1).view("u1").data
         self._outputs = [(output, results[output].shape) for output in request.names]
         self.prefix = prefix
         self.size = len(prefix) + values.nbytes

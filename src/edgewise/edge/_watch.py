@@ -40,7 +40,7 @@ class Watch:
         with self._lock:
             self._failures = Failures(guard, in_a_row_max=limits.errors_max)
             self._lateness = Lateness(guard, ms_max=limits.latency_ms_max, count_min=limits.latency_count_min)
-            self._opinion = Opinion(guard)
+            self._opinions: dict[str, Opinion] = {}  # by decision loop: each looks at something else
             self._memory = Memory(guard)
 
     def began(self, run: Run) -> None:
@@ -57,22 +57,31 @@ class Watch:
         runs = list(self._runs.values())
         return runs[0] if runs else None
 
-    def decided(self, latency_ms: float, decision: Decision | None = None, *, at_s: float = 0.0) -> None:
+    def decided(
+        self, latency_ms: float, decision: Decision | None = None, *, at_s: float = 0.0, where: str = ""
+    ) -> None:
         """One decision was made.
 
         Args:
             at_s: when, by the monotonic clock.
+            where: the decision loop.
         """
         with self._lock:
             self._failures.decided()
             self._lateness.decided(latency_ms, at_s)
             if decision is not None:
-                self._opinion.decided(decision)
+                self._opinion(where).decided(decision)
 
-    def compared(self, decision: Decision, other: Decision) -> None:
+    def compared(self, decision: Decision, other: Decision, *, where: str = "") -> None:
         """The other slot's bundle decided on the same frame."""
         with self._lock:
-            self._opinion.compared(decision, other)
+            self._opinion(where).compared(decision, other)
+
+    def _opinion(self, where: str) -> Opinion:
+        found = self._opinions.get(where)
+        if found is None:  # not `setdefault`, which would make an opinion at every frame
+            found = self._opinions[where] = Opinion(self._limits.guard)
+        return found
 
     def failed(self, error: Exception) -> None:
         """The bundle could not decide on a frame that is in order."""
@@ -89,7 +98,7 @@ class Watch:
     @property
     def wants_opinion(self) -> bool:
         """Whether the other slot's bundle should be asked about the next frames."""
-        return self._opinion.frames_left > 0
+        return any(opinion.frames_left > 0 for opinion in list(self._opinions.values()))
 
     def complaint(self, *, trial: bool = True, other: str = "the former bundle") -> str | None:
         """Why the bundle should not go on; None when there is nothing against it.
@@ -103,7 +112,7 @@ class Watch:
                 self._failures.complaint()
                 or self._lateness.complaint(trial=trial)
                 or self._memory.complaint()
-                or self._opinion.complaint(other)
+                or next(filter(None, (opinion.complaint(other) for opinion in self._opinions.values())), None)
             )
 
 

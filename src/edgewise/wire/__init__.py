@@ -13,6 +13,7 @@ from edgewise.wire.bundle import (
     SeriesSpec,
     TableSpec,
 )
+from edgewise.wire.card import CARD_TYPE, CapabilityCard, ReferenceRun
 from edgewise.wire.codec import canonical, decode, digest, encode, explain, loads, plain, record_digest
 from edgewise.wire.conditions import Condition, unmet
 from edgewise.wire.contact import (
@@ -36,6 +37,7 @@ from edgewise.wire.contact import (
     unpack_upload,
 )
 from edgewise.wire.delta import DeltaOffer
+from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.learning import (
     Candidate,
@@ -90,6 +92,7 @@ from edgewise.wire.sources import (
 )
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
+    Cascade,
     Connectivity,
     DataPolicy,
     Exit,
@@ -111,8 +114,10 @@ from edgewise.wire.usecase import (
 
 __all__ = [
     "ASSIGNMENT_TYPE",
+    "CARD_TYPE",
     "CLASSES",
     "DAYS",
+    "ERASURES_MAX",
     "MEDIA_TYPE",
     "PICTURE_TRANSFORMS",
     "READINGS_MAX",
@@ -124,6 +129,8 @@ __all__ = [
     "Blob",
     "CameraSpec",
     "Candidate",
+    "CapabilityCard",
+    "Cascade",
     "Condition",
     "Connectivity",
     "ConsoleSink",
@@ -135,6 +142,7 @@ __all__ = [
     "Director",
     "EdgewiseError",
     "Envelope",
+    "Erasure",
     "Event",
     "Exit",
     "Feedback",
@@ -175,6 +183,7 @@ __all__ = [
     "Receipt",
     "Record",
     "RecordClass",
+    "ReferenceRun",
     "Refusal",
     "Register",
     "Release",

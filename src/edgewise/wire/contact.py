@@ -33,6 +33,7 @@ class Decision(Record):
     margin: Share  # best minus second-best probability
     release: Name | None = None
     bundle: Digest
+    deferred: Literal[True] | None = None  # by the large bundle of a cascade, after the edge had decided
 
 
 class Sample(Record):
@@ -90,6 +91,7 @@ class Telemetry(Record):
     pipeline: Name | None = None  # of a device that has several; None for the one named main
     latency_ms: dict[str, float] = Field(default_factory=dict)  # p50, p99
     shed: dict[str, int] = Field(default_factory=dict)  # records shed by class since the outbox was made
+    deferrals: dict[str, int] | None = None  # of a cascade, by fate, since the device was made; see docs/pipelines.md
 
 
 class Event(Record):
@@ -122,10 +124,14 @@ class Report(Record):
     bytes_full: int = Field(0, ge=0)  # that these bundles have: the rest was held already, or came as deltas
     metadata: int = 0  # version of the TUF timestamp verified last
     metadata_expires_at: Time | None = None  # the first of the verified TUF documents to end
+    erased: int = Field(0, ge=0)  # highest number of an erasure that was carried out here
+    erased_of: Id | None = None  # the hub epoch that gave that number
     backlog: int = 0
     decisions: int = 0  # since the device was made
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)
     version: str = ""
+    card: Envelope | None = None  # the CapabilityCard, signed by the device's key; until the hub has heard it once
+    card_refused: Digest | None = None  # the hub's own note of a card that did not hold, so that it is audited once
 
 
 class SegmentHeader(Record):
