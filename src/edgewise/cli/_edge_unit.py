@@ -12,7 +12,9 @@ EXAMPLE = "Example: edgewise edge unit --source /srv/camera -o /etc/systemd/syst
 
 
 def unit(
-    source: Path = typer.Option(..., "--source", help="folder in which pictures appear"),
+    source: Path | None = typer.Option(
+        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+    ),
     data_dir: Path = typer.Option(
         Path("/var/lib/edgewise"),
         "--data-dir",
@@ -36,7 +38,7 @@ def unit(
     text = unit_text(
         python=sys.executable,
         data_dir=folder,
-        source=source.absolute(),
+        source=source.absolute() if source is not None else None,
         owner=owner,
         device=device,
         memory_max=memory_max,

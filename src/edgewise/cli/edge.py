@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli import _edge_unit
+from edgewise.cli import _edge_doctor, _edge_unit
 from edgewise.cli._edge_data import erase, rotate_key, subject
 from edgewise.cli._edge_status import print_status
 from edgewise.cli._output import FORMAT, Format
@@ -84,6 +84,7 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     print_status(data_dir, output)
 
 
+app.command("doctor", epilog=_edge_doctor.EXAMPLE)(_edge_doctor.doctor)
 app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
 app.command(epilog="Example: edgewise edge erase --subject patient-7 --data-dir device-a")(erase)

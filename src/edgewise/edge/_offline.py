@@ -72,7 +72,7 @@ def read_status(
         "release": slot.release if slot else None,
         "bundle": slot.bundle if slot else None,
         "last_failure": state.last_failure,
-        **_outbox_status(folder / "outbox"),
+        **outbox_status(folder / "outbox"),
         "why": explain(state, running=slot is not None, not_now=not_now),
     }
     situation = Situation(
@@ -95,7 +95,7 @@ def _pointer(folder: Path) -> str | None:
         return None
 
 
-def _outbox_status(folder: Path) -> dict[str, Any]:
+def outbox_status(folder: Path) -> dict[str, Any]:
     file = folder / OUTBOX_FILE
     empty: dict[str, Any] = {"decisions": 0, "backlog": 0, "outbox": {}}
     if not file.exists():

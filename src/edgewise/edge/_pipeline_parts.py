@@ -24,6 +24,11 @@ class PipelineConfig(Strict):
         None, max_length=16, description="sinks of the use case that hear its decisions; all of them without it"
     )
 
+    @property
+    def spec(self) -> SourceSpec:
+        """The source, in full."""
+        return FolderSpec(path=self.source) if isinstance(self.source, str) else self.source
+
 
 def parts_of(
     pipelines: Sequence[PipelineConfig], source: Path | None, *, clock: Clock, act: Act | None = None
@@ -47,13 +52,9 @@ def parts_of(
     if source is not None:
         return [PipelinePart(open_source=functools.partial(FolderSource, Path(source)), act=act, patient=False)]
     return [
-        PipelinePart(name=one.name, open_source=functools.partial(_open, _spec(one), clock), act=act, sinks=one.sinks)
+        PipelinePart(name=one.name, open_source=functools.partial(_open, one.spec, clock), act=act, sinks=one.sinks)
         for one in pipelines
     ]
-
-
-def _spec(config: PipelineConfig) -> SourceSpec:
-    return FolderSpec(path=config.source) if isinstance(config.source, str) else config.source
 
 
 def _open(spec: SourceSpec, clock: Clock, after: str | None) -> Source:

@@ -32,12 +32,12 @@ from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
 from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
+from edgewise.edge.runtime import RuntimeConfig, open_runtime
 from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
     Link,
-    OnnxRuntime,
     Source,
     Supervisor,
     SystemChance,
@@ -91,6 +91,7 @@ class AgentConfig(Strict):
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
     )
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how networks run; see RuntimeConfig")
     pipelines: tuple[PipelineConfig, ...] = Field(
         (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
     )
@@ -183,7 +184,7 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _yaml(name, given) if name in ("facts", "pipelines") else given
+            values[name] = _yaml(name, given) if name in ("facts", "pipelines", "runtime") else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
@@ -421,7 +422,7 @@ def open_device(
         open_source=open_source,
         pipelines=pipelines,
         link=link,
-        runtime=OnnxRuntime(),
+        runtime=open_runtime(config.runtime, data_dir),
         clock=clock,
         chance=SystemChance(),
         act=act,
@@ -492,10 +493,11 @@ def status(data_dir: Path) -> dict[str, Any]:
     data_dir = Path(data_dir)
     identity = load_identity(data_dir)
     reported = {**facts(), **SystemFacts(data_dir, load_config(data_dir).facts).read()}
-    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=_is_locked(data_dir))
+    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=is_locked(data_dir))
 
 
-def _is_locked(data_dir: Path) -> bool:
+def is_locked(data_dir: Path) -> bool:
+    """Whether an agent runs on this folder."""
     try:
         with locked(data_dir):
             return False

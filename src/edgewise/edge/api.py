@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from edgewise.edge._pipeline_metrics import pipeline_metrics
+from edgewise.edge._runtime_metrics import runtime_metrics
 from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
 from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
@@ -78,6 +79,7 @@ class _DeviceMetrics(Collector):
             latency.add_metric([str(share)], (device.pipelines.latency().quantile(share) or 0.0) / 1000)
         yield latency
         yield from pipeline_metrics(device)
+        yield from runtime_metrics(device.runtime)
         ends = updater.trusted.expires_at
         yield GaugeMetricFamily(
             "edgewise_edge_metadata_expiry_timestamp_seconds",

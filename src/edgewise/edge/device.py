@@ -25,6 +25,7 @@ from edgewise.edge._story import Situation, story_values
 from edgewise.edge._troubles import troubles
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
+from edgewise.edge.runtime import runtime_status
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
@@ -109,6 +110,7 @@ class Device:
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.runtime = runtime
         self.folder = folder
         opened = opened or device_safe(folder)
         self._link = link
@@ -408,6 +410,7 @@ class Device:
                 "failures": self.contacts.failures,
                 "error": self.contacts.error,
             },
+            "runtime": runtime_status(self.runtime),
             "waits_for": list(self.waits_for()),
         }
         return about | {

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from edgewise.ports._packed import is_packed
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
@@ -85,6 +86,7 @@ __all__ = [
     "HttpLink",
     "HubApi",
     "HubDoor",
+    "HubProbe",
     "IsolatingRuntime",
     "IsolationRule",
     "Keys",
@@ -164,6 +166,8 @@ __all__ = [
     "open_source",
     "pack_bundle",
     "pin_root",
+    "probe_disk",
+    "probe_hub",
     "public_text",
     "read_bundle",
     "read_public_keys",
@@ -211,6 +215,7 @@ _HOMES = {
     "_packed": ("is_packed",),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
+    "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("RuntimeSettings",),
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
