@@ -266,12 +266,17 @@ def test_what_was_sealed_but_not_at_the_hub_does_not_get_there(fleet):
 
 
 def test_a_source_that_tells_of_old_frames_again_is_not_believed(fleet):
-    device, _ = offline_with_people(fleet, 8)  # an unfinished period: its frames are decided again after a start
+    upload = {"period_frames": 16, "share_of_bytes": 1.0, "audit_share": 1.0}
+    device, _ = offline_with_people(fleet)
+    feed_people(fleet, 64, 8)
+    fleet.run(device, steps=10)
+    assert device.decider.period_frames == 8  # an unfinished period: its frames are decided again after a power cut
     device.erase(Erasure(subject=device.keeper.hidden("ADA")), fleet.clock.now())
-    again = fleet.device()
+    again = fleet.device(upload=upload)
     fleet.lost = lambda _what: False
     fleet.run(again, steps=400)
-    assert "ADA" not in whose(fleet)
+    assert whose(fleet) == {"BEA"}
+    assert again.keeper.not_kept["erased"] > 0
     again.close(fleet.clock.now())
 
 

@@ -81,6 +81,11 @@ class Ward:
             blobs = connection.execute(sa.select(tables.samples.c.blob)).scalars()
             return {json.loads(self.hub.store.blobs.get(blob))["who"][:3] for blob in blobs}
 
+    def has_content_of(self, who: str) -> bool:
+        """Whether the hub holds a frame's bytes, whatever its tables say."""
+        blobs = self.hub.store.blobs
+        return any(f'"{who}-'.encode() in blobs.get(name) for name in blobs.digests())
+
 
 @pytest.fixture
 def ward(tmp_path: Path) -> Iterator[Ward]:
@@ -118,6 +123,7 @@ def test_a_subject_is_forgotten_everywhere_and_the_hub_never_gets_the_rest(ward:
     ward.run(60, seconds=11)
 
     assert ward.names_at_hub() == {"Bea"}
+    assert not ward.has_content_of("Ada")  # it was not forgotten there: it never came
     (row,) = ward.edgewise("erasure", "list")
     assert (row["done"], row["devices"], row["subject"]) == (1, 1, hidden)
     assert ward.device.backlog == 0
@@ -133,7 +139,7 @@ def _sealed(ward: Ward, assignment: Assignment) -> Any:
 
 
 def test_what_the_hub_got_before_it_is_told_about_and_forgotten_too(ward: Ward) -> None:
-    """The order comes with the answer to the very upload that holds the records; only the device knows whose they are."""
+    """The order comes with the answer to the very upload that holds the records; the device alone knows whose."""
     ward.run(20)
     ward.is_down = True
     ward.look(0, 128)
