@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewise.edge._sinks import Sinks
 from edgewise.edge.outbox import Outbox, OutboxLimits, unpack
 from edgewise.policy import subject_hash, subject_of
-from edgewise.ports import FolderBlobs, Frame, Safe, SeededChance
-from edgewise.wire import Erasure, NotValid, decode, loads
+from edgewise.ports import FolderBlobs, Frame, MemorySink, Safe, SeededChance
+from edgewise.wire import Decision, Erasure, NotValid, decode, loads
 from outbox_entries import event, fates, sample
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -345,3 +346,20 @@ def test_a_subject_is_hidden_otherwise_than_a_name():
     assert subject_hash("Ada", b"j" * 32) != ADA
     with pytest.raises(NotValid):
         subject_hash("Ada", b"short")
+
+
+def test_what_waits_for_a_sink_is_forgotten_too(fleet):
+    sinks = [{"kind": "console", "name": "s", "events": ["decision"]}]
+    case = fleet.device(sinks=sinks).identity
+    told = Sinks(case, fleet.folder, clock=fleet.clock, open_one=lambda _: MemorySink())
+    device = fleet.device(sinks=sinks)
+    told.bind(device)
+    act = told.heard(None, None)
+    word = Decision(label="good", confidence=0.9, margin=0.8, bundle="0" * 64)
+    for number in range(10):
+        act(people_frame(fleet, number), word)
+    assert told.queues["s"].waiting == 10
+    device.erase(Erasure(subject=device.keeper.hidden("ADA")), fleet.clock.now() + timedelta(seconds=1))
+    assert told.queues["s"].waiting == 5
+    told.close()
+    device.close(fleet.clock.now())

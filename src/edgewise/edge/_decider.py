@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 
 from edgewise.edge._clusters import Floats
@@ -16,6 +16,7 @@ from edgewise.edge._cold import UNDECIDED, plain_embedding
 from edgewise.edge._counts import Windows
 from edgewise.edge._readings import Reading, Sampler
 from edgewise.edge._slots import Running
+from edgewise.edge._spans import is_over
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
@@ -366,9 +367,9 @@ class Decider:
         period, running = self._open, self._updater.running
         if period is None:
             return
-        idle = now - period.last_at >= timedelta(seconds=self._upload.period_s)
+        idle = is_over(period.last_at, self._upload.period_s, now)
         # While two bundles are compared, the hub waits for the counts.
-        due = self._updater.shadow is not None and now - period.opened_at >= timedelta(seconds=self._telemetry_s)
+        due = self._updater.shadow is not None and is_over(period.opened_at, self._telemetry_s, now)
         if idle or due or period.bundle != (running.bundle if running else None):
             self.close_period()
 

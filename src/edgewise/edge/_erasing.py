@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgewise.edge._decider import Item
 from edgewise.edge._keeper import Keeper
@@ -20,6 +21,9 @@ from edgewise.wire import Assignment, Erasure, Event, NotNow, decode, digest, lo
 STATE_KEY = "erasures"
 HOLD_S_MAX = 60.0  # that sealing waits for an erasure
 STANDING_MAX = 256  # erasures that are remembered, so that a source which tells of old frames again is not believed
+
+# Whether something about a subject, by the name it has here, of a time is to be forgotten.
+Covers: TypeAlias = Callable[[str, datetime], bool]
 
 
 @dataclass(slots=True)
@@ -81,6 +85,7 @@ class Eraser:
         self._work: _Work | None = None
         self._wishes: list[Erasure] = []
         self._held_since: datetime | None = None
+        self.others: list[Callable[[Covers], None]] = []  # whoever else holds something about frames in memory
         self._known = _Remembered.of(outbox.state(STATE_KEY))
         self.last: dict[str, Any] | None = None  # what became of the last one, as told
         keeper.is_erased = self._is_erased
@@ -148,11 +153,15 @@ class Eraser:
     def _forget(self, work: _Work) -> bool:
         """Forget what memory holds; False while a decision is being made, then the rest is for the next step."""
         erasure = work.erasure
-        work.frames += self._ring.forget(lambda frame: self._covers(erasure, _of_frame(frame), frame.taken_at))
+
+        def covers(subject: str, at: datetime | None) -> bool:
+            return self._covers(erasure, subject, at)
+
+        work.frames += self._ring.forget(lambda frame: covers(_of_frame(frame), frame.taken_at))
         self._keeper.forget(lambda entry: entry.about_at is not None and self._covers_entry(erasure, entry))
-        forgot = [
-            one.forget(lambda item: self._covers(erasure, item.subject, item.taken_at)) for one in self._pipelines
-        ]
+        for forget in self.others:
+            forget(covers)
+        forgot = [one.forget(lambda item: covers(item.subject, item.taken_at)) for one in self._pipelines]
         return all(forgot)
 
     def _next(self, assignment: Assignment | None) -> Erasure | None:

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -17,9 +17,10 @@ from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
+from edgewise.edge._spans import is_over
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
-from edgewise.edge.private import Chosen, private_entry, sample_id
+from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
 from edgewise.frames import masked
 from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
@@ -210,7 +211,7 @@ class Keeper:
         if urgent.why == "alarm":
             data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
             # Decided again after a crash, it is the same alarm.
-            name = sample_id(self._device, frame_name(self.policy, item.name, self._name_key), "alarm event")
+            name = event_id(self._device, "alarm", frame_name(self.policy, item.name, self._name_key))
             record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
             entries.append(self._about(item, self._plain("alarm", record), urgent.at))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
@@ -233,6 +234,8 @@ class Keeper:
         return upload.period_frames * self._mean_bytes * upload.share_of_bytes
 
     def _record_period(self, period: Period, now: datetime) -> None:
+        if self.windows.is_apart(period.windows):
+            self._send_windows(now)  # the clock was set: no window shall span ten years
         self.credit = self.credit.earn(period.bytes_seen)
         self._mean_bytes = period.bytes_seen / period.frames
         blocks = self._gather(period.readings, now)
@@ -300,8 +303,10 @@ class Keeper:
 
     def _record_telemetry(self, now: datetime) -> None:
         started = self.windows.started_at
-        if started is None or now - started < timedelta(seconds=self._use_case.connectivity.contact_s):
-            return
+        if started is not None and is_over(started, self._use_case.connectivity.contact_s, now):
+            self._send_windows(now)
+
+    def _send_windows(self, now: datetime) -> None:
         windows, self.windows = self.windows, Windows()
         if not self._may("telemetry"):
             return

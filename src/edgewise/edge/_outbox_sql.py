@@ -76,6 +76,7 @@ ENDS_OF_CLASSES = (
 LAST_WAITING_CLASS = "SELECT max(class) FROM totals WHERE waiting > 0"
 
 IS_KNOWN = "SELECT 1 FROM made WHERE id = ?"
+IS_HELD = "SELECT 1 FROM made WHERE id = ? AND fate <> 'shed'"
 NOTE_MADE = (
     "INSERT INTO made (id, class, made_at, fate, subject, about_at) VALUES (?1, ?2, ?3, ?4, "
     "CASE ?4 WHEN 'waiting' THEN hide(?5) END, CASE ?4 WHEN 'waiting' THEN ?6 END)"

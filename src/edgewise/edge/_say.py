@@ -12,7 +12,8 @@ from edgewise.wire import DataPolicy
 LINES_MAX = 64  # different ones that are remembered as said
 
 
-def _write(line: str) -> None:
+def write_line(line: str) -> None:
+    """One line on the error stream."""
     sys.stderr.write(line + "\n")
 
 
@@ -31,7 +32,7 @@ class Sayer:
     ['edgewise record: ValueError', 'edgewise record: ValueError (10 times)']
     """
 
-    def __init__(self, policy: DataPolicy, write: Callable[[str], None] = _write) -> None:
+    def __init__(self, policy: DataPolicy, write: Callable[[str], None] = write_line) -> None:
         self._names = may_name_frames(policy, "log")
         self._write = write
         self._said: OrderedDict[str, int] = OrderedDict()

@@ -78,7 +78,10 @@ class Watch:
             self._opinion(where).compared(decision, other)
 
     def _opinion(self, where: str) -> Opinion:
-        return self._opinions.setdefault(where, Opinion(self._limits.guard))
+        found = self._opinions.get(where)
+        if found is None:  # not `setdefault`, which would make an opinion at every frame
+            found = self._opinions[where] = Opinion(self._limits.guard)
+        return found
 
     def failed(self, error: Exception) -> None:
         """The bundle could not decide on a frame that is in order."""

@@ -22,14 +22,17 @@ from pydantic import Field, ValidationError, field_validator
 from edgewise.edge._contact_memory import ContactMemory
 from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
+from edgewise.edge._field import FieldSide
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
 from edgewise.edge._offline import read_status
 from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
 from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
 from edgewise.edge._say import Sayer
+from edgewise.edge._source_text import settled
 from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
+from edgewise.edge.card import bring_card
 from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
 from edgewise.edge.runtime import RuntimeConfig, open_runtime
@@ -53,7 +56,7 @@ from edgewise.ports import (
     replace_file,
     split_token,
 )
-from edgewise.wire import NotNow, NotValid, Strict, decode, encode
+from edgewise.wire import NotNow, NotValid, SourceSpec, Strict, decode, encode
 from edgewise.wire import explain as wrong
 
 IDENTITY_FILE = "device.json"
@@ -92,6 +95,9 @@ class AgentConfig(Strict):
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
     )
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how networks run; see RuntimeConfig")
+    source: SourceSpec | str | None = Field(
+        default=None, description="the only source, as a record or as a text: docs/sources.md"
+    )
     pipelines: tuple[PipelineConfig, ...] = Field(
         (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
     )
@@ -184,7 +190,7 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _yaml(name, given) if name in ("facts", "pipelines", "runtime") else given
+            values[name] = _yaml(name, given) if name in ("facts", "pipelines", "runtime", "source") else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
@@ -226,6 +232,7 @@ class Agent:
         clock: time.
         renewal: keeps the device's certificate fresh; None where it has none, as in tests.
         supervisor: hears that the agent is ready, how it does, and that the decision loop turns.
+        field: sinks and sources under observation.
     """
 
     def __init__(
@@ -236,8 +243,10 @@ class Agent:
         clock: Clock | None = None,
         renewal: Renewal | None = None,
         supervisor: Supervisor | None = None,
+        field: FieldSide | None = None,
     ) -> None:
         self.device = device
+        self._field = field
         self._supervisor = supervisor or SystemdSupervisor({})
         self._renewal = renewal
         self._config = config or AgentConfig()
@@ -258,6 +267,8 @@ class Agent:
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
+        if self._field is not None:
+            self._field.start(self.device)
         self._start("record", lambda: self.device.record_step(self._clock.now()))
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
@@ -272,7 +283,7 @@ class Agent:
             end = time.monotonic() + STOP_S_MAX
             for thread in self._threads:
                 thread.join(timeout=max(0.0, end - time.monotonic()))
-            self.device.close(self._clock.now())
+            self._close()
 
     def _decide(self, pipeline: str) -> None:
         """The decision loop of one pipeline; nothing that is raised in it may end it."""
@@ -316,6 +327,8 @@ class Agent:
     def run_once(self) -> int:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
         now = self._clock.now
+        if self._field is not None:
+            self._field.start(self.device)
         self._renew()
         for _ in range(3):  # a first release needs a contact, an update and a contact
             self.device.contact_step(now())
@@ -330,8 +343,13 @@ class Agent:
         self.device.contacts.hurry(now())
         self.device.contact_step(now())
         self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
-        self.device.close(now())
+        self._close()
         return made
+
+    def _close(self) -> None:
+        if self._field is not None:
+            self._field.close()  # first, because it asks the device what is durable
+        self.device.close(self._clock.now())
 
     def _talk(self) -> None:
         self._renew()
@@ -364,18 +382,18 @@ class Agent:
 
 def run(
     data_dir: Path,
-    source: Path | None = None,
+    source: SourceSpec | str | Path | None = None,
     *,
     http_port: int | None = 8081,
     hub_url: str | None = None,
     once: bool = False,
     act: Act | None = None,
 ) -> None:
-    """Run the agent on a folder of pictures, or on the pipelines of ``edge.yaml``, until SIGTERM or SIGINT.
+    """Run the agent on a source, or on the pipelines of ``edge.yaml``, until SIGTERM or SIGINT.
 
     Args:
         data_dir: the enrolled device's folder.
-        source: folder in which frames appear; None where ``edge.yaml`` names pipelines.
+        source: a record, a text as `read_source` takes it, or a folder; None for what ``edge.yaml`` names.
         http_port: of the local API on loopback; 0 picks one and prints it, None has no API.
         hub_url: instead of the one given at enrolment.
         once: decide on what is there, make contact, and come back.
@@ -387,19 +405,24 @@ def run(
     identity, config = load_identity(data_dir), load_config(data_dir)
     clock, chance = SystemClock(), SystemChance()
 
-    parts = parts_of(config.pipelines, source, clock=clock, act=act)
+    field = FieldSide(identity, data_dir, clock=clock)
+    settle = functools.partial(settled, device=identity.device, folder=data_dir)
+    given = source if source is not None else config.source
+    parts = field.fit(parts_of(config.pipelines, given, clock=clock, act=act, settle=settle))
     with locked(data_dir):
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
         device = open_device(data_dir, identity, config, link=link, pipelines=parts, clock=clock)
+        bring_card(device, data_dir, credentials.key, clock, measure=not once)
         renewal = Renewal(credentials, url, chance=chance)
-        agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=SystemdSupervisor())
+        supervisor = SystemdSupervisor()
+        agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=supervisor, field=field)
         try:
             if once:
                 agent.run_once()
             else:
-                _run_with_api(agent, device, clock, http_port)
+                _run_with_api(agent, device, clock, http_port, field)
         finally:
             link.close()
 
@@ -443,17 +466,17 @@ def open_device(
     )
 
 
-def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | None) -> None:
+def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | None, field: FieldSide) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     with contextlib.ExitStack() as stack:
         if http_port is not None:
-            stack.enter_context(_serving(agent, device, clock, http_port))
+            stack.enter_context(_serving(agent, device, clock, http_port, field))
         agent.run()
 
 
 @contextlib.contextmanager
-def _serving(agent: Agent, device: Device, clock: Clock, http_port: int) -> Iterator[None]:
+def _serving(agent: Agent, device: Device, clock: Clock, http_port: int, field: FieldSide) -> Iterator[None]:
     """The local API in a thread of its own."""
     from edgewise.edge.api import local_api
     from edgewise.edge.serve import run_app
@@ -462,7 +485,7 @@ def _serving(agent: Agent, device: Device, clock: Clock, http_port: int) -> Iter
     servers: list[Any] = []
     ready = threading.Event()
     with listen("127.0.0.1", http_port) as listener:
-        app = local_api(device, clock, agent.is_alive)
+        app = local_api(device, clock, agent.is_alive, field)
         work = threading.Thread(
             target=lambda: run_app(app, listener, on_ready=ready.set, on_server=servers.append),
             name="edgewise-api",

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.edge._field import FieldSide
 from edgewise.edge._pipeline_metrics import pipeline_metrics
 from edgewise.edge._runtime_metrics import runtime_metrics
 from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
@@ -56,11 +57,14 @@ class _RunningModels(Mapping[str, ServedModel]):
 class _DeviceMetrics(Collector):
     """Metrics read from the device when asked, so that the decision loop never touches them."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, field: FieldSide | None) -> None:
         self._device = device
+        self._field = field
 
     def collect(self) -> Iterator[Metric]:
         device = self._device
+        if self._field is not None:
+            yield from self._field.metrics()
         backlog, updater = device.outbox.backlog(), device.updater
         yield CounterMetricFamily("edgewise_edge_decisions", "Decisions made.", value=device.decisions)
         yield CounterMetricFamily("edgewise_edge_undecided", "Frames that gave none.", value=device.keeper.undecided)
@@ -101,14 +105,15 @@ def _by_class(name: str, text: str, values: Mapping[str, int], kind: Callable[..
     return family
 
 
-def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> AsgiApp:
+def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool], field: FieldSide | None = None) -> AsgiApp:
     """The ASGI app. It is meant for loopback: it has no login, and answers only to local host names.
 
     Args:
         is_alive: whether the decision loop still turns.
+        field: sinks, sources under observation, and the door for pushed frames.
     """
     registry = CollectorRegistry()
-    registry.register(_DeviceMetrics(device))
+    registry.register(_DeviceMetrics(device, field))
     protocol = v2_app(_RunningModels(device))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,6 +125,8 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
                 await reply(send, 403, JSON, _FORBIDDEN)
             else:
                 await protocol(scope, receive, send)
+        elif field is not None and (pushed := await field.push.answer(scope, receive)) is not None:
+            await reply(send, *pushed)
         elif path == "/feedback" and method == "POST":
             await reply(send, *await _feedback(device, clock, scope, receive))
         elif method not in ("GET", "HEAD"):
@@ -140,6 +147,7 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
                 return 200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, generate_latest(registry)
             case "/status":
                 status = device.status(clock.now()) | {"made_ids": device.made_ids()}
+                status |= field.status() if field is not None else {}
                 return 200, JSON, json.dumps(status).encode()
             case "/":
                 headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": "default-src 'none'"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge._readings import Sampler
+from edgewise.edge._spans import is_over
 from edgewise.edge._story import Situation, story_values
 from edgewise.edge._troubles import troubles
 from edgewise.edge.outbox import Outbox, OutboxLimits
@@ -31,7 +32,18 @@ from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
-from edgewise.wire import DataPolicy, Decision, Erasure, NotNow, NotValid, Record, Report, UseCase
+from edgewise.wire import (
+    CapabilityCard,
+    DataPolicy,
+    Decision,
+    Envelope,
+    Erasure,
+    NotNow,
+    NotValid,
+    Record,
+    Report,
+    UseCase,
+)
 
 UPDATE_PAUSE_S_MAX = 60.0
 ERASE_STEPS_MAX = 200  # of the hub's erasures that come first, and this one
@@ -111,6 +123,7 @@ class Device:
     ) -> None:
         self.identity = identity
         self.runtime = runtime
+        self._card: Envelope | None = None  # until the hub has heard it
         self.folder = folder
         opened = opened or device_safe(folder)
         self._link = link
@@ -159,7 +172,7 @@ class Device:
             )
             self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
             self._tries, self._tried_number = 0, 0
-            self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
+            self._pause: tuple[datetime, float] | None = None  # a link or disk that said not now is not asked at once
             contact_s = usecase.connectivity.contact_s
             self.keeper.remember_only([part.name for part in parts])
             self.pipelines = Pipelines([self._decider(part, parts, ring, limits.loop) for part in parts])
@@ -238,7 +251,7 @@ class Device:
         Args:
             link: another one than the device's own, such as a courier's stick.
         """
-        if self.updater.number == self._tried_number and self._try_again_at is not None and now < self._try_again_at:
+        if self.updater.number == self._tried_number and self._pause is not None and not is_over(*self._pause, now):
             return False
         happened = self.updater.step(link or self._link, now)
         self._tries = self._tries + 1 if self.updater.stuck else 0
@@ -246,7 +259,7 @@ class Device:
         pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2 if self.updater.stuck else 0.0
         if self.updater.not_now is not None:
             pause_s = NOT_NOW_PAUSE_S
-        self._try_again_at = now + timedelta(seconds=pause_s) if pause_s else None
+        self._pause = (now, pause_s) if pause_s else None
         for item in happened:
             self.keeper.note(item.what, item.text, now, item.data)
         assignment = self.updater.assignment
@@ -257,7 +270,11 @@ class Device:
 
     def contact_step(self, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
-        return self.contacts.step(self._link, now)
+        card = self._card
+        heard = self.contacts.step(self._link, now)
+        if heard and self._card is card:
+            self._card = None
+        return heard
 
     def step(self, now: datetime) -> Decision | None:
         """All four, once; the decision made, if any."""
@@ -266,6 +283,11 @@ class Device:
         self.contact_step(now)
         self.update_step(now)
         return decision
+
+    def take_card(self, card: CapabilityCard, envelope: Envelope) -> None:
+        """Report what the card says, and the card itself until the hub has heard it. Any thread may call."""
+        self._facts = {**self._facts, **card.facts()}
+        self._card = envelope
 
     def _reported(self) -> dict[str, Fact]:
         """The capability card and what is true now."""
@@ -367,6 +389,7 @@ class Device:
             decisions=self.decisions,
             facts=self._reported(),
             version=__version__,
+            card=self._card,
             erased=self.eraser.done,
             erased_of=self.eraser.epoch,
             **self.updater.report_fields(),

@@ -134,6 +134,10 @@ class Outbox:
         rows = self._file.rows(sql.MADE, limit)
         return [Made(id=row[0], record_class=CLASSES[row[1]], made_at=row[2], fate=row[3]) for row in rows]
 
+    def held(self, record_id: str) -> bool:
+        """Whether a record of this id was made durable here, as far as the ledger goes back."""
+        return bool(self._file.rows(sql.IS_HELD, record_id))
+
     def oldest_unsent(self) -> str | None:
         """When the oldest record was made that the hub does not have yet."""
         return self._file.rows(sql.OLDEST_MADE)[0][0]  # type: ignore[no-any-return]

@@ -74,7 +74,7 @@ class Ring:
         nonce = number.to_bytes(12, "big")
         data = self._cipher.encrypt(nonce, frame.data, frame.name.encode())
         with self._lock:
-            self._lanes.setdefault(lane, _Lane()).add(_Sealed(number, replace(frame, data=b""), nonce, data))
+            self._lanes.setdefault(lane, _Lane()).add(_Sealed(number, _without_data(frame), nonce, data))
             while self._held() > self.bytes_max and sum(len(one.frames) for one in self._lanes.values()) > 1:
                 max(self._lanes.values(), key=lambda one: one.bytes).drop_oldest()
 
@@ -109,3 +109,15 @@ class Ring:
 
     def _held(self) -> int:
         return sum(lane.bytes for lane in self._lanes.values())
+
+
+def _without_data(frame: Frame) -> Frame:
+    # Half the time of `replace`, at every frame.
+    return Frame(
+        name=frame.name,
+        data=b"",
+        media_type=frame.media_type,
+        taken_at=frame.taken_at,
+        group=frame.group,
+        facts=frame.facts,
+    )

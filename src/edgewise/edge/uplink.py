@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from edgewise.edge.outbox import Outbox
 from edgewise.policy import check_segment, may_leave
-from edgewise.ports import Link, Refused
+from edgewise.ports import Link, LinkDown, Refused
 from edgewise.wire import (
     DataPolicy,
     Envelope,
@@ -25,6 +25,8 @@ from edgewise.wire import (
     pack_upload,
 )
 
+BREAKS_MAX = 64  # of one blob's upload in a contact; the next contact goes on where it is
+STALLS_MAX = 3  # tries in a row that did not get further
 ROUNDS_MAX = 16  # exchanges a contact; the next contact goes on from there
 
 
@@ -251,11 +253,29 @@ def contact(
 
 def _put_blobs(link: Link, uplink: Uplink, outbox: Outbox, now: datetime) -> Iterator[UplinkEvent]:
     for blob in uplink.blobs_to_put():
-        if not link.has_blob(blob):
+        offset = link.blob_offset(blob)
+        if offset is not None:
             try:
                 data = outbox.blobs.get(blob)
             except (NotValid, NotTrusted):
                 yield uplink.give_up(blob, now)
                 continue
-            link.put_blob(blob, data)
+            _put_blob(link, blob, data, offset)
         uplink.blob_is_there(blob)
+
+
+def _put_blob(link: Link, blob: str, data: bytes, offset: int | None) -> None:
+    """Give the hub the rest of a blob; over a link that breaks as long as tries get further, up to a bound."""
+    stalls = 0
+    for tries_left in reversed(range(BREAKS_MAX)):
+        if offset is None:
+            return
+        try:
+            return link.put_blob(blob, data, offset=offset)
+        except (LinkDown, Refused) as error:
+            if not tries_left or (isinstance(error, Refused) and error.code != "offset_wrong"):
+                raise
+            before, offset = offset, link.blob_offset(blob)
+            stalls = stalls + 1 if offset is not None and offset <= before else 0
+            if stalls >= STALLS_MAX:
+                raise  # the hub answers, but nothing comes through: the next contact asks again

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub import audit, erasures, refusals, repository
+from edgewise.hub.cards import with_card
 from edgewise.hub.limits import Limits
 from edgewise.hub.segments import Records, check_storable, open_segment
 from edgewise.hub.store import Store, devices, samples, usecases
@@ -207,7 +208,8 @@ def _take(
         watermark = number
     if watermark != before or before == 0:
         rows.move_watermark(connection, device.id, header.epoch, number=watermark, now=now)
-    devices.heard(connection, device, header.report, sent_at=header.sent_at, now=now)
+    report = with_card(connection, device, header.report, now)
+    devices.heard(connection, device, report, sent_at=header.sent_at, now=now)
     receipt = Receipt(
         watermark=watermark,
         epoch=header.epoch,

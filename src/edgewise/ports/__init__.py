@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
     from edgewise.ports._packed import is_packed
+    from edgewise.ports._parts import FolderParts, MemoryParts, Part, Parts, owner_name
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
@@ -47,14 +48,17 @@ if TYPE_CHECKING:
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
+    from edgewise.ports._sink import MemorySink, Sink, open_sink
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
     from edgewise.ports._tls_server import TlsFiles, server_context
-    from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
+    from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports._tuf_updater import TufBounds
     from edgewise.ports._v2_client import V2Client
     from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
     from edgewise.ports._vault_tpm import TpmVault
@@ -79,6 +83,7 @@ __all__ = [
     "FolderBlobs",
     "FolderKeys",
     "FolderLink",
+    "FolderParts",
     "FolderSource",
     "Footprint",
     "Frame",
@@ -101,7 +106,9 @@ __all__ = [
     "MemoryFootprint",
     "MemoryKeys",
     "MemoryLink",
+    "MemoryParts",
     "MemoryRuntime",
+    "MemorySink",
     "MemorySupervisor",
     "MemoryVault",
     "NotServed",
@@ -109,7 +116,11 @@ __all__ = [
     "OnnxRuntime",
     "OpenBundle",
     "OpenedSafe",
+    "Part",
+    "Parts",
     "Pipeline",
+    "PushSource",
+    "QueueFull",
     "Refused",
     "RoleState",
     "Runtime",
@@ -119,6 +130,7 @@ __all__ = [
     "SealedBlobs",
     "SeededChance",
     "Session",
+    "Sink",
     "Source",
     "StickLimits",
     "StickPart",
@@ -163,7 +175,9 @@ __all__ = [
     "open_manifest",
     "open_pipeline",
     "open_safe",
+    "open_sink",
     "open_source",
+    "owner_name",
     "pack_bundle",
     "pin_root",
     "probe_disk",
@@ -213,6 +227,7 @@ _HOMES = {
     "_objects": ("ObjectBlobs",),
     "_open_source": ("open_source",),
     "_packed": ("is_packed",),
+    "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
@@ -221,15 +236,18 @@ _HOMES = {
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
+    "_sink": ("MemorySink", "Sink", "open_sink"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
-    "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
+    "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
     "_patience": ("TooSlow",),
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
+    "_tuf_updater": ("TufBounds",),
     "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
     "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),

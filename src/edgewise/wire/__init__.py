@@ -13,6 +13,7 @@ from edgewise.wire.bundle import (
     SeriesSpec,
     TableSpec,
 )
+from edgewise.wire.card import CARD_TYPE, CapabilityCard, ReferenceRun
 from edgewise.wire.codec import canonical, decode, digest, encode, explain, loads, plain, record_digest
 from edgewise.wire.conditions import Condition, unmet
 from edgewise.wire.contact import (
@@ -112,6 +113,7 @@ from edgewise.wire.usecase import (
 
 __all__ = [
     "ASSIGNMENT_TYPE",
+    "CARD_TYPE",
     "CLASSES",
     "DAYS",
     "ERASURES_MAX",
@@ -126,6 +128,7 @@ __all__ = [
     "Blob",
     "CameraSpec",
     "Candidate",
+    "CapabilityCard",
     "Condition",
     "Connectivity",
     "ConsoleSink",
@@ -178,6 +181,7 @@ __all__ = [
     "Receipt",
     "Record",
     "RecordClass",
+    "ReferenceRun",
     "Refusal",
     "Register",
     "Release",

@@ -89,6 +89,7 @@ class Needs(Record):
     ram_mb: float = Field(ge=0, allow_inf_nan=False)
     latency_ms: float = Field(ge=0, allow_inf_nan=False)  # measured where the bundle was made, one thread
     runtime: Word = "onnxruntime>=1.22"
+    reference_ms: float | None = Field(None, gt=0, allow_inf_nan=False)  # of the reference network `vision`, there too
 
 
 class Provenance(Record):

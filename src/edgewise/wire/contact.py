@@ -128,6 +128,8 @@ class Report(Record):
     decisions: int = 0  # since the device was made
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)
     version: str = ""
+    card: Envelope | None = None  # the CapabilityCard, signed by the device's key; until the hub has heard it once
+    card_refused: Digest | None = None  # the hub's own note of a card that did not hold, so that it is audited once
 
 
 class SegmentHeader(Record):

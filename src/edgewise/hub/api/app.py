@@ -29,6 +29,7 @@ from edgewise.hub.api import (
     samples,
     system,
     tuf,
+    uploads,
     usecases,
 )
 from edgewise.hub.api.auth import SignInNeeded, note_refused
@@ -91,6 +92,7 @@ def create_device_app(hub: Hub, metrics: Metrics | None = None) -> ASGIApp:
     """
     routes = [
         *device.device_routes(hub, prefix=PREFIX),
+        device.route(PREFIX + "/blobs/{digest}", uploads.UploadRoute(hub), "PATCH"),
         *device.shared_routes(hub, prefix=PREFIX, for_devices=True),
         *tuf.routes(hub, prefix=PREFIX, for_devices=True),
         *est.routes(hub),
