@@ -89,6 +89,9 @@ class Period:
     not_selected: int = 0  # frames of periods that were given up because the disk was stuck
 
 
+Corrected: TypeAlias = Callable[[Item, Frame, Decision, datetime], None]
+
+
 class Decider:
     """Takes one frame at a time and decides on it. One thread calls ``step``; another takes away what it left.
 
@@ -105,6 +108,7 @@ class Decider:
         unique: makes a frame's name at this source one that is unique on the device.
         pipelines: how many share the ring.
         sampler: takes numbers out of frames; None where no reading may leave.
+        defer: offered each decided frame and its margin, for a cascade; touches memory only.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Decider:
         unique: Callable[[str], str] = str,
         pipelines: int = 1,
         sampler: Sampler | None = None,
+        defer: Callable[[Item, float, Corrected], object] | None = None,
     ) -> None:
         self.name = name
         self._unique = unique
@@ -133,6 +138,7 @@ class Decider:
         self._upload = upload
         self._limits = limits
         self._act = act
+        self._defer = defer
         self._telemetry_s = telemetry_s
         self._sampler = sampler
         self._open: Period | None = None
@@ -182,6 +188,8 @@ class Decider:
         else:
             decision = self._decide(period, frame, running, self._updater.shadow, now)
         self._ring.put(frame, self.name)
+        if decision is not None and self._defer is not None:
+            self._defer(period.items[-1], decision.margin, self.corrected)
         self._close_if_full(period)
         return decision
 
@@ -296,6 +304,22 @@ class Decider:
         if item.shadow is not None and item.shadow.label != decision.label:
             self._hurry(Urgent(item=item, why="disagreement", text="", at=now))
         return decision
+
+    def corrected(self, item: Item, frame: Frame, decision: Decision, now: datetime) -> None:
+        """The large bundle's word on a frame that this one has decided on; for the thread that hands frames over.
+
+        Where the two disagree the app hears of it, by a second call with a decision marked as deferred, and the frame
+        is kept as a disagreement.
+        """
+        if decision.label == item.decision.label:
+            return
+        with self._turn:  # the app hears one decision at a time
+            text = self._acted(frame, decision)
+        pair = replace(item, shadow=decision, rollout=None)
+        if text is not None:
+            self._hurry(Urgent(item=replace(item, decision=decision, shadow=None), why="alarm", text=text, at=now))
+        self._hurry(Urgent(item=pair, why="disagreement", text="", at=now))
+        item.kept = item.kept or pair.kept
 
     def _acted(self, frame: Frame, decision: Decision) -> str | None:
         """What the app says to the decision, which stands whatever the app raises."""

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._cascade import Cascade
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
@@ -83,6 +84,8 @@ class Keeper:
         self._use_case = use_case
         self.policy_known = True  # False while the hub's policy is newer than the one here: nothing is kept then
         self.recorded: dict[str, Recorded] = {}  # by pipeline
+        self.cascade: Cascade | None = None  # whose counts are durable with everything else
+        self.cascade_before: dict[str, Any] = {}  # what it remembered when the device stopped
         self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
@@ -312,7 +315,8 @@ class Keeper:
             return
         ids = [self._chance.id() for _ in windows.by_key]
         shed = self.shed()
-        records = windows.telemetry(ids=ids, site=self._site, shed=shed)
+        deferrals = self.cascade.totals() if self.cascade is not None else None
+        records = windows.telemetry(ids=ids, site=self._site, shed=shed, deferrals=deferrals)
         told, small = [], Windows()
         for key, record in zip(list(windows.by_key), records, strict=True):
             private = private_counts(record, self.policy.private.counts_min)
@@ -437,6 +441,7 @@ class Keeper:
             "decisions": self.decisions,
             "undecided": self.undecided,
             "pipelines": {name: asdict(one) for name, one in self.recorded.items()},
+            "cascade": self.cascade.plain() if self.cascade is not None else self.cascade_before,
             "not_kept": self.not_kept,
             "shed_here": self.shed_here,
             "credit": asdict(self.credit),
@@ -450,6 +455,7 @@ class Keeper:
             return
         value = json.loads(stored)
         alone = {MAIN: {name: value[name] for name in ("cursor", "decisions", "undecided")}}
+        self.cascade_before = value.get("cascade", {})
         # A state of before there were pipelines is that of main.
         self.recorded = {name: Recorded(**one) for name, one in value.get("pipelines", alone).items()}
         self.not_kept, self.shed_here = value["not_kept"], value["shed_here"]

@@ -6,14 +6,14 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from edgewise import __version__
 from edgewise.edge._v2_messages import BadRequest, RequestReader
 from edgewise.frames import input_shape
-from edgewise.ports import Pipeline, Session, Tensor
+from edgewise.ports import Pipeline, Tensor
 from edgewise.ports.tensors import DATATYPES
 from edgewise.wire import Decision, EdgewiseError, ImageSpec, NotValid
 
@@ -23,11 +23,22 @@ PLATFORM = "onnxruntime_onnx"
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
+class Asked(Protocol):
+    """What is needed of a session here; a `ports.Session` is one."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+    @property
+    def outputs(self) -> tuple[Tensor, ...]: ...
+    def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+        """As `Session.run_named`."""
+
+
 class ServedModel:
     """A network under a name: a bundle's, which also decides, or any ONNX file's."""
 
     def __init__(
-        self, session: Session, *, version: str = "1", pipeline: Pipeline | None = None, release: str | None = None
+        self, session: Asked, *, version: str = "1", pipeline: Pipeline | None = None, release: str | None = None
     ):
         self.session = session
         self.inputs = session.inputs if pipeline is None else (_prepared_input(pipeline),)

@@ -40,6 +40,7 @@ from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
+    Large,
     Link,
     Source,
     Supervisor,
@@ -48,6 +49,7 @@ from edgewise.ports import (
     SystemdSupervisor,
     SystemFacts,
     SystemFootprint,
+    V2Large,
     boot_id,
     disk_error,
     fetch_identity,
@@ -56,7 +58,7 @@ from edgewise.ports import (
     replace_file,
     split_token,
 )
-from edgewise.wire import NotNow, NotValid, SourceSpec, Strict, decode, encode
+from edgewise.wire import NotNow, NotValid, SourceSpec, Strict, UseCase, decode, encode
 from edgewise.wire import explain as wrong
 
 IDENTITY_FILE = "device.json"
@@ -64,6 +66,7 @@ CONFIG_FILE = "edge.yaml"
 LOCK_FILE = "lock"
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
+DEFER_WAIT_S = 0.5  # longest wait for a frame to defer, so that a stop is noticed
 STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
 
@@ -273,6 +276,8 @@ class Agent:
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
+        if self.device.cascade is not None:
+            self._begin("defer", self._defer)
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
@@ -338,6 +343,8 @@ class Agent:
             taken = self.device.pipelines.taken
             self.device.decide_step(now())
         made = self.device.decisions - before
+        while self.device.defer_step():
+            pass
         self.device.pipelines.close_periods()
         self.device.record_step(now())
         self.device.contacts.hurry(now())
@@ -345,6 +352,15 @@ class Agent:
         self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
         self._close()
         return made
+
+    def _defer(self) -> None:
+        """Hard frames go to the large bundle, one after the other."""
+        while not self._stop.is_set():
+            try:
+                self.device.defer_step(DEFER_WAIT_S)
+            except Exception as error:
+                self._sayer.error("defer", error)
+                self._stop.wait(ERROR_PAUSE_S)
 
     def _close(self) -> None:
         if self._field is not None:
@@ -413,7 +429,8 @@ def run(
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
-        device = open_device(data_dir, identity, config, link=link, pipelines=parts, clock=clock)
+        large = large_of(identity.usecase, credentials)
+        device = open_device(data_dir, identity, config, link=link, pipelines=parts, large=large, clock=clock)
         bring_card(device, data_dir, credentials.key, clock, measure=not once)
         renewal = Renewal(credentials, url, chance=chance)
         supervisor = SystemdSupervisor()
@@ -427,6 +444,12 @@ def run(
             link.close()
 
 
+def large_of(usecase: UseCase, credentials: Credentials) -> Large | None:
+    """The large bundle of the use case's cascade, reached with the device's certificate; None without a cascade."""
+    terms = usecase.placement.cascade
+    return None if terms is None else V2Large(terms.url, terms.bundle, credentials)
+
+
 def open_device(
     data_dir: Path,
     identity: Identity,
@@ -437,6 +460,7 @@ def open_device(
     open_source: Callable[[str | None], Source] | None = None,
     pipelines: Sequence[PipelinePart] = (),
     act: Act | None = None,
+    large: Large | None = None,
 ) -> Device:
     """The device in this folder on this machine. Raises as `Device`."""
     return Device(
@@ -449,6 +473,7 @@ def open_device(
         clock=clock,
         chance=SystemChance(),
         act=act,
+        large=large,
         facts=facts(),
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),

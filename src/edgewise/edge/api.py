@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.edge._cascade_metrics import cascade_metrics
 from edgewise.edge._field import FieldSide
 from edgewise.edge._pipeline_metrics import pipeline_metrics
 from edgewise.edge._runtime_metrics import runtime_metrics
@@ -83,6 +84,8 @@ class _DeviceMetrics(Collector):
             latency.add_metric([str(share)], (device.pipelines.latency().quantile(share) or 0.0) / 1000)
         yield latency
         yield from pipeline_metrics(device)
+        if device.cascade is not None:
+            yield from cascade_metrics(device.cascade)
         yield from runtime_metrics(device.runtime)
         ends = updater.trusted.expires_at
         yield GaugeMetricFamily(

@@ -18,6 +18,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 
 from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, failure, reply, v2_app
+from edgewise.edge._v2_decide import DECIDE_SUFFIX, decide_model
 from edgewise.edge._v2_metrics import TallyMetrics
 from edgewise.edge._v2_models import Repository, ServedModel, Tally
 from edgewise.ports import (
@@ -113,6 +114,9 @@ def open_models(paths: Sequence[Path]) -> Repository:
         if name in loaded:
             raise NotValid(f"two of the given models are named {name}; rename one of the files", code="name_taken")
         loaded[name], openers[name] = served, functools.partial(_open_again, path, name)
+        if served.pipeline is not None:
+            decides = name + DECIDE_SUFFIX
+            loaded[decides], openers[decides] = decide_model(served), functools.partial(_open_decide, path, name)
     if not loaded:
         raise NotValid("there is nothing to serve; name an ONNX file or a bundle's folder", code="nothing_to_serve")
     return Repository(loaded, openers)
@@ -127,6 +131,10 @@ def _open_again(path: Path, name: str) -> ServedModel:
     if now != name:
         raise NotValid(f"{path} is named {now} now and was {name}; start the server anew", code="name_changed")
     return served
+
+
+def _open_decide(path: Path, name: str) -> ServedModel:
+    return decide_model(_open_again(path, name))
 
 
 def _open_bundle(path: Path) -> tuple[str, ServedModel]:

@@ -92,6 +92,7 @@ from edgewise.wire.sources import (
 )
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
+    Cascade,
     Connectivity,
     DataPolicy,
     Exit,
@@ -129,6 +130,7 @@ __all__ = [
     "CameraSpec",
     "Candidate",
     "CapabilityCard",
+    "Cascade",
     "Condition",
     "Connectivity",
     "ConsoleSink",

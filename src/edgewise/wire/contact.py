@@ -33,6 +33,7 @@ class Decision(Record):
     margin: Share  # best minus second-best probability
     release: Name | None = None
     bundle: Digest
+    deferred: Literal[True] | None = None  # by the large bundle of a cascade, after the edge had decided
 
 
 class Sample(Record):
@@ -90,6 +91,7 @@ class Telemetry(Record):
     pipeline: Name | None = None  # of a device that has several; None for the one named main
     latency_ms: dict[str, float] = Field(default_factory=dict)  # p50, p99
     shed: dict[str, int] = Field(default_factory=dict)  # records shed by class since the outbox was made
+    deferrals: dict[str, int] | None = None  # of a cascade, by fate, since the device was made; see docs/pipelines.md
 
 
 class Event(Record):
