@@ -19,9 +19,11 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from edgewise import __version__
 from edgewise.edge._contact_memory import ContactMemory
 from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
+from edgewise.edge._device_log import DeviceLog
 from edgewise.edge._field import FieldSide
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
@@ -42,6 +44,7 @@ from edgewise.ports import (
     HttpLink,
     Large,
     Link,
+    RotatingFiles,
     Source,
     Supervisor,
     SystemChance,
@@ -88,6 +91,8 @@ class AgentConfig(Strict):
     memory_mb_max: float | None = Field(
         default=None, gt=0, description="of the agent; a bundle under which it holds more is taken back"
     )
+    log_bytes_max: int = Field(default=1_000_000, ge=10_000, description="of one file of the device's own log")
+    log_files_max: int = Field(default=4, ge=1, le=100, description="files of the log; the oldest goes")
     data_key_from: str = Field(
         default="file",
         min_length=1,
@@ -207,6 +212,12 @@ def _yaml(name: str, given: str) -> Any:
         raise NotValid(f"EDGEWISE_EDGE_{name.upper()} is not YAML: {error}", code="config_invalid") from error
 
 
+def log_files(data_dir: Path, config: AgentConfig | None = None) -> RotatingFiles:
+    """The files of the device's own log, in ``log/`` of its folder. Raises as `load_config`."""
+    config = config or load_config(data_dir)
+    return RotatingFiles(data_dir / "log", bytes_max=config.log_bytes_max, files_max=config.log_files_max)
+
+
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +246,7 @@ class Agent:
         clock: time.
         renewal: keeps the device's certificate fresh; None where it has none, as in tests.
         supervisor: hears that the agent is ready, how it does, and that the decision loop turns.
+        log: the device's own log; in its folder where not given.
         field: sinks and sources under observation.
     """
 
@@ -246,6 +258,7 @@ class Agent:
         clock: Clock | None = None,
         renewal: Renewal | None = None,
         supervisor: Supervisor | None = None,
+        log: DeviceLog | None = None,
         field: FieldSide | None = None,
     ) -> None:
         self.device = device
@@ -256,8 +269,11 @@ class Agent:
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
-        self._sayer = Sayer(device.policy)
+        self._log = log or DeviceLog(log_files(device.folder, self._config), self._clock)
+        self._sayer = Sayer(device.policy, log=self._log.add)
+        device.keeper.heard = self._log.add
         self._contacts_noted = ContactMemory(device.folder)
+        self._link_error: str | None = None
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
@@ -270,9 +286,10 @@ class Agent:
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
+        self._start("record", self._record)
+        self._log.add("agent", f"edgewise {__version__} runs: {self._sentence()}")
         if self._field is not None:
             self._field.start(self.device)
-        self._start("record", lambda: self.device.record_step(self._clock.now()))
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
@@ -289,6 +306,12 @@ class Agent:
             for thread in self._threads:
                 thread.join(timeout=max(0.0, end - time.monotonic()))
             self._close()
+            self._log.add("agent", f"stopped: {self._sentence()}")
+            self._log.flush(final=True)
+
+    def _record(self) -> None:
+        self.device.record_step(self._clock.now())
+        self._log.flush()
 
     def _decide(self, pipeline: str) -> None:
         """The decision loop of one pipeline; nothing that is raised in it may end it."""
@@ -324,10 +347,10 @@ class Agent:
         return thread
 
     def _sentence(self) -> str:
-        """How the device does, in one line."""
-        device, running = self.device, self.device.updater.running
+        """How the device does, in one line, from memory alone: the watchdog must not wait for a disk."""
+        running = self.device.updater.running
         does = f"decides with {running.release}" if running else "waits for a first release"
-        return f"{does}; {device.decisions} decisions, {device.backlog} records wait"
+        return f"{does}; {self.device.decisions} decisions so far"
 
     def run_once(self) -> int:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
@@ -372,6 +395,14 @@ class Agent:
         self.device.contact_step(self._clock.now())
         self.device.update_step(self._clock.now())
         self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
+        self._log_link()
+
+    def _log_link(self) -> None:
+        """A link that breaks or comes back is a line of the log, not each contact."""
+        error = self.device.contacts.error
+        if error != self._link_error:
+            self._log.add("contact", error or "the hub answers")
+        self._link_error = error
 
     def _renew(self) -> None:
         if self._renewal is not None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
+    from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
     from edgewise.ports._memory_runtime import MemoryRuntime
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
@@ -105,6 +106,7 @@ __all__ = [
     "LinkDown",
     "LinkFetcher",
     "ListSource",
+    "LogFiles",
     "MemoryBlobs",
     "MemoryClock",
     "MemoryFacts",
@@ -113,6 +115,7 @@ __all__ = [
     "MemoryKeys",
     "MemoryLarge",
     "MemoryLink",
+    "MemoryLogFiles",
     "MemoryParts",
     "MemoryRuntime",
     "MemorySink",
@@ -130,6 +133,7 @@ __all__ = [
     "QueueFull",
     "Refused",
     "RoleState",
+    "RotatingFiles",
     "Runtime",
     "RuntimeSettings",
     "Safe",
@@ -235,6 +239,7 @@ _HOMES = {
     "_http": ("LinkDown", "Refused"),
     "_large": ("DECIDE_SUFFIX", "Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
+    "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
     "_open_source": ("open_source",),
