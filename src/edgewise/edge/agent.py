@@ -276,7 +276,7 @@ class Agent:
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
-        self._log = log or DeviceLog(log_files(device.folder, self._config), self._clock)
+        self._log = log or DeviceLog(log_files(device.folder, self.config), self._clock)
         self._sayer = Sayer(device.policy, log=self._log.add)
         device.keeper.heard = self._log.add
         self._contacts_noted = ContactMemory(device.folder)

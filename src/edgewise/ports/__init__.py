@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
+    from edgewise.ports._bound import Bound
     from edgewise.ports._bundle import (
         OpenBundle,
         StoredBundle,
@@ -76,6 +77,7 @@ __all__ = [
     "TARGETS_URL",
     "Answer",
     "Blobs",
+    "Bound",
     "Chance",
     "Clock",
     "Credentials",
@@ -212,6 +214,7 @@ __all__ = [
 
 _HOMES = {
     "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
+    "_bound": ("Bound",),
     "_bundle": (
         "OpenBundle",
         "StoredBundle",
