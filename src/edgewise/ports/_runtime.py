@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from edgewise.ports._bfloat import held_as, run_bfloat
 from edgewise.ports._bound import Allocate, Bound, OnnxBound, PublicBound, SafeBound, bind_onnx
 from edgewise.ports._runtime_settings import CPU, RuntimeSettings, chosen_providers
-from edgewise.wire import Graph, Needs, NotValid
+from edgewise.wire import NotValid
 
 if TYPE_CHECKING:
     from edgewise.ports._vet import VetLimits
+    from edgewise.wire import Graph, Needs
 
 # ONNX tensor types as numpy names; what is missing here (bfloat16, maps, sequences) cannot be run through this port.
 NUMPY_NAMES = {
