@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
+    from edgewise.ports._bound import Bound
     from edgewise.ports._bundle import (
         OpenBundle,
         StoredBundle,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
-    from edgewise.ports._tls_server import TlsFiles, server_context
+    from edgewise.ports._tls_server import TlsFiles, server_context, tls_server_context
     from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -76,6 +77,7 @@ __all__ = [
     "TARGETS_URL",
     "Answer",
     "Blobs",
+    "Bound",
     "Chance",
     "Clock",
     "Credentials",
@@ -204,6 +206,7 @@ __all__ = [
     "split_token",
     "start_trust",
     "sync_folder",
+    "tls_server_context",
     "verify_bundle",
     "vet_bundle",
     "write_bundle",
@@ -211,6 +214,7 @@ __all__ = [
 
 _HOMES = {
     "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
+    "_bound": ("Bound",),
     "_bundle": (
         "OpenBundle",
         "StoredBundle",
@@ -254,7 +258,7 @@ _HOMES = {
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
-    "_tls_server": ("TlsFiles", "server_context"),
+    "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
