@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
     from edgewise.ports._http import LinkDown, Refused
-    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule
+    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
-    from edgewise.ports._runtime_settings import RuntimeSettings
+    from edgewise.ports._runtime_settings import PROVIDERS, RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
@@ -64,13 +64,14 @@ if TYPE_CHECKING:
     from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
     from edgewise.ports._vault_tpm import TpmVault
     from edgewise.ports._vet import VetLimits, vet_bundle
-    from edgewise.ports._worker import WorkerRuntime
+    from edgewise.ports._worker import WorkerRuntime, WorkerSession
     from edgewise.ports._worker_process import WorkerLimits
     from edgewise.ports.api import HubApi
 
 __all__ = [
     "DECIDE_SUFFIX",
     "METADATA_URL",
+    "PROVIDERS",
     "TARGETS_URL",
     "Answer",
     "Blobs",
@@ -158,9 +159,11 @@ __all__ = [
     "VouchedTarget",
     "WorkerLimits",
     "WorkerRuntime",
+    "WorkerSession",
     "address",
     "apply_delta",
     "boot_id",
+    "can_isolate",
     "copied_blobs",
     "device_part",
     "devices_on",
@@ -223,7 +226,7 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
-    "_isolate": ("IsolatingRuntime", "IsolationRule"),
+    "_isolate": ("IsolatingRuntime", "IsolationRule", "can_isolate"),
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
@@ -238,7 +241,7 @@ _HOMES = {
     "_memory_runtime": ("MemoryRuntime",),
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
-    "_runtime_settings": ("RuntimeSettings",),
+    "_runtime_settings": ("PROVIDERS", "RuntimeSettings"),
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
@@ -258,7 +261,7 @@ _HOMES = {
     "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),
     "_vet": ("VetLimits", "vet_bundle"),
-    "_worker": ("WorkerRuntime",),
+    "_worker": ("WorkerRuntime", "WorkerSession"),
     "_worker_process": ("WorkerLimits",),
     "api": ("HubApi",),
 }

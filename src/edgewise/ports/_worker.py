@@ -159,7 +159,7 @@ class WorkerSession:
         if process is not None and process.is_alive():
             return process
         if process is not None:  # it ended while nobody asked anything of it: no frame was lost
-            self._broken(process.failure("", slow=False))
+            self._broken(process.failure())
         if not self._restarts.allow():
             code, text = self._last_break
             raise NotNow(
@@ -181,7 +181,7 @@ class WorkerSession:
     def _raise(self, answer: int) -> NoReturn:
         assert self._process is not None
         if not answer:
-            raise self._broken(self._process.run_failure())
+            raise self._broken(self._process.failure())
         raise self._told(refusal(self._shared.heard()))
 
     def _told(self, error: NotValid) -> NotValid:
