@@ -24,6 +24,15 @@ SEGMENT_BYTES_MAX = 4 << 20
 MEDIA_TYPE = "application/vnd.edgewise.upload"
 
 
+class StageDecision(Record):
+    """What an earlier graph of a bundle said, before the one that decided."""
+
+    graph: Name
+    label: str
+    confidence: Share
+    margin: Share
+
+
 class Decision(Record):
     """What a bundle said about one frame."""
 
@@ -33,6 +42,8 @@ class Decision(Record):
     margin: Share  # best minus second-best probability
     release: Name | None = None
     bundle: Digest
+    graph: Name | None = None  # which one decided, where the bundle has several
+    earlier: tuple[StageDecision, ...] | None = Field(None, max_length=16)  # what those before it said, first one first
     deferred: Literal[True] | None = None  # by the large bundle of a cascade, after the edge had decided
 
 
