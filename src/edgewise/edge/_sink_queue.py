@@ -108,6 +108,14 @@ class SinkQueue:
                 self.counts.shed[pushed_out.event] += 1
         self._wake.set()
 
+    def forget(self, match: Callable[[Offer], bool]) -> None:
+        """Drop what waits and matches an erasure."""
+        with self._turn:
+            for queue in (self._alarms, self._decisions):
+                kept = [offer for offer in queue if not match(offer)]
+                queue.clear()
+                queue.extend(kept)
+
     @property
     def waiting(self) -> int:
         """Events that wait or are being sent."""

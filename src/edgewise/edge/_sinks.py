@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge._decider import Act
+from edgewise.edge._erasing import Covers
 from edgewise.edge._keeper import NAME_KEY
 from edgewise.edge._rarely import Rarely
 from edgewise.edge._sink_queue import Offer, SinkQueue
 from edgewise.edge.device import Device, Identity
 from edgewise.edge.private import event_id
-from edgewise.policy import Forbidden, frame_name, hide_words, may_leave, may_name_frames, private_facts
+from edgewise.policy import Forbidden, frame_name, hide_words, may_leave, may_name_frames, private_facts, subject_of
 from edgewise.ports import Clock, Frame, Sink, open_sink
 from edgewise.wire import Decision, NotValid, SinkEvent, SinkSpec
 from edgewise.wire.sinks import SinkKind
@@ -112,6 +113,7 @@ class Sinks:
         """Learn from this device what is durable, and by which key names are hidden."""
         self._device = device
         self._name_key = device.outbox.state(NAME_KEY) or b""
+        device.eraser.others.append(self._forget)
 
     def close(self) -> None:
         """Send what waits for a moment, and let go; before the device is closed, which knows what is durable."""
@@ -137,6 +139,11 @@ class Sinks:
         }
 
     # -- small parts ---------------------------------------------------------------------------------------------------
+
+    def _forget(self, covers: Covers) -> None:
+        """Drop what waits for the sinks and is about somebody who is to be forgotten."""
+        for queue in self.queues.values():
+            queue.forget(lambda offer: covers(subject_of(offer.facts, offer.group), offer.at))
 
     def _may_send(self) -> None:
         may_leave(self._policy, "sink")

@@ -191,7 +191,12 @@ class Device:
                 policy_version=usecase.data.version,
                 chance=chance,
             )
-            uplink = Uplink(self.outbox, identity.device, usecase.data)
+            uplink = Uplink(
+                self.outbox,
+                identity.device,
+                usecase.data,
+                may_seal=lambda now: not self.eraser.holds(self.updater.assignment, now),
+            )
             self.contacts = Contacts(
                 uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
             )
@@ -332,6 +337,13 @@ class Device:
         item = self.pipelines.find(name)
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
         return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
+
+    def settle(self, now: datetime) -> None:
+        """Record what is left, and carry out every erasure that is known; only where nothing else steps this device."""
+        for _ in range(ERASE_STEPS_MAX):
+            self.record_step(now)
+            if not self.eraser.is_open(self.updater.assignment):
+                return
 
     def erase(self, erasure: Erasure, now: datetime) -> dict[str, Any]:
         """Forget what an erasure covers, at once; only where nothing else steps this device meanwhile.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
-from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about
+from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about, stored_about, unlink
 from edgewise.edge._outbox_file import OutboxFile
 from edgewise.edge._outbox_records import (
     RESERVE_FILE,
@@ -373,7 +373,8 @@ class Outbox:
             if not count:
                 break
         with self._file.change() as db:
-            sealed = sealed_about(db, erasure)
+            sealed, segments = sealed_about(db, erasure)
+            stored = stored_about(db, erasure)
             blobs = [blob for blob in lone_blobs(db, sealed) if self.blobs.has(blob)]
             for blob in blobs:
                 self.blobs.delete(blob)
@@ -381,7 +382,12 @@ class Outbox:
         self.tidy(FILES_MAX)  # a power cut may have left files of records that are gone already
         self._file.scrub()
         self._checkpoint("scrubbed")
-        return Erased(records=done, sealed=sealed, blobs=len(blobs))
+        return Erased(records=done, sealed=sealed, segments=segments, stored=stored, blobs=len(blobs))
+
+    def unlink(self, erasure: Erasure) -> None:
+        """Forget of whom finished records were, once what an erasure covers was told. Raises NotNow as `erase`."""
+        with self._file.change() as db:
+            unlink(db, erasure)
 
     def set_aside(self, *, drop: bool = False) -> int:
         """How many broken or locked outboxes lie beside this one, which no erasure can look into.
