@@ -59,7 +59,8 @@ def finder(*, boxes: str = "sorted") -> bytes:
         node("Reshape", ["order", "four"], ["places"]),
     ]
     held = [
-        integers("flat", [1, 4]), integers("four", [4]), integers("one", [1]), floats("zero", [1], [0]), floats("steep", [1, 2], [-20, 20]),
+        integers("flat", [1, 4]), integers("four", [4]), integers("one", [1]),
+        floats("zero", [1], [0]), floats("steep", [1, 2], [-20, 20]),
         floats("shift", [1, 2], [10.8, -10.8]), floats("quarters", [4, 4], QUARTERS),
     ]  # fmt: skip
     if boxes == "sorted":

@@ -78,10 +78,9 @@ def test_a_networks_own_doubt_comes_from_the_graph_that_decides(made):
     pipeline = made.open(made.manifest.model_copy(update={"graphs": doubting}))
     assert pipeline.answer(picture(None, 0), "image/png").doubt == pytest.approx(10 / 255, abs=1e-4)
     assert pipeline.answer(picture(1, 250), "image/png").doubt is None  # the second one has no such output
+    wrong = (first.model_copy(update={"doubt": "scores"}), second)
     with pytest.raises(NotValid, match=r"has shape \(1, 4\), needs \(1,\)"):
-        made.open(
-            made.manifest.model_copy(update={"graphs": (first.model_copy(update={"doubt": "scores"}), second)})
-        ).answer(picture(0, 0), "image/png")
+        made.open(made.manifest.model_copy(update={"graphs": wrong})).answer(picture(0, 0), "image/png")
 
 
 # -- golden answers, vetting -------------------------------------------------------------------------------------------
