@@ -158,8 +158,10 @@ class Sinks:
     def _event(self, offer: Offer) -> SinkEvent:
         policy, identity, decision = self._policy, self._identity, offer.decision
         name = frame_name(policy, offer.frame, self._name_key)
+        # A correction is another decision on the same frame; an alarm on a frame is one alarm, whoever raised it.
+        what = "deferred decision" if decision.deferred and offer.event == "decision" else offer.event
         return SinkEvent(
-            id=event_id(identity.device, offer.event, name),
+            id=event_id(identity.device, what, name),
             event=offer.event,
             at=offer.at,
             device=identity.device,
@@ -172,6 +174,7 @@ class Sinks:
             margin=decision.margin,
             release=decision.release,
             bundle=decision.bundle,
+            deferred=decision.deferred,
             text=hide_words(policy, offer.text, frame=offer.frame, group=offer.group, facts=offer.facts)[:500],
             facts=private_facts(policy, offer.facts),
         )
