@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from edgewise.edge.agent import Agent, enrol, load_config, locked, run, status
@@ -324,6 +325,31 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
     assert len(stored) == len(set(stored))
     assert made <= set(stored)
     assert [record["verdict"] for record in site.stored("feedback")] == ["missed"]
+
+
+def test_an_agent_outlives_its_networks_worker_and_leaves_no_orphan(site):
+    enrol(site.data, site.url, site.token)
+    (site.data / "edge.yaml").write_text("runtime: {isolate: always}\n")
+    site.assign(site.release(1))
+    process, url = start(site)
+    try:
+        with httpx.Client(base_url=url, timeout=10) as http:
+            until(lambda: http.get("/readyz").status_code == 200, "no first bundle")
+            shoot(site, 5)
+            until(lambda: http.get("/status").json()["decisions"] == 5, "not all decided")
+            (worker,) = psutil.Process(process.pid).children()
+            worker.kill()
+            shoot(site, 5)
+            until(lambda: http.get("/status").json()["decisions"] == 10, "not all decided after the worker's end")
+            assert http.get("/status").json()["runtime"]["workers"]["restarted"] == 1
+            assert 'edgewise_edge_worker_events_total{event="worker_died"} 1.0' in http.get("/metrics").text
+            until(lambda: any(upload.report.card for upload in site.hub.uploads), "no capability card was sent")
+        (worker,) = psutil.Process(process.pid).children()
+        process.kill()
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker is an orphan")
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):

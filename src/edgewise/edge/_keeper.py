@@ -94,6 +94,7 @@ class Keeper:
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
+        self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._turn = threading.RLock()  # feedback comes from the local API's thread
         self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
@@ -138,6 +139,8 @@ class Keeper:
         """An event for the hub's audit log, durable with the next record step."""
         record = Event(id=self._chance.id(), at=now, what=what, text=text[:500], data=data)
         self._queue(self._plain("alarm" if alarm else "audit", record))
+        if self.heard is not None:
+            self.heard(what, record.text)
 
     def forget(self, match: Callable[[Entry], bool]) -> None:
         """Forget what waits in memory and matches."""

@@ -15,7 +15,7 @@ from edgewise.edge._cascade_metrics import cascade_metrics
 from edgewise.edge._field import FieldSide
 from edgewise.edge._pipeline_metrics import pipeline_metrics
 from edgewise.edge._runtime_metrics import runtime_metrics
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, reply, v2_app
 from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames
@@ -158,7 +158,7 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool], field:
         known = "/, /status, /livez, /readyz, /metrics, /v2 and POST /feedback"
         return 404, JSON, json.dumps({"error": f"{path[:200]} is not here; there is {known}"}).encode()
 
-    return app
+    return InPlace(app, protocol, lambda head: _is_local({"headers": head.headers}))
 
 
 def _is_local(scope: Scope) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
+    from edgewise.ports._bound import Bound
     from edgewise.ports._bundle import (
         OpenBundle,
         StoredBundle,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
+    from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
     from edgewise.ports._memory_runtime import MemoryRuntime
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
-    from edgewise.ports._tls_server import TlsFiles, server_context
+    from edgewise.ports._tls_server import TlsFiles, server_context, tls_server_context
     from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -75,6 +77,7 @@ __all__ = [
     "TARGETS_URL",
     "Answer",
     "Blobs",
+    "Bound",
     "Chance",
     "Clock",
     "Credentials",
@@ -103,6 +106,7 @@ __all__ = [
     "LinkDown",
     "LinkFetcher",
     "ListSource",
+    "LogFiles",
     "MemoryBlobs",
     "MemoryClock",
     "MemoryFacts",
@@ -111,6 +115,7 @@ __all__ = [
     "MemoryKeys",
     "MemoryLarge",
     "MemoryLink",
+    "MemoryLogFiles",
     "MemoryParts",
     "MemoryRuntime",
     "MemorySink",
@@ -128,6 +133,7 @@ __all__ = [
     "QueueFull",
     "Refused",
     "RoleState",
+    "RotatingFiles",
     "Runtime",
     "RuntimeSettings",
     "Safe",
@@ -201,6 +207,7 @@ __all__ = [
     "split_token",
     "start_trust",
     "sync_folder",
+    "tls_server_context",
     "verify_bundle",
     "vet_bundle",
     "write_bundle",
@@ -208,6 +215,7 @@ __all__ = [
 
 _HOMES = {
     "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
+    "_bound": ("Bound",),
     "_bundle": (
         "OpenBundle",
         "StoredBundle",
@@ -233,6 +241,7 @@ _HOMES = {
     "_http": ("LinkDown", "Refused"),
     "_large": ("DECIDE_SUFFIX", "Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
+    "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
     "_open_source": ("open_source",),
@@ -250,7 +259,7 @@ _HOMES = {
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
-    "_tls_server": ("TlsFiles", "server_context"),
+    "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),

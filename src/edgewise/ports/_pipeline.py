@@ -25,6 +25,13 @@ class Answer:
     embedding: NDArray[np.float32] | None  # (D,)
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    results: Mapping[str, NDArray[Any]]
+    scores: NDArray[np.float32]  # a view of the one row
+    embedding: NDArray[np.float32] | None
+
+
 class Pipeline:
     """A bundle, ready to answer. Threads may share it; they take turns."""
 
@@ -35,6 +42,7 @@ class Pipeline:
         self.session = session
         self._outputs = [graph.scores] + ([graph.embedding] if graph.embedding else [])
         self._bound = _bind(session, graph, self._outputs)  # one set of buffers for every frame
+        self._held: _Held | None = None  # the buffers that runs answer in, once they were looked at
         self._turn = threading.Lock()
 
     def answer(self, data: bytes, media_type: str) -> Answer:
@@ -45,9 +53,24 @@ class Pipeline:
         """
         with self._turn:
             prepare(data, media_type, self.graph.pre, out=self._bound.input[0])
-            scores, embedding = self._checked(self._bound.run(), 1)
+            held = self._results(self._bound.run())
             # Copied: the next frame's answer is written where this one is.
-            return Answer(scores=scores[0].copy(), embedding=None if embedding is None else embedding[0].copy())
+            return Answer(
+                scores=held.scores.copy(), embedding=None if held.embedding is None else held.embedding.copy()
+            )
+
+    def _results(self, results: Mapping[str, NDArray[Any]]) -> _Held:
+        """The one row of a run's outputs. Buffers that stay where they are are looked at once, not at every frame."""
+        held = self._held
+        if held is not None and held.results is results:
+            return held
+        scores, embedding = self._checked(results, 1)
+        held = _Held(results, scores[0], None if embedding is None else embedding[0])
+        same = scores is results[self.graph.scores] and (
+            self.graph.embedding is None or embedding is results[self.graph.embedding]
+        )
+        self._held = held if same else None  # what had to be converted is a copy, and does not follow the buffers
+        return held
 
     def answer_many(self, frames: Sequence[tuple[bytes, str]]) -> list[Answer]:
         """The answers to several frames, each bit-equal to what `answer` gives.
