@@ -29,6 +29,7 @@ class SinkEvent(Record):
     margin: Share
     release: str | None = None
     bundle: Digest
+    deferred: Literal[True] | None = None  # by the large bundle of a cascade, which corrects an earlier event
     text: str = ""  # of an alarm, from the app
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)  # those that the policy lists
 
