@@ -19,6 +19,7 @@ from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
+from edgewise.edge._outbox_tidy import Tidying
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge._readings import Sampler
 from edgewise.edge._spans import is_over
@@ -143,6 +144,7 @@ class Device:
             safe=opened.safe,
             checkpoint=checkpoint,
         )
+        self.tidying = Tidying(self.outbox, clock)
         ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
         try:
             self.updater = Updater(
@@ -239,6 +241,7 @@ class Device:
         """Make durable what was decided and chosen, as far as the disk allows."""
         self.eraser.step(self.updater.assignment, now)
         self.keeper.record(self.pipelines, now)
+        self.tidying.step()
 
     def update_step(self, now: datetime, link: Link | None = None) -> bool:
         """Work towards the newest assignment; True when something happened that the hub should hear of soon.

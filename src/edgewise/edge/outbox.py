@@ -84,7 +84,9 @@ class Outbox:
         self._file = OutboxFile(folder, chance, safe)
         self.was_broken = self._file.was_broken  # the former file could not be read and lies beside this one
         self.locked_as = self._file.locked_as  # where the former one lies, if it cannot be opened with this key
-        self.blobs = blobs if blobs is not None else SealedBlobs(folder / "blobs", safe)
+        # Swept by `tidy_folder`: a start must not look at every file.
+        own = SealedBlobs(folder / "blobs", safe, sweep=False)
+        self.blobs: Blobs = blobs if blobs is not None else own
         self._reserve = folder / RESERVE_FILE
         self.hold_reserve()
 
@@ -427,13 +429,25 @@ class Outbox:
         for number, blob in enumerate(self.blobs.digests()):
             if number >= limit:
                 break
-            # Inside a transaction, so that no record of this blob can be on its way in meanwhile.
-            with self._file.change() as db:
-                if not db.execute(sql.HAS_BLOB, (blob,)).fetchone():
-                    self.blobs.delete(blob)
-                    gone += 1
+            gone += self._drop_orphan(blob)
         self.hold_reserve()
         return gone
+
+    def tidy_folder(self, number: int) -> int:
+        """The same for one of the `FOLDERS` folders in which the blobs lie, so that a step is short; the count."""
+        if not isinstance(self.blobs, SealedBlobs):
+            return 0
+        gone = sum(self._drop_orphan(blob) for blob in self.blobs.sweep_folder(number))
+        self.hold_reserve()
+        return gone
+
+    def _drop_orphan(self, blob: str) -> bool:
+        # Inside a transaction, so that no record of this blob can be on its way in meanwhile.
+        with self._file.change() as db:
+            if db.execute(sql.HAS_BLOB, (blob,)).fetchone():
+                return False
+            self.blobs.delete(blob)
+            return True
 
     def close(self) -> None:
         self._file.close()

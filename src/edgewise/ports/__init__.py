@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
-    from edgewise.ports._sealed_blobs import SealedBlobs
+    from edgewise.ports._sealed_blobs import FOLDERS, SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from edgewise.ports.api import HubApi
 
 __all__ = [
+    "FOLDERS",
     "METADATA_URL",
     "TARGETS_URL",
     "Answer",
@@ -226,7 +227,7 @@ _HOMES = {
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("RuntimeSettings",),
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
-    "_sealed_blobs": ("SealedBlobs",),
+    "_sealed_blobs": ("FOLDERS", "SealedBlobs"),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
