@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from conftest import missing
+
 WAIT_S_MAX = 20.0
 
 
@@ -31,6 +33,12 @@ def until(is_so: Callable[[], Any], what: str, wait_s_max: float = WAIT_S_MAX) -
         assert time.monotonic() < end, f"not within {wait_s_max:g} s: {what}"
         time.sleep(0.01)
     return answer
+
+
+def needs_broker() -> None:
+    """Skip the test, or fail it where EDGEWISE_REQUIRE names mosquitto, when there is none."""
+    if not Path(Broker.PROGRAM).exists():
+        missing("mosquitto", "mosquitto is not installed")
 
 
 class Broker:
@@ -103,12 +111,13 @@ class Listener:
 class Machine:
     """A Modbus TCP server in its own thread. Registers that were not given do not exist."""
 
-    def __init__(self, holding: dict[int, list[int]], *, coils: dict[int, list[bool]] | None = None) -> None:
+    def __init__(
+        self, holding: dict[int, list[int]], *, coils: dict[int, list[bool]] | None = None, stubborn: bool = False
+    ) -> None:
         from pymodbus.simulator import DataType, SimData, SimDevice
 
         self.port = free_port()
         self.writes: list[tuple[int, list[int]]] = []
-        self.answer_with: Callable[[int, list[int]], list[int]] | None = None  # what a write really leaves
         self._loop = asyncio.new_event_loop()
         self._server: Any = None
         empty = [SimData(60_000, values=0, datatype=DataType.REGISTERS)]
@@ -121,11 +130,12 @@ class Machine:
                 for at, values in sorted(table.items())
             ]
 
-        async def acted(code: int, start: int, address: int, count: int, now: list[int], new: Any) -> None:
-            del start, count
-            if new is not None:
-                self.writes.append((address, [int(value) for value in new]))
-            del code, now
+        async def acted(_code: int, start: int, address: int, count: int, now: list[int], new: Any) -> None:
+            if new is None:
+                return
+            self.writes.append((address, [int(value) for value in new]))
+            if stubborn:  # it takes what is written, and holds what it held
+                new[:] = now[address - start : address - start + count]
 
         bits = [SimData(at, values=values, datatype=DataType.BITS) for at, values in sorted((coils or {}).items())] or [
             SimData(60_000, values=[False] * 16, datatype=DataType.BITS)

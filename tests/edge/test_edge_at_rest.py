@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgewise.edge._offline import _outbox_status
+from edgewise.edge._offline import outbox_status
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.ports import FileVault, MemoryVault, SeededChance, open_safe
 from outbox_entries import event, fates, sample
@@ -127,7 +127,7 @@ def test_a_status_without_the_key_tells_counts(fleet):
     device.close(fleet.clock.now())
     for file in (fleet.folder / "data-key.json", *(fleet.folder / "keys").glob("data.key")):
         file.unlink()
-    told = _outbox_status(fleet.folder / "outbox")
+    told = outbox_status(fleet.folder / "outbox")
     assert told["decisions"] == decisions
     assert told["backlog"] >= backlog.records
 

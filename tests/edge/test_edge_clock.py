@@ -227,7 +227,7 @@ def restart(former: subprocess.Popen[str], site, clock_file: Path) -> tuple[subp
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Ask it to stop; libfaketime may hold up a timed wait for years once its clock went back, which is not our doing."""
+    """Ask it to stop; libfaketime may hold up a timed wait for years once its clock went back."""
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(10)

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewise.edge._sinks import Sinks
 from edgewise.edge.outbox import Outbox, OutboxLimits, unpack
 from edgewise.policy import subject_hash, subject_of
-from edgewise.ports import FolderBlobs, Frame, Safe, SeededChance
-from edgewise.wire import Erasure, NotValid, decode, loads
+from edgewise.ports import FolderBlobs, Frame, MemorySink, Safe, SeededChance
+from edgewise.wire import Decision, Erasure, NotValid, decode, loads
 from outbox_entries import event, fates, sample
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -266,12 +267,17 @@ def test_what_was_sealed_but_not_at_the_hub_does_not_get_there(fleet):
 
 
 def test_a_source_that_tells_of_old_frames_again_is_not_believed(fleet):
-    device, _ = offline_with_people(fleet, 8)  # an unfinished period: its frames are decided again after a start
+    upload = {"period_frames": 16, "share_of_bytes": 1.0, "audit_share": 1.0}
+    device, _ = offline_with_people(fleet)
+    feed_people(fleet, 64, 8)
+    fleet.run(device, steps=10)
+    assert device.decider.period_frames == 8  # an unfinished period: its frames are decided again after a power cut
     device.erase(Erasure(subject=device.keeper.hidden("ADA")), fleet.clock.now())
-    again = fleet.device()
+    again = fleet.device(upload=upload)
     fleet.lost = lambda _what: False
     fleet.run(again, steps=400)
-    assert "ADA" not in whose(fleet)
+    assert whose(fleet) == {"BEA"}
+    assert again.keeper.not_kept["erased"] > 0
     again.close(fleet.clock.now())
 
 
@@ -340,3 +346,20 @@ def test_a_subject_is_hidden_otherwise_than_a_name():
     assert subject_hash("Ada", b"j" * 32) != ADA
     with pytest.raises(NotValid):
         subject_hash("Ada", b"short")
+
+
+def test_what_waits_for_a_sink_is_forgotten_too(fleet):
+    sinks = [{"kind": "console", "name": "s", "events": ["decision"]}]
+    case = fleet.device(sinks=sinks).identity
+    told = Sinks(case, fleet.folder, clock=fleet.clock, open_one=lambda _: MemorySink())
+    device = fleet.device(sinks=sinks)
+    told.bind(device)
+    act = told.heard(None, None)
+    word = Decision(label="good", confidence=0.9, margin=0.8, bundle="0" * 64)
+    for number in range(10):
+        act(people_frame(fleet, number), word)
+    assert told.queues["s"].waiting == 10
+    device.erase(Erasure(subject=device.keeper.hidden("ADA")), fleet.clock.now() + timedelta(seconds=1))
+    assert told.queues["s"].waiting == 5
+    told.close()
+    device.close(fleet.clock.now())

@@ -15,10 +15,8 @@ import pytest
 from edgewise.edge.agent import load_config
 from edgewise.edge.runtime import TUNED_FILE, RuntimeConfig, Tuned, open_runtime, runtime_status, with_tuned
 from edgewise.frames import golden_inputs
-from edgewise.ports import Session, WorkerLimits, WorkerRuntime, open_pipeline
+from edgewise.ports import Session, WorkerLimits, WorkerRuntime, WorkerSession, can_isolate, open_pipeline
 from edgewise.ports._batch import BatchedSession
-from edgewise.ports._isolate import can_isolate
-from edgewise.ports._worker import WorkerSession
 from edgewise.wire import ImageSpec, NotValid, encode
 from networks import onnx_model, picture_network
 

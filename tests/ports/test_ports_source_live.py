@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from conftest import missing
 from edgewise.ports import Frame, Source, SystemClock, open_source
 from edgewise.ports._source_thread import ThreadSource
 from edgewise.wire import EdgewiseError, MqttSpec, NotNow, NotValid, SourceSpec
 from edgewise.wire.sources import SOURCE
-from field_servers import Broker, Listener, Machine, OpcUa, closing_all, free_port, until
+from field_servers import Broker, Listener, Machine, OpcUa, closing_all, free_port, needs_broker, until
 
 FAST = {"retry_s_min": 0.05, "retry_s_max": 0.2}
 
@@ -29,8 +28,7 @@ def hold() -> Iterator[Callable[[Any], Any]]:
 
 @pytest.fixture
 def broker(hold: Callable[[Any], Any], tmp_path: Path) -> Broker:
-    if not Path(Broker.PROGRAM).exists():
-        missing("mosquitto", "mosquitto is not installed")
+    needs_broker()
     return hold(Broker(tmp_path).start())
 
 
@@ -231,8 +229,7 @@ def test_a_broker_that_goes_and_comes_back_is_joined_again(hold, broker):
 
 
 def test_a_wrong_password_is_for_a_person(hold, tmp_path, monkeypatch):
-    if not Path(Broker.PROGRAM).exists():
-        missing("mosquitto", "mosquitto is not installed")
+    needs_broker()
     (tmp_path / "users").write_text("")
     guarded = hold(Broker(tmp_path, lines=("allow_anonymous false", f"password_file {tmp_path}/users")).start())
     monkeypatch.setenv("BROKER_PASSWORD", "wrong")

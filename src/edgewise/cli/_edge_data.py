@@ -40,7 +40,7 @@ def erase(
     from edgewise.edge.forget import erase_here
 
     done = erase_here(data_dir, subject=subject, site=site, since=in_zone(since), until=in_zone(until), reason=reason)
-    show(done | {"sealed": len(done["sealed"])}, output)
+    show(done | {name: len(done[name]) for name in ("sealed", "segments", "stored")}, output)
 
 
 def subject(

@@ -24,7 +24,7 @@ def doctor(
     data_dir: Path = typer.Option(
         Path("edgewise-device"), "--data-dir", envvar="EDGEWISE_EDGE_DATA_DIR", help="the device's folder"
     ),
-    source: Path | None = typer.Option(None, "--source", help="folder in which pictures appear"),
+    source: str | None = typer.Option(None, "--source", help="as `edge run` takes it"),
     hub: str = typer.Option(
         "", "--hub", envvar="EDGEWISE_EDGE_HUB", help="address of the hub; the one of the enrolment without it"
     ),

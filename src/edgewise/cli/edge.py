@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli import _edge_card, _edge_doctor, _edge_unit
+from edgewise.cli import _edge_card, _edge_doctor, _edge_logs, _edge_tune, _edge_unit
 from edgewise.cli._edge_data import erase, rotate_key, subject
 from edgewise.cli._edge_status import print_status
 from edgewise.cli._output import FORMAT, Format
@@ -37,8 +37,11 @@ def enroll(
 
 @app.command(epilog="Example: edgewise edge run --data-dir device-a --source camera/")
 def run(
-    source: Path | None = typer.Option(
-        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+    source: str | None = typer.Option(
+        None,
+        "--source",
+        help="a folder, video:PATH, camera:0, rtsp://…, mqtt://HOST/TOPIC, modbus://HOST, opc.tcp://HOST, csv:PATH, "
+        "push: or a YAML file; not needed where edge.yaml names one",
     ),
     data_dir: Path = DEVICE_DIR,
     http_port: int = typer.Option(
@@ -85,8 +88,10 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
 
 
 app.command("doctor", epilog=_edge_doctor.EXAMPLE)(_edge_doctor.doctor)
+app.command("logs", epilog=_edge_logs.EXAMPLE)(_edge_logs.logs)
 app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
 app.command(_edge_card.NAME, epilog=_edge_card.EXAMPLE)(_edge_card.card)
+app.command(_edge_tune.NAME, epilog=_edge_tune.EXAMPLE)(_edge_tune.tune)
 app.command(epilog="Example: edgewise edge erase --subject patient-7 --data-dir device-a")(erase)
 app.command(epilog="Example: edgewise edge subject patient-7 --data-dir device-a")(subject)

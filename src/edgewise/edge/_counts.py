@@ -107,7 +107,9 @@ class Windows:
             windows.by_key[release, bundle, rollout, pipeline[0] if pipeline else None] = Counts.from_plain(counts)
         return windows
 
-    def telemetry(self, *, ids: list[str], site: str, shed: dict[str, int]) -> list[Telemetry]:
+    def telemetry(
+        self, *, ids: list[str], site: str, shed: dict[str, int], deferrals: dict[str, int] | None = None
+    ) -> list[Telemetry]:
         """One record for each release, rollout and pipeline; the caller brings as many ids."""
         records = []
         for (key, counts), name in zip(self.by_key.items(), ids, strict=True):
@@ -132,6 +134,7 @@ class Windows:
                     disagreed=counts.disagreed,
                     latency_ms={name: round(value, 4) for name, value in quantiles.items() if value is not None},
                     shed=shed,
+                    deferrals=deferrals,
                 )
             )
         return records

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 from edgewise.edge._decider import Item
 from edgewise.edge._keeper import Keeper
@@ -18,7 +19,11 @@ from edgewise.ports import Chance, Frame
 from edgewise.wire import Assignment, Erasure, Event, NotNow, decode, digest, loads, plain
 
 STATE_KEY = "erasures"
+HOLD_S_MAX = 60.0  # that sealing waits for an erasure
 STANDING_MAX = 256  # erasures that are remembered, so that a source which tells of old frames again is not believed
+
+# Whether something about a subject, by the name it has here, of a time is to be forgotten.
+Covers: TypeAlias = Callable[[str, datetime], bool]
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class Eraser:
         self._chance = chance
         self._work: _Work | None = None
         self._wishes: list[Erasure] = []
+        self._held_since: datetime | None = None
+        self.others: list[Callable[[Covers], None]] = []  # whoever else holds something about frames in memory
         self._known = _Remembered.of(outbox.state(STATE_KEY))
         self.last: dict[str, Any] | None = None  # what became of the last one, as told
         keeper.is_erased = self._is_erased
@@ -92,6 +99,21 @@ class Eraser:
     def epoch(self) -> str | None:
         """The hub epoch that gave the number."""
         return self._known.epoch or None
+
+    def is_open(self, assignment: Assignment | None) -> bool:
+        """Whether an erasure is known that is not carried out."""
+        return not self.is_idle or self._next(assignment) is not None
+
+    def holds(self, assignment: Assignment | None, now: datetime) -> bool:
+        """Whether nothing should be sealed now, because it might be what is about to be forgotten.
+
+        For a minute at most: a disk that fails must not keep alarms back. What leaves then is told and left to the hub.
+        """
+        if not self.is_open(assignment):
+            self._held_since = None
+            return False
+        self._held_since = self._held_since or now
+        return now - self._held_since < timedelta(seconds=HOLD_S_MAX)
 
     @property
     def is_idle(self) -> bool:
@@ -116,6 +138,8 @@ class Eraser:
         erasure = self._wishes[0] if self._wishes else self._next(assignment)
         if erasure is None:
             return None
+        if erasure.number and assignment is not None and assignment.hub_epoch != self._known.epoch:
+            self._known = replace(self._known, epoch=assignment.hub_epoch, done=0)
         # Remembered first: from here on nothing that it covers is kept, whatever a source tells again.
         standing = erasure.model_copy(update={"until": erasure.until or now})
         if standing not in self._known.standing:
@@ -129,20 +153,23 @@ class Eraser:
     def _forget(self, work: _Work) -> bool:
         """Forget what memory holds; False while a decision is being made, then the rest is for the next step."""
         erasure = work.erasure
-        work.frames += self._ring.forget(lambda frame: self._covers(erasure, _of_frame(frame), frame.taken_at))
+
+        def covers(subject: str, at: datetime | None) -> bool:
+            return self._covers(erasure, subject, at)
+
+        work.frames += self._ring.forget(lambda frame: covers(_of_frame(frame), frame.taken_at))
         self._keeper.forget(lambda entry: entry.about_at is not None and self._covers_entry(erasure, entry))
-        forgot = [
-            one.forget(lambda item: self._covers(erasure, item.subject, item.taken_at)) for one in self._pipelines
-        ]
+        for forget in self.others:
+            forget(covers)
+        forgot = [one.forget(lambda item: covers(item.subject, item.taken_at)) for one in self._pipelines]
         return all(forgot)
 
     def _next(self, assignment: Assignment | None) -> Erasure | None:
         """The first of the hub's that is not done."""
         if assignment is None or not assignment.erasures:
             return None
-        if assignment.hub_epoch != self._known.epoch:
-            self._known.epoch, self._known.done = assignment.hub_epoch, 0
-        waiting = [erasure for erasure in assignment.erasures if erasure.number > self._known.done]
+        done = self._known.done if assignment.hub_epoch == self._known.epoch else 0
+        waiting = [erasure for erasure in assignment.erasures if erasure.number > done]
         return min(waiting, key=lambda erasure: erasure.number, default=None)
 
     def _finish(self, work: _Work, now: datetime) -> None:
@@ -151,12 +178,17 @@ class Eraser:
         erased = self._outbox.erase(erasure) if mine else Erased(records=0, sealed=(), blobs=0)
         everything = erasure.subject is None and erasure.since is None and erasure.until is None
         aside = self._outbox.set_aside(drop=mine and everything)
-        told = _told(erasure, erased, work.frames) | {"set_aside": aside, "set_aside_dropped": mine and everything}
+        told = _told(erasure, erased, work.frames) | {
+            "epoch": self._outbox.epoch,
+            "set_aside": aside,
+            "set_aside_dropped": mine and everything,
+        }
         text = f"an erasure was carried out: {erased.records} records, {work.frames} recent frames forgotten"
         event = Event(id=work.event, at=now, what="erased", text=text, data=told)
         known = replace(self._known, done=max(self._known.done, erasure.number))
         entry = Entry(record=event, record_class="audit", policy_version=self._policy_version)
         self._outbox.add_many([entry], {STATE_KEY: known.as_bytes(), ERASING: b"0"})
+        self._outbox.unlink(erasure)
         self._known = known  # only now: it is reported as done when that outlives a power cut
         self._keeper.urgent_waits = True
         self.last, self._work = told, None
@@ -186,5 +218,7 @@ def _told(erasure: Erasure, erased: Erased, frames: int) -> dict[str, Any]:
         "records": erased.records,
         "frames": frames,
         "sealed": list(erased.sealed),
+        "segments": list(erased.segments),
+        "stored": list(erased.stored),
         "sealed_blobs": erased.blobs,
     }

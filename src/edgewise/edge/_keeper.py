@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._cascade import Cascade
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
@@ -20,7 +21,7 @@ from edgewise.edge._readings import Block, Reading
 from edgewise.edge._spans import is_over
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
-from edgewise.edge.private import Chosen, private_entry, sample_id
+from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
 from edgewise.frames import masked
 from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
@@ -83,6 +84,8 @@ class Keeper:
         self._use_case = use_case
         self.policy_known = True  # False while the hub's policy is newer than the one here: nothing is kept then
         self.recorded: dict[str, Recorded] = {}  # by pipeline
+        self.cascade: Cascade | None = None  # whose counts are durable with everything else
+        self.cascade_before: dict[str, Any] = {}  # what it remembered when the device stopped
         self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
@@ -91,6 +94,7 @@ class Keeper:
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
+        self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._turn = threading.RLock()  # feedback comes from the local API's thread
         self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
@@ -135,6 +139,8 @@ class Keeper:
         """An event for the hub's audit log, durable with the next record step."""
         record = Event(id=self._chance.id(), at=now, what=what, text=text[:500], data=data)
         self._queue(self._plain("alarm" if alarm else "audit", record))
+        if self.heard is not None:
+            self.heard(what, record.text)
 
     def forget(self, match: Callable[[Entry], bool]) -> None:
         """Forget what waits in memory and matches."""
@@ -211,7 +217,7 @@ class Keeper:
         if urgent.why == "alarm":
             data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
             # Decided again after a crash, it is the same alarm.
-            name = sample_id(self._device, frame_name(self.policy, item.name, self._name_key), "alarm event")
+            name = event_id(self._device, "alarm", frame_name(self.policy, item.name, self._name_key))
             record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
             entries.append(self._about(item, self._plain("alarm", record), urgent.at))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
@@ -312,7 +318,8 @@ class Keeper:
             return
         ids = [self._chance.id() for _ in windows.by_key]
         shed = self.shed()
-        records = windows.telemetry(ids=ids, site=self._site, shed=shed)
+        deferrals = self.cascade.totals() if self.cascade is not None else None
+        records = windows.telemetry(ids=ids, site=self._site, shed=shed, deferrals=deferrals)
         told, small = [], Windows()
         for key, record in zip(list(windows.by_key), records, strict=True):
             private = private_counts(record, self.policy.private.counts_min)
@@ -437,6 +444,7 @@ class Keeper:
             "decisions": self.decisions,
             "undecided": self.undecided,
             "pipelines": {name: asdict(one) for name, one in self.recorded.items()},
+            "cascade": self.cascade.plain() if self.cascade is not None else self.cascade_before,
             "not_kept": self.not_kept,
             "shed_here": self.shed_here,
             "credit": asdict(self.credit),
@@ -450,6 +458,7 @@ class Keeper:
             return
         value = json.loads(stored)
         alone = {MAIN: {name: value[name] for name in ("cursor", "decisions", "undecided")}}
+        self.cascade_before = value.get("cascade", {})
         # A state of before there were pipelines is that of main.
         self.recorded = {name: Recorded(**one) for name, one in value.get("pipelines", alone).items()}
         self.not_kept, self.shed_here = value["not_kept"], value["shed_here"]

@@ -23,7 +23,8 @@ CREATE TABLE totals (
     shed INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0, stored INTEGER NOT NULL DEFAULT 0,
     erased INTEGER NOT NULL DEFAULT 0
 );
--- While a record that is about a frame waits or is sealed: of whom the frame is, and when it was taken (Unix time).
+-- Of a record about a frame: of whom the frame is, and when it was taken (Unix time). Also while the ledger remembers a
+-- stored one: only this device can tell the hub which records are about a subject.
 CREATE TABLE made (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, class INTEGER NOT NULL,
     made_at TEXT NOT NULL, fate TEXT NOT NULL, number INTEGER, subject BLOB, about_at REAL
@@ -75,6 +76,7 @@ ENDS_OF_CLASSES = (
 LAST_WAITING_CLASS = "SELECT max(class) FROM totals WHERE waiting > 0"
 
 IS_KNOWN = "SELECT 1 FROM made WHERE id = ?"
+IS_HELD = "SELECT 1 FROM made WHERE id = ? AND fate <> 'shed'"
 NOTE_MADE = (
     "INSERT INTO made (id, class, made_at, fate, subject, about_at) VALUES (?1, ?2, ?3, ?4, "
     "CASE ?4 WHEN 'waiting' THEN hide(?5) END, CASE ?4 WHEN 'waiting' THEN ?6 END)"
@@ -82,9 +84,7 @@ NOTE_MADE = (
 SET_FATE = "UPDATE made SET fate = ?, subject = NULL, about_at = NULL WHERE seq = ?"
 SET_FATE_BY_ID = "UPDATE made SET fate = ?, number = NULL, subject = NULL, about_at = NULL WHERE id = ?"
 SET_SEALED = "UPDATE made SET fate = 'sealed', number = ? WHERE seq = ?"
-SET_DONE = (
-    "UPDATE made SET fate = ?, number = NULL, subject = NULL, about_at = NULL WHERE number = ? AND fate = 'sealed'"
-)
+SET_DONE = "UPDATE made SET fate = ?, number = NULL WHERE number = ? AND fate = 'sealed'"
 RENUMBER_MADE = "UPDATE made SET number = ? WHERE number = ? AND fate = 'sealed'"
 FORGET_MADE = "DELETE FROM made WHERE seq <= (SELECT max(seq) FROM made) - ? AND fate NOT IN ('waiting', 'sealed')"
 MADE = "SELECT id, class, made_at, fate FROM made ORDER BY seq DESC LIMIT ?"
@@ -129,8 +129,12 @@ RESEAL = (
 DROP_SEGMENT = "DELETE FROM segments WHERE number = ?"
 
 ABOUT_WHAT = (
-    "SELECT seq, id, class FROM made WHERE fate = ?1 AND about_at BETWEEN ?3 AND ?4 "
+    "SELECT seq, id, class, number FROM made WHERE fate = ?1 AND about_at BETWEEN ?3 AND ?4 "
     "AND (?2 IS NULL OR subject = hide(?2)) ORDER BY seq LIMIT ?5"
+)
+UNLINK = (
+    "UPDATE made SET subject = NULL, about_at = NULL WHERE fate IN ('stored', 'refused') "
+    "AND about_at BETWEEN ?2 AND ?3 AND (?1 IS NULL OR subject = hide(?1))"
 )
 WAITING_CONTENT = "SELECT size_bytes, show(blob) FROM records WHERE seq = ?"
 WAITS_FOR_BLOB = "SELECT 1 FROM records WHERE blob = hide(?) LIMIT 1"

@@ -108,6 +108,9 @@ class Trial:
         """The device's own watch after the trial: a bundle that stops working goes back, offline too."""
         if self.state.crashes and self._clock.monotonic_s() - self._started_s >= self.limits.guard.calm_s:
             self._journal.save(crashes=0)
+        remark = self.watch.remark()
+        if remark is not None:
+            self._journal.tell("bundle_late", remark, self.state.assignment)
         complaint = self._complaint(trial=False)
         return complaint is not None and self.running is not None and self._send_back(self.running, now, complaint)
 
@@ -125,7 +128,7 @@ class Trial:
         if self._footprint is None or self.running is None or not due:
             return
         self._weighed_s, pipeline = now_s, self.running.pipeline
-        held_mb = self._footprint.private_mb(getattr(pipeline, "worker_pids", ()))
+        held_mb = self._footprint.private_mb(_worker_pids(pipeline))
         if held_mb is not None:
             self.watch.weighed(held_mb, own_mb=self._own_mb(), needs_mb=pipeline.manifest.needs.ram_mb)
 
@@ -221,3 +224,9 @@ class Trial:
         """A planned stop: the next start is no crash (invariant 8)."""
         with suppress(NotNow):  # a full disk: then the start counts as a crash, and one alone does nothing
             self._journal.save(stopped=True)
+
+
+def _worker_pids(pipeline: object) -> tuple[int, ...]:
+    """The processes beside this one that run the bundle."""
+    pid = getattr(getattr(pipeline, "session", None), "pid", None)
+    return (pid,) if isinstance(pid, int) else ()

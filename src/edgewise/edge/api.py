@@ -11,9 +11,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.edge._cascade_metrics import cascade_metrics
+from edgewise.edge._field import FieldSide
 from edgewise.edge._pipeline_metrics import pipeline_metrics
 from edgewise.edge._runtime_metrics import runtime_metrics
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, reply, v2_app
 from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames
@@ -56,11 +58,14 @@ class _RunningModels(Mapping[str, ServedModel]):
 class _DeviceMetrics(Collector):
     """Metrics read from the device when asked, so that the decision loop never touches them."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, field: FieldSide | None) -> None:
         self._device = device
+        self._field = field
 
     def collect(self) -> Iterator[Metric]:
         device = self._device
+        if self._field is not None:
+            yield from self._field.metrics()
         backlog, updater = device.outbox.backlog(), device.updater
         yield CounterMetricFamily("edgewise_edge_decisions", "Decisions made.", value=device.decisions)
         yield CounterMetricFamily("edgewise_edge_undecided", "Frames that gave none.", value=device.keeper.undecided)
@@ -79,6 +84,8 @@ class _DeviceMetrics(Collector):
             latency.add_metric([str(share)], (device.pipelines.latency().quantile(share) or 0.0) / 1000)
         yield latency
         yield from pipeline_metrics(device)
+        if device.cascade is not None:
+            yield from cascade_metrics(device.cascade)
         yield from runtime_metrics(device.runtime)
         ends = updater.trusted.expires_at
         yield GaugeMetricFamily(
@@ -101,14 +108,15 @@ def _by_class(name: str, text: str, values: Mapping[str, int], kind: Callable[..
     return family
 
 
-def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> AsgiApp:
+def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool], field: FieldSide | None = None) -> AsgiApp:
     """The ASGI app. It is meant for loopback: it has no login, and answers only to local host names.
 
     Args:
         is_alive: whether the decision loop still turns.
+        field: sinks, sources under observation, and the door for pushed frames.
     """
     registry = CollectorRegistry()
-    registry.register(_DeviceMetrics(device))
+    registry.register(_DeviceMetrics(device, field))
     protocol = v2_app(_RunningModels(device))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,6 +128,8 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
                 await reply(send, 403, JSON, _FORBIDDEN)
             else:
                 await protocol(scope, receive, send)
+        elif field is not None and (pushed := await field.push.answer(scope, receive)) is not None:
+            await reply(send, *pushed)
         elif path == "/feedback" and method == "POST":
             await reply(send, *await _feedback(device, clock, scope, receive))
         elif method not in ("GET", "HEAD"):
@@ -140,6 +150,7 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
                 return 200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, generate_latest(registry)
             case "/status":
                 status = device.status(clock.now()) | {"made_ids": device.made_ids()}
+                status |= field.status() if field is not None else {}
                 return 200, JSON, json.dumps(status).encode()
             case "/":
                 headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": "default-src 'none'"}
@@ -147,7 +158,7 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
         known = "/, /status, /livez, /readyz, /metrics, /v2 and POST /feedback"
         return 404, JSON, json.dumps({"error": f"{path[:200]} is not here; there is {known}"}).encode()
 
-    return app
+    return InPlace(app, protocol, lambda head: _is_local({"headers": head.headers}))
 
 
 def _is_local(scope: Scope) -> bool:

@@ -90,7 +90,7 @@ def take_in(
     acknowledged = max(0, before - device.backlog)
     _take_certificate(Credentials(folder), reply)
     _update(device, link, clock, rest)
-    device.record_step(clock.now())
+    device.settle(clock.now())
     updater = device.updater
     return {
         "device": device.identity.device,
@@ -222,7 +222,7 @@ def write_out(device: Device, credentials: Credentials, stick: Path, now: dateti
     """
     may_leave(device.identity.usecase.data, "courier")
     name = device.identity.device
-    device.record_step(now)
+    device.settle(now)
     part = StickPart(device_part(stick, name))
     device.contacts.write_out(FolderLink(goes=part, answer=_no_answer), now)
     listing = DeviceListing(device=name, made_at=now, files=part.files)

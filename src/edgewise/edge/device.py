@@ -10,6 +10,7 @@ from typing import Any
 
 from edgewise import __version__
 from edgewise.edge._bandwidth import smallest
+from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
@@ -32,7 +33,7 @@ from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
-from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
+from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Large, Link, MemoryFacts, OpenedSafe, Runtime, Source
 from edgewise.wire import (
     CapabilityCard,
     DataPolicy,
@@ -87,6 +88,7 @@ class Device:
         open_source: the frames after the one with this name, None for all; the source of the only pipeline, main.
         pipelines: instead of ``open_source`` and ``act``, where a device has several.
         link: the way to the hub.
+        large: the large bundle, where the use case has a cascade.
         runtime: runs bundles.
         clock, chance: time and dice.
         act: the app's pure function; a text it returns raises an alarm.
@@ -113,6 +115,7 @@ class Device:
         open_source: Callable[[str | None], Source] | None = None,
         act: Act | None = None,
         pipelines: Sequence[PipelinePart] = (),
+        large: Large | None = None,
         subject_key: bytes | None = None,
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
@@ -177,6 +180,7 @@ class Device:
             self._pause: tuple[datetime, float] | None = None  # a link or disk that said not now is not asked at once
             contact_s = usecase.connectivity.contact_s
             self.keeper.remember_only([part.name for part in parts])
+            self.keeper.cascade = self.cascade = self._cascade(large, ring)
             self.pipelines = Pipelines([self._decider(part, parts, ring, limits.loop) for part in parts])
             self.decider = self.pipelines.first
             self.ring = ring
@@ -189,7 +193,12 @@ class Device:
                 policy_version=usecase.data.version,
                 chance=chance,
             )
-            uplink = Uplink(self.outbox, identity.device, usecase.data)
+            uplink = Uplink(
+                self.outbox,
+                identity.device,
+                usecase.data,
+                may_seal=lambda now: not self.eraser.holds(self.updater.assignment, now),
+            )
             self.contacts = Contacts(
                 uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
             )
@@ -197,6 +206,20 @@ class Device:
         except BaseException:
             self.outbox.close()  # nobody gets this device, so nobody else can
             raise
+
+    def _cascade(self, large: Large | None, ring: Ring) -> Cascade | None:
+        terms = self.identity.usecase.placement.cascade
+        if terms is None or large is None:
+            return None
+        return Cascade(
+            terms,
+            policy=self.policy,
+            policy_known=lambda: self.keeper.policy_known,
+            large=large,
+            ring=ring,
+            clock=self._clock,
+            stored=self.keeper.cascade_before,
+        )
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
         names, cursor = [one.name for one in parts], self.keeper.of(part.name).cursor
@@ -214,6 +237,7 @@ class Device:
             unique=lambda frame: unique_name(part.name, frame, names),
             pipelines=len(parts),
             sampler=_sampler(self.identity.usecase, part.name),
+            defer=self.cascade.offer if self.cascade is not None else None,
         )
 
     def _started(self, now: datetime, trouble: str | None) -> None:
@@ -266,6 +290,10 @@ class Device:
             self.contacts.hurry(now)
         return bool(happened)
 
+    def defer_step(self, wait_s: float = 0.0) -> bool:
+        """Hand the hardest frame that waits to the large bundle; False when none waits within this time."""
+        return self.cascade is not None and self.cascade.step(wait_s)
+
     def contact_step(self, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
         card = self._card
@@ -277,6 +305,7 @@ class Device:
     def step(self, now: datetime) -> Decision | None:
         """All four, once; the decision made, if any."""
         decision = self.decide_step(now)
+        self.defer_step()
         self.record_step(now)
         self.contact_step(now)
         self.update_step(now)
@@ -312,6 +341,13 @@ class Device:
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
         return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
+    def settle(self, now: datetime) -> None:
+        """Record what is left, and carry out every erasure that is known; only where nothing else steps this device."""
+        for _ in range(ERASE_STEPS_MAX):
+            self.record_step(now)
+            if not self.eraser.is_open(self.updater.assignment):
+                return
+
     def erase(self, erasure: Erasure, now: datetime) -> dict[str, Any]:
         """Forget what an erasure covers, at once; only where nothing else steps this device meanwhile.
 
@@ -332,6 +368,8 @@ class Device:
         self.pipelines.close_periods()
         self.keeper.record(self.pipelines, now)
         self.pipelines.close_sources()
+        if self.cascade is not None:
+            self.cascade.close()
         self.updater.close()
         self.outbox.close()
 
@@ -367,6 +405,8 @@ class Device:
         if self.contacts.error:
             reasons.append(f"the hub: {self.contacts.error}")
         reasons += self.pipelines.complaints(names=may_name_frames(self.policy, way))
+        if self.cascade is not None:
+            reasons += self.cascade.complaints()
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
         return (*reasons, *self.updater.warnings(self._clock.now()))
@@ -417,6 +457,7 @@ class Device:
                 "epoch": self.outbox.epoch,
                 "acked": self.outbox.acked,
             },
+            "cascade": self.cascade.status() if self.cascade is not None else None,
             "keep": {"room_bytes": self.keeper.credit.room(now), "not_kept": dict(self.keeper.not_kept)},
             "contact": {
                 "last_at": _text(self.contacts.last_at),

@@ -18,10 +18,11 @@ from edgewise.edge._doctor_machine import (
     check_sources,
     check_supervisor,
 )
+from edgewise.edge._source_text import as_spec
 from edgewise.edge._update_state import UpdateState, read_state
 from edgewise.edge.agent import AgentConfig, facts, is_locked, load_config, load_identity
 from edgewise.ports import SystemClock, SystemFacts
-from edgewise.wire import EdgewiseError, FolderSpec, NotValid
+from edgewise.wire import EdgewiseError, NotValid
 
 __all__ = ["Check", "Verdict", "examine", "is_well"]
 
@@ -44,13 +45,13 @@ LOOKS: tuple[Callable[[Patient], Iterator[Check]], ...] = (
 
 
 def examine(
-    data_dir: Path, *, source: Path | None = None, hub_url: str | None = None, http_port: int = 8081
+    data_dir: Path, *, source: str | Path | None = None, hub_url: str | None = None, http_port: int = 8081
 ) -> list[Check]:
     """Every look, in the order in which a person should read them. It takes at most some 10 s, most of it for the hub.
 
     Args:
         data_dir: the device's folder; it may be anything, or nothing.
-        source: folder in which frames appear, where ``edge.yaml`` names no pipelines.
+        source: as `edge run` takes it, where ``edge.yaml`` names none.
         hub_url: instead of the one of the enrolment.
         http_port: that the agent's local API would take.
     """
@@ -71,12 +72,19 @@ def is_well(checks: Iterable[Check]) -> bool:
 
 
 def _patient(
-    folder: Path, config: AgentConfig, state: UpdateState, *, source: Path | None, hub_url: str | None, http_port: int
+    folder: Path,
+    config: AgentConfig,
+    state: UpdateState,
+    *,
+    source: str | Path | None,
+    hub_url: str | None,
+    http_port: int,
 ) -> Patient:
     identity = None
     with contextlib.suppress(NotValid):
         identity = load_identity(folder)
     specs = [one.spec for one in config.pipelines]
+    only = source if source is not None else config.source
     return Patient(
         folder=folder,
         now=SystemClock().now(),
@@ -85,7 +93,7 @@ def _patient(
         state=state,
         hub_url=hub_url or (identity.hub_url if identity is not None else ""),
         http_port=http_port,
-        sources=specs if source is None else [FolderSpec(path=str(source))],
+        sources=specs if only is None else [as_spec(only)],
         agent_runs=folder.is_dir() and is_locked(folder),
         facts=SystemFacts(folder, config.facts).read(),
         card=facts(),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgewise.edge import _outbox_sql as sql
-from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about
+from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about, stored_about, unlink
 from edgewise.edge._outbox_file import OutboxFile
 from edgewise.edge._outbox_records import (
     RESERVE_FILE,
@@ -138,6 +138,10 @@ class Outbox:
         """The newest records offered, and what became of each."""
         rows = self._file.rows(sql.MADE, limit)
         return [Made(id=row[0], record_class=CLASSES[row[1]], made_at=row[2], fate=row[3]) for row in rows]
+
+    def held(self, record_id: str) -> bool:
+        """Whether a record of this id was made durable here, as far as the ledger goes back."""
+        return bool(self._file.rows(sql.IS_HELD, record_id))
 
     def oldest_unsent(self) -> str | None:
         """When the oldest record was made that the hub does not have yet."""
@@ -388,7 +392,8 @@ class Outbox:
             if not count:
                 break
         with self._file.change() as db:
-            sealed = sealed_about(db, erasure)
+            sealed, segments = sealed_about(db, erasure)
+            stored = stored_about(db, erasure)
             blobs = [blob for blob in lone_blobs(db, sealed) if self.blobs.has(blob)]
             for blob in blobs:
                 self.blobs.delete(blob)
@@ -396,7 +401,12 @@ class Outbox:
         self.tidy(FILES_MAX)  # a power cut may have left files of records that are gone already
         self._file.scrub()
         self._checkpoint("scrubbed")
-        return Erased(records=done, sealed=sealed, blobs=len(blobs))
+        return Erased(records=done, sealed=sealed, segments=segments, stored=stored, blobs=len(blobs))
+
+    def unlink(self, erasure: Erasure) -> None:
+        """Forget of whom finished records were, once what an erasure covers was told. Raises NotNow as `erase`."""
+        with self._file.change() as db:
+            unlink(db, erasure)
 
     def set_aside(self, *, drop: bool = False) -> int:
         """How many broken or locked outboxes lie beside this one, which no erasure can look into.

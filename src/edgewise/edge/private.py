@@ -55,6 +55,15 @@ def sample_id(device: str, frame: str, why: str) -> str:
     return digest(f"{device}\n{family}\n{frame}".encode())[:32]
 
 
+def event_id(device: str, event: str, frame: str) -> str:
+    """The id of an ``alarm`` or ``decision`` on a frame: the same when the frame is decided again after a crash.
+
+    Args:
+        frame: its name as it may travel.
+    """
+    return digest(f"{device}\n{event} event\n{frame}".encode())[:32]
+
+
 def private_entry(
     chosen: Chosen,
     *,

@@ -96,9 +96,18 @@ class Uplink:
         outbox: what waits.
         device: the name under which the key is enrolled.
         policy: asked before each segment is sealed (invariant 4).
+        may_seal: False while records wait that are about to be forgotten; what is sealed already goes on.
     """
 
-    def __init__(self, outbox: Outbox, device: str, policy: DataPolicy) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        device: str,
+        policy: DataPolicy,
+        *,
+        may_seal: Callable[[datetime], bool] = lambda _: True,
+    ) -> None:
+        self._may_seal = may_seal
         self._outbox = outbox
         self._device = device
         self._policy = policy
@@ -106,7 +115,8 @@ class Uplink:
 
     def seal(self, now: datetime) -> None:
         """Number what waits, as far as the bounds allow."""
-        self._outbox.seal(now, lambda header: check_segment(self._policy, header))
+        if self._may_seal(now):
+            self._outbox.seal(now, lambda header: check_segment(self._policy, header))
 
     def blobs_to_put(self) -> list[str]:
         """Blobs of the open segments that the hub may lack, in the order of the segments."""

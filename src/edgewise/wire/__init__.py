@@ -2,6 +2,7 @@
 
 from edgewise.wire._record import Record, Strict
 from edgewise.wire.bundle import (
+    After,
     Blob,
     Golden,
     Graph,
@@ -31,6 +32,7 @@ from edgewise.wire.contact import (
     Report,
     Sample,
     SegmentHeader,
+    StageDecision,
     Telemetry,
     UploadHeader,
     pack_upload,
@@ -92,6 +94,7 @@ from edgewise.wire.sources import (
 )
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
+    Cascade,
     Connectivity,
     DataPolicy,
     Exit,
@@ -123,12 +126,14 @@ __all__ = [
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
+    "After",
     "AnyRecord",
     "Assignment",
     "Blob",
     "CameraSpec",
     "Candidate",
     "CapabilityCard",
+    "Cascade",
     "Condition",
     "Connectivity",
     "ConsoleSink",
@@ -202,6 +207,7 @@ __all__ = [
     "SiteScore",
     "SiteVerdict",
     "SourceSpec",
+    "StageDecision",
     "Strict",
     "SunSpec",
     "TableSpec",
