@@ -386,6 +386,20 @@ def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):
     assert len(frames) == len(set(frames))
 
 
+def test_the_cost_of_sending_is_told_by_command_while_the_agent_is_off(site):
+    enrol(site.data, site.url, site.token)
+    site.assign(site.release(1))
+    (site.data / "edge.yaml").write_text("facts: {network_metered: true}\n")
+    shoot(site, 20)
+    run(site.data, site.camera, once=True)
+    command = [sys.executable, "-m", "edgewise", "edge", "cost", "--data-dir", str(site.data), "-o", "json"]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
+    assert told["network_metered"] is True
+    assert told["today"]["bytes"] == told["this_month"]["bytes"] > 1000
+    assert told["next_contact"]["bytes"] >= 1500
+    assert status(site.data)["cost"]["today"] == told["today"]
+
+
 def ready_s(site) -> float:
     """Seconds from the start of the process until it decides; it is killed when its bundle is committed."""
     began = time.monotonic()

@@ -129,6 +129,10 @@ class Outbox:
             held_bytes=sum(by["waiting_bytes"].values()) + sum(by["sealed_bytes"].values()),
         )
 
+    def totals(self) -> list[tuple[int, ...]]:
+        """Class, records and bytes that wait, records and bytes that are sealed, … as the file keeps them."""
+        return self._file.rows(sql.TOTALS)
+
     def urgent(self) -> bool:
         """Whether something waits that should not wait for the next planned contact."""
         waiting = self.backlog().waiting
@@ -319,7 +323,25 @@ class Outbox:
         """
         if watermark <= self.acked:
             return 0
-        return self._with_room(lambda: self._ack(watermark, refused), 0, is_reserved=True)
+        try:
+            return self._with_room(lambda: self._ack(watermark, refused), 0, is_reserved=True)
+        except NotNow:
+            # The hub has these bytes, so their files may go before the record of it: nobody asks for them any more.
+            if not self._delete_acked_files(watermark):
+                raise
+            return self._with_room(lambda: self._ack(watermark, refused), 0, is_reserved=True)
+
+    def _delete_acked_files(self, watermark: int) -> int:
+        """Delete blobs that only segments up to the watermark name; how many there were."""
+        gone = 0
+        for segment in self.open_segments():
+            for blob in segment.blobs if segment.number <= watermark else ():
+                with contextlib.suppress(NotNow):
+                    (uses,) = self._file.rows(sql.BLOB_USES, blob)[0]
+                    if uses == 1 and self.blobs.has(blob):
+                        self.blobs.delete(blob)
+                        gone += 1
+        return gone
 
     def _ack(self, watermark: int, refused: Collection[int]) -> int:
         count, unused = 0, []
