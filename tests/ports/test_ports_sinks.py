@@ -211,7 +211,7 @@ def test_a_sink_logs_in_with_the_password_that_lies_on_the_device(hold, tmp_path
     spec = {"kind": "mqtt", "host": "127.0.0.1", "port": guarded.port, "topic": "a"}
     hold(opening(tmp_path, clock, login={"user": "ann", "password_file": "broker"}, **spec)).send(event())
     (secrets / "broker").write_text("wrong\n")
-    with pytest.raises(NotValid, match="refuses (this user|user or password)"):
+    with pytest.raises(NotValid, match=r"refuses (this user|user or password)"):
         hold(opening(tmp_path, clock, login={"user": "ann", "password_file": "broker"}, **spec)).send(event())
 
 
