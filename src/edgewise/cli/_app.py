@@ -8,6 +8,7 @@ from edgewise.cli import (
     audit,
     bundle,
     courier,
+    deidentify,
     demo,
     edge,
     hub,
@@ -36,7 +37,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for single in (up, demo, score, version):
+    for single in (up, demo, deidentify, score, version):
         app.command(single.NAME, epilog=single.EXAMPLE)(single.command)
     for group in (hub, learn, signer, trust, edge, usecase, release, rollout, label, audit, bundle, courier, sim):
         app.add_typer(group.app, name=group.NAME)
