@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from conftest import missing
+
 WAIT_S_MAX = 20.0
 
 
@@ -31,6 +33,12 @@ def until(is_so: Callable[[], Any], what: str, wait_s_max: float = WAIT_S_MAX) -
         assert time.monotonic() < end, f"not within {wait_s_max:g} s: {what}"
         time.sleep(0.01)
     return answer
+
+
+def needs_broker() -> None:
+    """Skip the test, or fail it where EDGEWISE_REQUIRE names mosquitto, when there is none."""
+    if not Path(Broker.PROGRAM).exists():
+        missing("mosquitto", "mosquitto is not installed")
 
 
 class Broker:
@@ -103,12 +111,13 @@ class Listener:
 class Machine:
     """A Modbus TCP server in its own thread. Registers that were not given do not exist."""
 
-    def __init__(self, holding: dict[int, list[int]], *, coils: dict[int, list[bool]] | None = None) -> None:
+    def __init__(
+        self, holding: dict[int, list[int]], *, coils: dict[int, list[bool]] | None = None, stubborn: bool = False
+    ) -> None:
         from pymodbus.simulator import DataType, SimData, SimDevice
 
         self.port = free_port()
         self.writes: list[tuple[int, list[int]]] = []
-        self.answer_with: Callable[[int, list[int]], list[int]] | None = None  # what a write really leaves
         self._loop = asyncio.new_event_loop()
         self._server: Any = None
         empty = [SimData(60_000, values=0, datatype=DataType.REGISTERS)]
@@ -121,11 +130,12 @@ class Machine:
                 for at, values in sorted(table.items())
             ]
 
-        async def acted(code: int, start: int, address: int, count: int, now: list[int], new: Any) -> None:
-            del start, count
-            if new is not None:
-                self.writes.append((address, [int(value) for value in new]))
-            del code, now
+        async def acted(_code: int, start: int, address: int, count: int, now: list[int], new: Any) -> None:
+            if new is None:
+                return
+            self.writes.append((address, [int(value) for value in new]))
+            if stubborn:  # it takes what is written, and holds what it held
+                new[:] = now[address - start : address - start + count]
 
         bits = [SimData(at, values=values, datatype=DataType.BITS) for at, values in sorted((coils or {}).items())] or [
             SimData(60_000, values=[False] * 16, datatype=DataType.BITS)
@@ -215,7 +225,7 @@ class OpcUa:
         self.port = free_port()
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
         self._values = values
-        self._users = users
+        self._users = users or {}
         self._loop = asyncio.new_event_loop()
         self._nodes: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
@@ -243,9 +253,7 @@ class OpcUa:
                 self, _server: Any, username: str | None = None, password: str | None = None, certificate: Any = None
             ) -> User | None:
                 del certificate
-                known = this._users is None or (
-                    (username or "") in this._users and this._users[username or ""] == password
-                )
+                known = username is None or this._users.get(username) == password
                 return User(role=UserRole.User) if known else None
 
         self._end = asyncio.Event()
@@ -259,6 +267,10 @@ class OpcUa:
         async with server:
             ready.set()
             await self._end.wait()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:  # sessions of clients that never said good-bye
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def write(self, name: str, value: Any) -> None:
         asyncio.run_coroutine_threadsafe(self._nodes[name].write_value(value), self._loop).result(WAIT_S_MAX)

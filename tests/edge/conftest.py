@@ -69,6 +69,7 @@ class TinyHub:
         self.lies: dict[str, bytes] = {}  # files served whatever was published
         self.asked: list[tuple[str, int]] = []  # files of the repository, with the bytes that went out
         self.blobs: dict[str, bytes] = {}
+        self.parts: dict[str, bytes] = {}  # blobs of which not all came yet
         self.assignment: Envelope | None = None
         self.watermarks: dict[str, int] = {}
         self.records: list[dict[str, Any]] = []
@@ -109,9 +110,18 @@ class TinyHub:
         )
         return encode(receipt)
 
-    def put_blob(self, _device: str, sha256: str, data: bytes) -> None:
-        assert digest(data) == sha256
-        self.blobs[sha256] = data
+    def put_blob(
+        self, _device: str, sha256: str, data: bytes, *, offset: int = 0, size_bytes: int | None = None
+    ) -> None:
+        here = self.parts.get(sha256, b"")
+        assert offset == len(here)
+        self.parts[sha256] = here + data
+        if size_bytes in (None, offset + len(data)):
+            self.blobs[sha256] = self.parts.pop(sha256)
+            assert digest(self.blobs[sha256]) == sha256
+
+    def blob_offset(self, _device: str, sha256: str) -> int | None:
+        return None if sha256 in self.blobs else len(self.parts.get(sha256, b""))
 
     def has_blob(self, _device: str, sha256: str) -> bool:
         return sha256 in self.blobs

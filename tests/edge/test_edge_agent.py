@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from edgewise.edge.agent import Agent, enrol, load_config, locked, run, status
@@ -37,6 +38,7 @@ from edgewise.wire import (
     encode,
     plain,
 )
+from field_servers import Broker, Hook, Listener, free_port, needs_broker
 from tls_world import TlsWorld, device_of
 
 SPEC = TableSpec(columns=("x", "y"), fill=(0, 0), mean=(0, 0), std=(1, 1))
@@ -86,7 +88,7 @@ class HttpHub:
         hub, world = fleet.hub, TlsWorld(folder)
         self.world, self.age_days, self.renewals = world, 0.0, []
         this = self
-        answer = {
+        self.answer = answer = {
             "device": "d1", "site": "north", "use_case": "parts", "usecase": plain(usecase),
             "root": fleet.root, "hub_epoch": "a" * 32,
         }  # fmt: skip
@@ -126,6 +128,8 @@ class HttpHub:
                         self.reply(200, hub.exchange("d1", body))
                     case ["HEAD", "blobs", name]:
                         self.reply(200 if name in hub.blobs else 404)
+                    case ["PATCH", "blobs", _]:
+                        self.reply(405, b"{}")  # as a hub that is older than the device
                     case ["PUT", "blobs", name]:
                         hub.put_blob("d1", name, body)
                         self.reply(200)
@@ -144,7 +148,7 @@ class HttpHub:
                 chain = world.chain_for(asked.public, "d1", age_days=this.age_days)
                 self.reply(200, base64.encodebytes(pack_certificates(chain)))
 
-            do_GET = do_POST = do_PUT = do_HEAD = serve  # noqa: N815 (names of the standard library)
+            do_GET = do_POST = do_PUT = do_HEAD = do_PATCH = serve  # noqa: N815 (names of the standard library)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.socket = world.server().wrap_socket(
@@ -190,10 +194,16 @@ def until(true, what: str, wait_s_max: float = 20.0) -> None:
 
 
 def start(site) -> tuple[subprocess.Popen, str]:
+    """The agent on the camera's folder."""
     code = "import sys; from pathlib import Path; from edgewise.edge.agent import run; "
     code += "run(Path(sys.argv[1]), Path(sys.argv[2]), http_port=0)"
+    return begin([sys.executable, "-c", code, str(site.data), str(site.camera)])
+
+
+def begin(command: list[str]) -> tuple[subprocess.Popen, str]:
+    """A process that prints its local API's address in its first line."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(site.data), str(site.camera)],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -317,6 +327,31 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
     assert [record["verdict"] for record in site.stored("feedback")] == ["missed"]
 
 
+def test_an_agent_outlives_its_networks_worker_and_leaves_no_orphan(site):
+    enrol(site.data, site.url, site.token)
+    (site.data / "edge.yaml").write_text("runtime: {isolate: always}\n")
+    site.assign(site.release(1))
+    process, url = start(site)
+    try:
+        with httpx.Client(base_url=url, timeout=10) as http:
+            until(lambda: http.get("/readyz").status_code == 200, "no first bundle")
+            shoot(site, 5)
+            until(lambda: http.get("/status").json()["decisions"] == 5, "not all decided")
+            (worker,) = psutil.Process(process.pid).children()
+            worker.kill()
+            shoot(site, 5)
+            until(lambda: http.get("/status").json()["decisions"] == 10, "not all decided after the worker's end")
+            assert http.get("/status").json()["runtime"]["workers"]["restarted"] == 1
+            assert 'edgewise_edge_worker_events_total{event="worker_died"} 1.0' in http.get("/metrics").text
+            until(lambda: any(upload.report.card for upload in site.hub.uploads), "no capability card was sent")
+        (worker,) = psutil.Process(process.pid).children()
+        process.kill()
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker is an orphan")
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):
     enrol(site.data, site.url, site.token)
     site.assign(site.release(1))
@@ -429,3 +464,91 @@ def enrol_late(site) -> None:
     enrol(site.data, site.url, site.token)
     credentials = Credentials(site.data)
     credentials.take(site.http_hub.world.chain(credentials, "d1", age_days=age))
+
+
+FIELD = """
+pipelines:
+  - {{name: main, source: "csv:{rows}?speed=0&row.group=part"}}
+  - {{name: camera, source: "camera:97"}}
+  - {{name: stream, source: "rtsp://127.0.0.1:{closed}/live?x=1"}}
+  - {{name: film, source: "video:{film}?retry_s_min=0.1&retry_s_max=0.1"}}
+  - {{name: plc, source: {{kind: modbus, host: 127.0.0.1, port: {closed}, retry_s_min: 0.05, retry_s_max: 0.05,
+      registers: [{{column: x, address: 1}}]}}}}
+  - {{name: lines, source: "mqtt://127.0.0.1:{mqtt}/press/+?name=lines&retry_s_min=0.05&retry_s_max=0.05"}}
+  - {{name: phone, source: "push:phone"}}
+"""
+
+
+def test_whatever_goes_wrong_around_it_the_agent_decides_on_what_works_and_says_so_once(site, tmp_path, make_usecase):
+    """Bad input: a camera that vanishes, half a film, machines that are off, a sensor that sends text, a sink down."""
+    needs_broker()
+    closed, broker, hook = free_port(), Broker(tmp_path), Hook()
+    rows = [f"p{number},{number / 50 - 1},0.5" for number in range(40)]
+    rows[10:10] = ["p,hot,0.5", "p,1", "p,,inf"]
+    (tmp_path / "rows.csv").write_text("part,x,y\n" + "\n".join(rows) + "\n")
+    (tmp_path / "film.avi").write_bytes(b"RIFF half a film")
+    sinks = [
+        {"kind": "webhook", "name": "hook", "url": hook.url, "events": ["decision"]},
+        {"kind": "mqtt", "name": "siren", "host": "127.0.0.1", "port": closed, "topic": "a", "events": ["decision"],
+         "retry_s_min": 0.05, "retry_s_max": 0.05},
+    ]  # fmt: skip
+    leave = ["sample", "telemetry", "report", "alarm", "audit", "feedback", "local-api", "log", "sink"]
+    data = {"data_class": "measurement", "transforms": [], "leave": leave}
+    site.http_hub.answer["usecase"] = plain(make_usecase(sinks=sinks, data=data, connectivity={"contact_s": 0.2}))
+    enrol(site.data, site.url, site.token)
+    config = FIELD.format(rows=tmp_path / "rows.csv", film=tmp_path / "film.avi", closed=closed, mqtt=broker.port)
+    (site.data / "edge.yaml").write_text(config)
+    site.assign(site.release(1))
+    process, url = begin(
+        [sys.executable, "-m", "edgewise", "edge", "run", "--data-dir", str(site.data), "--http-port", "0"]
+    )
+    try:
+        with httpx.Client(base_url=url, timeout=10) as http:
+
+            def metric(name: str, **labels: str) -> float:
+                wanted = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+                found = re.search(rf"^edgewise_edge_{name}{{{wanted}}} (\S+)$", http.get("/metrics").text, re.M)
+                return float(found[1]) if found else -1.0
+
+            def decided(pipeline: str) -> int:
+                return http.get("/status").json()["pipelines"][pipeline]["decisions"]
+
+            until(lambda: decided("main") == 40, "what works is decided on")
+            assert metric("source_skipped_total", pipeline="main") == 3
+            assert metric("source_up", pipeline="main") == 1
+            for dark in ("camera", "stream", "film", "plc", "lines"):
+                until(lambda dark=dark: metric("source_up", pipeline=dark) == 0, f"{dark} is missed")
+            until(lambda: len(hook.posts) == 40, "decisions reach the sink that works")
+            until(lambda: metric("sink_events_total", sink="hook", event="decision", outcome="sent") == 40, "counted")
+            assert metric("sink_events_total", sink="siren", event="decision", outcome="sent") == 0
+
+            token = (site.data / "keys" / "push-phone").read_text().strip()
+            allowed = {"authorization": f"Bearer {token}"}
+            pushed = http.post("/push/phone?wait_s=5", json={"x": 0.5, "y": 0.5}, headers=allowed)
+            assert pushed.status_code == 200, pushed.text
+            assert pushed.json()["decision"]["label"] in ("good", "crack", "pit")
+
+            broker.start()
+            until(lambda: metric("source_up", pipeline="lines") == 1, "the broker is found")
+            mouth = Listener(broker.port, "none")
+            for _ in range(300):
+                mouth.say("press/1", b"ERR overheated")
+            mouth.say("press/1", {"x": 0.1, "y": 0.2})
+            until(lambda: decided("lines") == 1, "the sensor's numbers are decided on")
+            until(lambda: metric("source_skipped_total", pipeline="lines") == 300, "its texts are counted")
+            mouth.close()
+            assert http.get("/livez").status_code == 200
+            assert any("camera" in reason for reason in http.get("/status").json()["waits_for"])
+        process.send_signal(signal.SIGTERM)
+        said = finish(process).splitlines()
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+        broker.stop()
+        hook.close()
+    for about in ("source camera", "source stream", "source film", "source plc"):
+        assert len([line for line in said if line.startswith(f"edgewise {about} gives no frames")]) == 1, said
+    assert len([line for line in said if "source lines passes over a frame" in line]) <= 3, said
+    assert len([line for line in said if "sink siren" in line]) <= 5, said
+    assert len(said) <= 20, said

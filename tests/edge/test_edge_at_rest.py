@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgewise.edge.agent import _outbox_status
+from edgewise.edge._offline import outbox_status
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.ports import FileVault, MemoryVault, SeededChance, open_safe
 from outbox_entries import event, fates, sample
@@ -57,7 +57,7 @@ def test_the_folder_of_a_device_shows_nothing_of_its_frames(fleet):
         data={"data_class": "measurement", "transforms": [], "fields": ["frame", "group", "operator"]}
     )
     fleet.run(device, steps=40)
-    fleet.hub.down = True
+    fleet.lost = lambda _what: True
     run_with_planted(fleet, device)
     device.feedback(fleet.clock.now(), verdict="wrong", note=f"said {PLANTED}")
     assert device.outbox.seal(NOW) > 0
@@ -68,7 +68,7 @@ def test_the_folder_of_a_device_shows_nothing_of_its_frames(fleet):
     assert found_in(fleet.folder, PLANTED, *blobs) == []
     device.close(fleet.clock.now())
     assert found_in(fleet.folder, PLANTED, *blobs) == []
-    fleet.hub.down = False
+    fleet.lost = lambda _what: False
     again = fleet.device()
     fleet.run(again, steps=200)
     assert any(PLANTED in json.dumps(record) for record in fleet.hub.records)  # what leaves is as it was
@@ -121,13 +121,13 @@ def test_a_status_without_the_key_tells_counts(fleet):
     fleet.assign(fleet.sign(fleet.bundle(1)))
     device = fleet.device()
     fleet.run(device, steps=40)
-    fleet.hub.down = True
+    fleet.lost = lambda _what: True
     run_with_planted(fleet, device)
     decisions, backlog = device.decisions, device.outbox.backlog()
     device.close(fleet.clock.now())
     for file in (fleet.folder / "data-key.json", *(fleet.folder / "keys").glob("data.key")):
         file.unlink()
-    told = _outbox_status(fleet.folder / "outbox")
+    told = outbox_status(fleet.folder / "outbox")
     assert told["decisions"] == decisions
     assert told["backlog"] >= backlog.records
 
@@ -136,7 +136,7 @@ def test_a_device_whose_key_is_gone_decides_on_and_says_so(fleet):
     fleet.assign(fleet.sign(fleet.bundle(1)))
     device = fleet.device()
     fleet.run(device, steps=40)
-    fleet.hub.down = True
+    fleet.lost = lambda _what: True
     run_with_planted(fleet, device)
     old = device.outbox.epoch
     device.close(fleet.clock.now())
@@ -145,7 +145,7 @@ def test_a_device_whose_key_is_gone_decides_on_and_says_so(fleet):
     assert again.outbox.epoch != old
     fleet.feed(20)
     assert fleet.run(again, steps=40) >= 20
-    fleet.hub.down = False
+    fleet.lost = lambda _what: False
     fleet.run(again, steps=400)
     (alarm,) = [record for record in fleet.hub.records if record.get("what") == "outbox_locked"]
     assert "set aside in outbox.locked" in alarm["text"]

@@ -31,9 +31,9 @@ class TapLink(MemoryLink):
         self.sent += body
         return super().exchange(body)
 
-    def put_blob(self, sha256: str, data: bytes) -> None:
-        self.sent += data
-        super().put_blob(sha256, data)
+    def put_blob(self, sha256: str, data: bytes, *, offset: int = 0) -> None:
+        self.sent += data[offset:]
+        super().put_blob(sha256, data, offset=offset)
 
 
 def look(frame: Frame, _: Decision) -> str:

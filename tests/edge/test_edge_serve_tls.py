@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgewise.edge.serve import tls_of
-from edgewise.ports import LinkDown, V2Client, mutual_tls
+from edgewise.ports import LinkDown, TlsFiles, V2Client
 from edgewise.trust import pem_of
 from edgewise.wire import EdgewiseError, NotTrusted, NotValid
 from tls_world import TlsWorld
@@ -38,6 +38,9 @@ class Cloud:
         self.network.write_bytes(echo_network("FP32"))
         self.url = ""
 
+    def files(self) -> TlsFiles:
+        return TlsFiles(certificate=self.pem, key=self.pem, client_ca=self.client_ca)
+
     def context(self, who: str = "tests") -> ssl.SSLContext:
         """Of a device that believes this server; ``who`` is the authority that made the device's certificate."""
         context = TlsWorld(self.folder, who).credentials(self.folder / who).context()
@@ -48,7 +51,7 @@ class Cloud:
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory) -> Iterator[Cloud]:
     made = Cloud(tmp_path_factory.mktemp("cloud"))
-    with serving([made.network], tls=mutual_tls(made.pem, made.pem, made.client_ca)) as url:
+    with serving([made.network], tls=made.files().context()) as url:
         made.url = url
         yield made
 
@@ -146,7 +149,7 @@ def test_files_that_cannot_be_used_are_named(cloud, tmp_path):
         ((cloud.pem, cloud.pem, tmp_path / "empty"), "names no authority"),
     ]:
         with pytest.raises(NotValid, match=words):
-            mutual_tls(*files)
+            TlsFiles(certificate=files[0], key=files[1], client_ca=files[2]).context()
 
 
 def test_a_key_with_a_password_is_refused_instead_of_asked_for(cloud, tmp_path):
@@ -160,7 +163,7 @@ def test_a_key_with_a_password_is_refused_instead_of_asked_for(cloud, tmp_path):
     )
     (tmp_path / "locked.pem").write_bytes(locked)
     with pytest.raises(NotValid, match="the key has a password"):
-        mutual_tls(cloud.pem, tmp_path / "locked.pem", cloud.client_ca)
+        TlsFiles(certificate=cloud.pem, key=tmp_path / "locked.pem", client_ca=cloud.client_ca).context()
 
 
 def test_the_command_serves_over_tls_and_ends_cleanly(cloud, tmp_path):

@@ -79,7 +79,7 @@ def talk(bench):
 
 def test_an_empty_outbox_still_reports_and_hears_the_hubs_wish(talk, bench):
     envelope = bench.assign(bench.release(1))
-    assert talk.contact() == [Heard("a" * 32, 60.0, talk.hub.metadata), Assigned(envelope)]
+    assert talk.contact() == [Heard("a" * 32, 60.0, talk.hub.metadata, talk.now), Assigned(envelope)]
     assert talk.hub.uploads[0].report.facts == {"line": 4}
     assert talk.hub.uploads[0].segments == ()
 
@@ -88,9 +88,9 @@ def test_blobs_go_before_the_segment_that_names_them_and_never_twice(talk):
     blob = talk.sample(1)
     talk.hub.blobs[blob] = b"1" * 50  # the hub has it from elsewhere
     talk.sample(2)
-    talk.hub.put_blob = lambda _device, sha256, data, put=talk.hub.put_blob: (
+    talk.hub.put_blob = lambda _device, sha256, data, put=talk.hub.put_blob, **more: (
         names.append(sha256),
-        put("d1", sha256, data),
+        put("d1", sha256, data, **more),
     )
     names: list[str] = []
     events = talk.contact()
@@ -149,7 +149,7 @@ def test_a_refused_segment_is_told_once_counted_and_let_go(talk):
     assert SegmentRefused(1, "policy_unknown", "no") in events
     assert talk.outbox.backlog().refused == {"audit": 1}
     again = talk.uplink.receive(talk.receipt(watermark=1, refused=(refusal,)))
-    assert again == [Heard("a" * 32, 9)]
+    assert again == [Heard("a" * 32, 9, at=talk.now)]
 
 
 def test_blobs_that_the_hub_misses_are_put_again(talk):

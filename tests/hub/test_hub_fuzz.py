@@ -24,7 +24,7 @@ from edgewise.wire import MEDIA_TYPE
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
 
-@schemathesis.serializer(MEDIA_TYPE, "application/pkcs10")
+@schemathesis.serializer(MEDIA_TYPE, "application/pkcs10", "application/partial-upload")
 def as_it_is(_context, value):
     return value if isinstance(value, bytes) else str(value).encode()
 

@@ -37,6 +37,7 @@ class SmallHub:
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {digest(BIG): BIG}
+        self.parts: dict[str, bytes] = {}
         self.uploads: list[tuple[str, bytes]] = []
 
     def exchange(self, device: str, body: bytes) -> bytes:
@@ -49,11 +50,24 @@ class SmallHub:
         self.uploads.append((device, body))
         return b"receipt for " + body
 
-    def put_blob(self, device: str, sha256: str, data: bytes) -> None:
+    def put_blob(
+        self, device: str, sha256: str, data: bytes, *, offset: int = 0, size_bytes: int | None = None
+    ) -> None:
         assert device
-        if digest(data) != sha256:
+        here = self.parts.get(sha256, b"")
+        if offset != len(here):
+            raise NotValid(f"{len(here)} bytes are here", code="offset_wrong")
+        self.parts[sha256] = here + data
+        if size_bytes not in (None, offset + len(data)):
+            return
+        whole = self.parts.pop(sha256)
+        if digest(whole) != sha256:
             raise NotTrusted("other bytes", code="blob_corrupt")
-        self.blobs[sha256] = data
+        self.blobs[sha256] = whole
+
+    def blob_offset(self, device: str, sha256: str) -> int | None:
+        assert device
+        return None if sha256 in self.blobs else len(self.parts.get(sha256, b""))
 
     def has_blob(self, device: str, sha256: str) -> bool:
         assert device
@@ -78,7 +92,7 @@ class SmallHub:
         return f"{FILE} for {device}".encode()[offset:]
 
 
-STATUS = {"gap": 409, "blob_missing": 404, "file_unknown": 404, "delta_version": 406}
+STATUS = {"gap": 409, "offset_wrong": 409, "blob_missing": 404, "file_unknown": 404, "delta_version": 406}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -87,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
     hub: SmallHub
     protocol_version = "HTTP/1.1"
     ranges = True
+    resumes = True  # an older hub takes whole blobs alone
 
     def log_message(self, *_: object) -> None:
         return
@@ -101,11 +116,13 @@ class Handler(BaseHTTPRequestHandler):
             data = json.dumps({"detail": str(error), "code": error.code, "watermark": 7}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        if self.command == "HEAD" and status == 404 and self.resumes:
+            self.send_header("Upload-Offset", str(self.hub.blob_offset("press-4", self.path.rpartition("/")[2]) or 0))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    do_GET = do_PUT = do_POST = do_HEAD = answer  # noqa: N815 - the names that the standard library asks for
+    do_GET = do_PUT = do_POST = do_HEAD = do_PATCH = answer  # noqa: N815 - the names that the standard library asks for
 
     def route(self, body: bytes) -> tuple[int, bytes]:
         path = self.path.removeprefix("/api/v1/").split("/")
@@ -115,6 +132,13 @@ class Handler(BaseHTTPRequestHandler):
         match [self.command, *path]:
             case ["POST", "contact"]:
                 return 200, self.hub.exchange(device, body)
+            case ["PATCH", "blobs", sha256] if self.resumes:
+                assert self.headers["Content-Type"] == "application/partial-upload"
+                offset, size = (int(self.headers[name]) for name in ("Upload-Offset", "Upload-Length"))
+                self.hub.put_blob(device, sha256, body, offset=offset, size_bytes=size)
+                return 204, b""
+            case ["PATCH", *_]:
+                return 405, b"{}"
             case ["PUT", "blobs", sha256]:
                 self.hub.put_blob(device, sha256, body)
                 return 204, b""
@@ -155,8 +179,9 @@ def serve(hub, world) -> Iterator[Callable[..., str]]:
     """Starts the hub over HTTP and gives its address."""
     servers: list[ThreadingHTTPServer] = []
 
-    def start(ranges: bool = True) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub, "ranges": ranges}))
+    def start(ranges: bool = True, resumes: bool = True) -> str:
+        about = {"hub": hub, "ranges": ranges, "resumes": resumes}
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), about))
         server.socket = world.server().wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
@@ -207,6 +232,40 @@ def test_a_blob_goes_up_and_comes_down(link):
     link.put_blob(digest(data), data)
     assert link.has_blob(digest(data))
     assert b"".join(link.get_blob(digest(data))) == data
+
+
+def test_an_upload_goes_on_where_it_broke_off(link, hub):
+    data = b"picture" * 5000
+    assert link.blob_offset(digest(data)) == 0
+    if not isinstance(link, FolderLink):  # on a stick a blob is whole or not there
+        hub.put_blob("press-4", digest(data), data[:12_345], size_bytes=len(data))
+        assert link.blob_offset(digest(data)) == 12_345
+        with pytest.raises(Refused) as caught:
+            link.put_blob(digest(data), data)
+        assert caught.value.code == "offset_wrong"
+        link.put_blob(digest(data), data, offset=12_345)
+    else:
+        link.put_blob(digest(data), data)
+    assert link.blob_offset(digest(data)) is None
+    assert b"".join(link.get_blob(digest(data))) == data
+
+
+def test_a_hub_that_is_older_than_the_device_gets_whole_blobs(hub, serve, credentials):
+    link, data = HttpLink(serve(resumes=False), credentials), b"picture" * 500
+    assert link.blob_offset(digest(data)) == 0
+    link.put_blob(digest(data), data)
+    assert hub.blobs[digest(data)] == data
+    link.close()
+
+
+def test_an_upload_that_breaks_off_in_memory_has_given_its_first_half(hub):
+    data, lost = b"0123456789", iter([True, False, False])
+    link = MemoryLink(hub, "press-4", lose=lambda kind: kind == "request" and next(lost))
+    with pytest.raises(LinkDown):
+        link.put_blob(digest(data), data)
+    assert link.blob_offset(digest(data)) == 5
+    link.put_blob(digest(data), data, offset=5)
+    assert hub.blobs[digest(data)] == data
 
 
 @pytest.mark.parametrize("offset", [0, 1, 300_000, len(BIG) - 1])

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewise.ports import LinkDown, MemoryClock
 from edgewise.ports._patience import TooSlow
-from edgewise.ports._tuf import TufBounds, TufClient, local_name, start_trust
+from edgewise.ports._tuf import TufClient, local_name, start_trust
 from edgewise.ports._tuf_fetch import HttpFetcher, MemoryFetcher, NotServed, read_bounded
+from edgewise.ports._tuf_updater import TufBounds
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid
 
 _SPEC = importlib.util.spec_from_file_location("tuf_repository", Path(__file__).parents[1] / "tuf_repository.py")

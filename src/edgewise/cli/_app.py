@@ -11,6 +11,7 @@ from edgewise.cli import (
     deidentify,
     demo,
     edge,
+    erasure,
     hub,
     label,
     learn,
@@ -39,6 +40,21 @@ def build() -> typer.Typer:
     )
     for single in (up, demo, deidentify, score, version):
         app.command(single.NAME, epilog=single.EXAMPLE)(single.command)
-    for group in (hub, learn, signer, trust, edge, usecase, release, rollout, label, audit, bundle, courier, sim):
+    for group in (
+        hub,
+        learn,
+        signer,
+        trust,
+        edge,
+        usecase,
+        release,
+        rollout,
+        label,
+        erasure,
+        audit,
+        bundle,
+        courier,
+        sim,
+    ):
         app.add_typer(group.app, name=group.NAME)
     return app

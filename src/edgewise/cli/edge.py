@@ -6,9 +6,10 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli import _edge_unit
-from edgewise.cli._edge_data import rotate_key
-from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli import _edge_card, _edge_doctor, _edge_logs, _edge_tune, _edge_unit
+from edgewise.cli._edge_data import erase, rotate_key, subject
+from edgewise.cli._edge_status import print_status
+from edgewise.cli._output import FORMAT, Format
 
 NAME = "edge"
 app = typer.Typer(help="The device: decide in real time, keep what is worth learning from.", no_args_is_help=True)
@@ -36,8 +37,11 @@ def enroll(
 
 @app.command(epilog="Example: edgewise edge run --data-dir device-a --source camera/")
 def run(
-    source: Path | None = typer.Option(
-        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+    source: str | None = typer.Option(
+        None,
+        "--source",
+        help="a folder, video:PATH, camera:0, rtsp://…, mqtt://HOST/TOPIC, modbus://HOST, opc.tcp://HOST, csv:PATH, "
+        "push: or a YAML file; not needed where edge.yaml names one",
     ),
     data_dir: Path = DEVICE_DIR,
     http_port: int = typer.Option(
@@ -58,6 +62,9 @@ def serve(
     models: list[Path] = typer.Argument(..., help="ONNX files or bundles (folders, packed files)", show_default=False),
     host: str = typer.Option("127.0.0.1", "--host", help="address to listen on; loopback by default"),
     http_port: int = typer.Option(8081, "--http-port", min=0, max=65535, help="0 picks a free one and prints it"),
+    grpc_port: int | None = typer.Option(
+        None, "--grpc-port", min=0, max=65535, help="the same over gRPC; 0 picks a free one; none without it"
+    ),
     tls_cert: Path | None = typer.Option(None, "--tls-cert", help="PEM: this server's certificate and its issuers"),
     tls_key: Path | None = typer.Option(None, "--tls-key", help="PEM: its key, without a password"),
     client_ca: Path | None = typer.Option(None, "--client-ca", help="PEM: the authorities whose clients are answered"),
@@ -71,16 +78,20 @@ def serve(
     from edgewise.edge.serve import tls_of
 
     tls = tls_of(tls_cert, tls_key, client_ca)
-    run_server(models, host=host, http_port=http_port, tls=tls, data_dir=data_dir)
+    run_server(models, host=host, http_port=http_port, grpc_port=grpc_port, tls=tls, data_dir=data_dir)
 
 
 @app.command(epilog="Example: edgewise edge status --data-dir device-a")
 def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     """Explain what runs, why, what it waits for and what comes next – read from the device's files, offline too."""
-    from edgewise.edge.agent import status as read_status
-
-    show(read_status(data_dir), output)
+    print_status(data_dir, output)
 
 
+app.command("doctor", epilog=_edge_doctor.EXAMPLE)(_edge_doctor.doctor)
+app.command("logs", epilog=_edge_logs.EXAMPLE)(_edge_logs.logs)
 app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
+app.command(_edge_card.NAME, epilog=_edge_card.EXAMPLE)(_edge_card.card)
+app.command(_edge_tune.NAME, epilog=_edge_tune.EXAMPLE)(_edge_tune.tune)
+app.command(epilog="Example: edgewise edge erase --subject patient-7 --data-dir device-a")(erase)
+app.command(epilog="Example: edgewise edge subject patient-7 --data-dir device-a")(subject)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from edgewise.edge._keeper import Keeper
+from edgewise.edge._spans import is_over
 from edgewise.edge.outbox import Outbox
 from edgewise.edge.update import Updater
 from edgewise.edge.uplink import (
@@ -52,7 +53,9 @@ class Contacts:
         self._contact_s = contact_s
         self._report = report
         self.next_at: datetime | None = None  # at once
+        self._planned_at: datetime | None = None  # when that was decided
         self.last_at: datetime | None = None  # of the last one that came through
+        self.hub_at: datetime | None = None  # by the hub's clock, in that one
         self.failures = 0  # in a row
         self.error: str | None = None
         self.error_code: str | None = None
@@ -62,19 +65,24 @@ class Contacts:
     def hurry(self, now: datetime) -> None:
         """Something should be told soon. After a failure the pause is kept all the same."""
         if not self.failures:
-            self.next_at = now
+            self._plan(now, 0)
 
     def is_due(self, now: datetime) -> bool:
         if self._keeper.urgent_waits:
             self.hurry(now)
-        return self.next_at is None or now >= self.next_at
+        if self.next_at is None or self._planned_at is None:
+            return True
+        return is_over(self._planned_at, (self.next_at - self._planned_at).total_seconds(), now)
+
+    def _plan(self, now: datetime, pause_s: float) -> None:
+        self._planned_at, self.next_at = now, now + timedelta(seconds=pause_s)
 
     def step(self, link: Link, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
         if not self.is_due(now):
             return False
         self._keeper.urgent_waits = False
-        self.next_at = now + timedelta(seconds=self._contact_s)
+        self._plan(now, self._contact_s)
         try:
             for event in contact(
                 link,
@@ -118,15 +126,15 @@ class Contacts:
         self.failures += 1
         self.error, self.error_code = error, code
         times = min(2.0 ** min(self.failures - 1, 10), BACKOFF_MAX)
-        self.next_at = now + timedelta(seconds=self._contact_s * times * (0.8 + 0.4 * self._chance.random()))
+        self._plan(now, self._contact_s * times * (0.8 + 0.4 * self._chance.random()))
 
     def _take(self, event: UplinkEvent, link: Link, now: datetime) -> None:
         match event:
             case Heard():
                 self.failures = 0  # the hub hears us: what fails after this is one loss, not the next of a row
-                self.hub_epoch = event.hub_epoch
+                self.hub_epoch, self.hub_at = event.hub_epoch, event.at
                 self._contact_s = event.next_contact_s
-                self.next_at = now + timedelta(seconds=event.next_contact_s)
+                self._plan(now, event.next_contact_s)
                 # Before the assignment of the same answer: a new director may have signed that.
                 self._updater.hear(link, event.metadata, now)
             case Stored():

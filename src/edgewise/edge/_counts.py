@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from edgewise.edge._spans import CLOCK_STEP
 from edgewise.measure import Histogram
 from edgewise.wire import Decision, Telemetry
 
+APART_MAX = timedelta(days=1)
 Key = tuple[str | None, str | None, str | None, str | None]  # release, bundle, rollout, pipeline unless it is main
 
 
@@ -33,8 +35,9 @@ class Counts:
         self.bytes_decided += size_bytes
         self.labels[decision.label] = self.labels.get(decision.label, 0) + 1
         self.latency.add(latency_ms)
-        self.start = self.start or now
-        self.end = now
+        # A clock may be set back meanwhile; a window never ends before it starts.
+        self.start = min(self.start or now, now)
+        self.end = max(self.end or now, now)
 
     def merge(self, other: Counts) -> None:
         """Add another's sums to these."""
@@ -75,6 +78,12 @@ class Windows:
         """The counts of this release and rollout."""
         return self.by_key.setdefault(key, Counts())
 
+    def is_apart(self, other: Windows) -> bool:
+        """Whether the other's moments are so far from these that only a clock that was set can have made them."""
+        ends = [counts.end for counts in self.by_key.values() if counts.end]
+        starts = [counts.start for counts in other.by_key.values() if counts.start]
+        return bool(ends and starts) and not -CLOCK_STEP <= min(starts) - max(ends) <= APART_MAX
+
     def merge(self, other: Windows) -> None:
         for key, counts in other.by_key.items():
             self.of(key).merge(counts)
@@ -98,7 +107,9 @@ class Windows:
             windows.by_key[release, bundle, rollout, pipeline[0] if pipeline else None] = Counts.from_plain(counts)
         return windows
 
-    def telemetry(self, *, ids: list[str], site: str, shed: dict[str, int]) -> list[Telemetry]:
+    def telemetry(
+        self, *, ids: list[str], site: str, shed: dict[str, int], deferrals: dict[str, int] | None = None
+    ) -> list[Telemetry]:
         """One record for each release, rollout and pipeline; the caller brings as many ids."""
         records = []
         for (key, counts), name in zip(self.by_key.items(), ids, strict=True):
@@ -123,6 +134,7 @@ class Windows:
                     disagreed=counts.disagreed,
                     latency_ms={name: round(value, 4) for name, value in quantiles.items() if value is not None},
                     shed=shed,
+                    deferrals=deferrals,
                 )
             )
         return records

@@ -9,6 +9,7 @@ from edgewise.ports import EnvironmentVault, FileVault, OpenedSafe, TpmVault, Va
 
 KEY_FILE = Path("keys") / "data.key"
 VARIABLE = "EDGEWISE_EDGE_DATA_KEY"
+SITE_VARIABLE = "EDGEWISE_EDGE_SITE_KEY"
 
 
 def vaults(data_dir: Path, key_from: str) -> tuple[Vault, ...]:
@@ -18,7 +19,7 @@ def vaults(data_dir: Path, key_from: str) -> tuple[Vault, ...]:
         key_from: ``file`` (in the data folder), ``tpm``, or the path of a file. A key in the environment wins.
     """
     beside = FileVault(data_dir / KEY_FILE)
-    if EnvironmentVault.is_given():
+    if EnvironmentVault().is_given():
         return EnvironmentVault(), beside
     match key_from:
         case "file":
@@ -32,6 +33,16 @@ def vaults(data_dir: Path, key_from: str) -> tuple[Vault, ...]:
 def device_safe(data_dir: Path, key_from: str = "file") -> OpenedSafe:
     """The data key of the device in this folder. Raises as `open_safe`."""
     return open_safe(data_dir, *vaults(data_dir, key_from))
+
+
+def site_key() -> bytes | None:
+    """The key that hides subjects on all devices of a site alike, from the environment; None where none is given.
+
+    Raises:
+        NotValid: what is given is no key.
+    """
+    vault = EnvironmentVault(name=SITE_VARIABLE)
+    return vault.load() if vault.is_given() else None
 
 
 def rotate(data_dir: Path, key_from: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 
 from edgewise.edge._clusters import Floats
@@ -16,17 +16,20 @@ from edgewise.edge._cold import UNDECIDED, plain_embedding
 from edgewise.edge._counts import Windows
 from edgewise.edge._readings import Reading, Sampler
 from edgewise.edge._slots import Running
+from edgewise.edge._spans import is_over
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
 from edgewise.frames import is_alarm
 from edgewise.measure import Histogram
+from edgewise.policy import subject_of
 from edgewise.ports import Answer, Clock, Frame, Source
 from edgewise.wire import Decision, Upload
 
 # An unreadable frame says nothing about the bundle; everything else that it raises does.
 FRAME_FAULTS = frozenset({"bad_picture", "bad_row", "not_json"})
 MAIN = "main"  # the pipeline of a device that declares none
+FORGET_S_MAX = 0.05  # that an erasure waits for a decision to be made, before it asks again
 SILENT_S = 1.0  # a source that has not answered for this long is silent
 Act: TypeAlias = Callable[[Frame, Decision], str | None]
 
@@ -54,6 +57,14 @@ class Item:
     rollout: str | None = None
     embedding: Floats | None = None
     kept: bool = False
+    subject: str = ""  # whom or what the frame is about, by the name it has here
+    taken_at: datetime | None = None
+    doubt: float | None = None  # the network's own, that a larger one would say something else
+
+    @property
+    def ease(self) -> float:
+        """How sure it is that a larger network would say the same, 0 to 1."""
+        return self.decision.margin if self.doubt is None else 1 - self.doubt
 
 
 @dataclass(kw_only=True, slots=True)
@@ -84,6 +95,9 @@ class Period:
     not_selected: int = 0  # frames of periods that were given up because the disk was stuck
 
 
+Corrected: TypeAlias = Callable[[Item, Frame, Decision, datetime], None]
+
+
 class Decider:
     """Takes one frame at a time and decides on it. One thread calls ``step``; another takes away what it left.
 
@@ -100,6 +114,7 @@ class Decider:
         unique: makes a frame's name at this source one that is unique on the device.
         pipelines: how many share the ring.
         sampler: takes numbers out of frames; None where no reading may leave.
+        defer: offered each decided frame and its margin, for a cascade; touches memory only.
     """
 
     def __init__(
@@ -117,6 +132,7 @@ class Decider:
         unique: Callable[[str], str] = str,
         pipelines: int = 1,
         sampler: Sampler | None = None,
+        defer: Callable[[Item, float, Corrected], object] | None = None,
     ) -> None:
         self.name = name
         self._unique = unique
@@ -128,6 +144,7 @@ class Decider:
         self._upload = upload
         self._limits = limits
         self._act = act
+        self._defer = defer
         self._telemetry_s = telemetry_s
         self._sampler = sampler
         self._open: Period | None = None
@@ -177,6 +194,8 @@ class Decider:
         else:
             decision = self._decide(period, frame, running, self._updater.shadow, now)
         self._ring.put(frame, self.name)
+        if decision is not None and self._defer is not None:
+            self._defer(period.items[-1], period.items[-1].ease, self.corrected)
         self._close_if_full(period)
         return decision
 
@@ -194,6 +213,26 @@ class Decider:
         """How long the source has not answered; 0 while it is not asked."""
         asked_at = self._asked_at
         return 0.0 if asked_at is None else self._clock.monotonic_s() - asked_at
+
+    def forget(self, match: Callable[[Item], bool]) -> bool:
+        """Forget the frames that match; False, and nothing is done, while a decision is being made: ask again.
+
+        For the thread that takes away what `step` left.
+        """
+        if not self._turn.acquire(timeout=FORGET_S_MAX):
+            return False
+        try:
+            for name in [name for name, item in self.recent.items() if match(item)]:
+                del self.recent[name]
+            for period in (*self.closed, *((self._open,) if self._open else ())):
+                period.items = [item for item in period.items if not match(item)]
+            for _ in range(len(self.urgent)):
+                urgent = self.urgent.popleft()
+                if not match(urgent.item):
+                    self.urgent.append(urgent)
+        finally:
+            self._turn.release()
+        return True
 
     def close_period(self) -> None:
         """End the open period now."""
@@ -248,21 +287,23 @@ class Decider:
             return None
         ended = self._clock.monotonic_s()
         latency_ms = (ended - began) * 1000
-        watch.decided(latency_ms, decision, at_s=ended)
+        watch.decided(latency_ms, decision, at_s=ended, where=self.name)
         self.decided += 1
         self.latency.add(latency_ms)
-        item = Item(name=frame.name, size_bytes=len(frame.data), decision=decision, embedding=answer.embedding)
+        item = _item(frame, decision, answer.embedding)
+        item.doubt = answer.doubt
         text = self._acted(frame, decision)
         rollout = self._updater.rollout if shadow else None
         pipeline = None if self.name == MAIN else self.name
         counts = period.windows.of((running.release, running.bundle, rollout, pipeline))
         counts.add(decision, len(frame.data), latency_ms, now)
         counts.alarms += is_alarm(decision, running.pipeline.manifest)
+        shadow_ms = 0.0
         if shadow is not None:
-            self._pair(item, frame, shadow, rollout)
+            shadow_ms = self._pair(item, frame, shadow, rollout)
             counts.paired += item.shadow is not None
             counts.disagreed += item.shadow is not None and item.shadow.label != decision.label
-        self._second_opinion(item, frame, shadow)
+        self._second_opinion(item, frame, shadow, shadow_ms)
         period.items.append(item)
         period.bytes_seen += len(frame.data)
         self._remember(item)
@@ -271,6 +312,22 @@ class Decider:
         if item.shadow is not None and item.shadow.label != decision.label:
             self._hurry(Urgent(item=item, why="disagreement", text="", at=now))
         return decision
+
+    def corrected(self, item: Item, frame: Frame, decision: Decision, now: datetime) -> None:
+        """The large bundle's word on a frame that this one has decided on; for the thread that hands frames over.
+
+        Where the two disagree the app hears of it, by a second call with a decision marked as deferred, and the frame
+        is kept as a disagreement.
+        """
+        if decision.label == item.decision.label:
+            return
+        with self._turn:  # the app hears one decision at a time
+            text = self._acted(frame, decision)
+        pair = replace(item, shadow=decision, rollout=None)
+        if text is not None:
+            self._hurry(Urgent(item=replace(item, decision=decision, shadow=None), why="alarm", text=text, at=now))
+        self._hurry(Urgent(item=pair, why="disagreement", text="", at=now))
+        item.kept = item.kept or pair.kept
 
     def _acted(self, frame: Frame, decision: Decision) -> str | None:
         """What the app says to the decision, which stands whatever the app raises."""
@@ -283,27 +340,32 @@ class Decider:
             self.act_error = f"{type(error).__name__}: {error}"
             return None
 
-    def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> None:
-        """The other bundle's word on the same frame. What it raises is its own affair: nothing acts on it."""
+    def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> float:
+        """The other bundle's word on the same frame, and the milliseconds it took.
+
+        What it raises is its own affair: nothing acts on it.
+        """
+        began = self._clock.monotonic_s()
         try:
             item.shadow = self._ask(shadow, frame)[1]
             item.rollout = rollout
         except Exception:
             item.shadow = None
+        return (self._clock.monotonic_s() - began) * 1000
 
-    def _second_opinion(self, item: Item, frame: Frame, shadow: Running | None) -> None:
+    def _second_opinion(self, item: Item, frame: Frame, shadow: Running | None, shadow_ms: float) -> None:
         """The word of a bundle known to be good here, while the guard doubts the one that decides."""
         second = self._updater.second
         if second is None:
             return
-        other = item.shadow
-        if second is not shadow:
-            try:
-                other = self._ask(second, frame)[1]
-            except Exception:
-                return
+        if second is shadow:
+            other, took_ms = item.shadow, shadow_ms
+        else:
+            asked = replace(item)
+            took_ms = self._pair(asked, frame, second, None)
+            other = asked.shadow
         if other is not None:
-            self._updater.watch.compared(item.decision, other)
+            self._updater.watch.compared(item.decision, other, other_ms=took_ms, where=self.name)
 
     def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
@@ -317,7 +379,7 @@ class Decider:
 
     def _look(self, period: Period, frame: Frame) -> None:
         """Without any bundle: only see what the frame is like, so that typical ones can be kept."""
-        item = Item(name=frame.name, size_bytes=len(frame.data), decision=UNDECIDED, embedding=plain_embedding(frame))
+        item = _item(frame, UNDECIDED, plain_embedding(frame))
         period.items.append(item)
         period.bytes_seen += len(frame.data)
 
@@ -342,9 +404,9 @@ class Decider:
         period, running = self._open, self._updater.running
         if period is None:
             return
-        idle = now - period.last_at >= timedelta(seconds=self._upload.period_s)
+        idle = is_over(period.last_at, self._upload.period_s, now)
         # While two bundles are compared, the hub waits for the counts.
-        due = self._updater.shadow is not None and now - period.opened_at >= timedelta(seconds=self._telemetry_s)
+        due = self._updater.shadow is not None and is_over(period.opened_at, self._telemetry_s, now)
         if idle or due or period.bundle != (running.bundle if running else None):
             self.close_period()
 
@@ -352,3 +414,14 @@ class Decider:
         # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
         if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
             self.close_period()
+
+
+def _item(frame: Frame, decision: Decision, embedding: Floats | None) -> Item:
+    return Item(
+        name=frame.name,
+        size_bytes=len(frame.data),
+        decision=decision,
+        embedding=embedding,
+        subject=subject_of(frame.facts, frame.group),
+        taken_at=frame.taken_at,
+    )

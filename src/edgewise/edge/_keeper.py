@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._cascade import Cascade
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
+from edgewise.edge._spans import is_over
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
-from edgewise.edge.private import Chosen, private_entry, sample_id
+from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
 from edgewise.frames import masked
-from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames
+from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
 from edgewise.ports import Chance
 from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
 
@@ -59,6 +62,7 @@ class Keeper:
         outbox: where records become durable, and where the keeper's own state lives with them.
         ring: the frames' bytes.
         use_case: budgets and the data policy.
+        subject_key: hides subjects; the site's, so that all its devices hide one alike, or else this device's own.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Keeper:
         device: str,
         site: str,
         use_case: UseCase,
+        subject_key: bytes | None = None,
     ) -> None:
         self._outbox = outbox
         self._ring = ring
@@ -79,6 +84,8 @@ class Keeper:
         self._use_case = use_case
         self.policy_known = True  # False while the hub's policy is newer than the one here: nothing is kept then
         self.recorded: dict[str, Recorded] = {}  # by pipeline
+        self.cascade: Cascade | None = None  # whose counts are durable with everything else
+        self.cascade_before: dict[str, Any] = {}  # what it remembered when the device stopped
         self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
@@ -87,10 +94,15 @@ class Keeper:
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
+        self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._turn = threading.RLock()  # feedback comes from the local API's thread
         self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
         self._name_key = self._load_name_key()
+        self._subject_key = subject_key or self._name_key
+        # Remembered: an erasure asks for each of some thousand recent frames, which are about few subjects.
+        self._hidden = lru_cache(maxsize=4096)(lambda subject: subject_hash(subject, self._subject_key))
+        self.is_erased: Callable[[Item], bool] = lambda _: False  # what an erasure covers is not kept again
 
     @property
     def policy(self) -> DataPolicy:
@@ -127,6 +139,16 @@ class Keeper:
         """An event for the hub's audit log, durable with the next record step."""
         record = Event(id=self._chance.id(), at=now, what=what, text=text[:500], data=data)
         self._queue(self._plain("alarm" if alarm else "audit", record))
+        if self.heard is not None:
+            self.heard(what, record.text)
+
+    def forget(self, match: Callable[[Entry], bool]) -> None:
+        """Forget what waits in memory and matches."""
+        with self._turn:
+            for _ in range(len(self._notes)):
+                entry = self._notes.popleft()
+                if not match(entry):
+                    self._notes.append(entry)
 
     def _queue(self, entry: Entry) -> None:
         if len(self._notes) >= WAITING_MAX:
@@ -157,7 +179,7 @@ class Keeper:
                 "note": masked(note[:2000]),
             }
         )
-        entries = [self._plain("feedback", record)]
+        entries = [self._about(item, self._plain("feedback", record), now)]
         with self._turn:
             if item is not None:
                 entries += self._private(item, "feedback", 1.0, now)
@@ -190,12 +212,14 @@ class Keeper:
 
     def _urgent_entries(self, urgent: Urgent, now: datetime) -> list[Entry]:
         item, entries = urgent.item, []
+        if self.is_erased(item):
+            return []
         if urgent.why == "alarm":
             data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
             # Decided again after a crash, it is the same alarm.
-            name = sample_id(self._device, frame_name(self.policy, item.name, self._name_key), "alarm event")
+            name = event_id(self._device, "alarm", frame_name(self.policy, item.name, self._name_key))
             record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
-            entries.append(self._plain("alarm", record))
+            entries.append(self._about(item, self._plain("alarm", record), urgent.at))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
             self._count_not_kept("disagreement_over_budget")
             return []
@@ -216,6 +240,8 @@ class Keeper:
         return upload.period_frames * self._mean_bytes * upload.share_of_bytes
 
     def _record_period(self, period: Period, now: datetime) -> None:
+        if self.windows.is_apart(period.windows):
+            self._send_windows(now)  # the clock was set: no window shall span ten years
         self.credit = self.credit.earn(period.bytes_seen)
         self._mean_bytes = period.bytes_seen / period.frames
         blocks = self._gather(period.readings, now)
@@ -283,14 +309,17 @@ class Keeper:
 
     def _record_telemetry(self, now: datetime) -> None:
         started = self.windows.started_at
-        if started is None or now - started < timedelta(seconds=self._use_case.connectivity.contact_s):
-            return
+        if started is not None and is_over(started, self._use_case.connectivity.contact_s, now):
+            self._send_windows(now)
+
+    def _send_windows(self, now: datetime) -> None:
         windows, self.windows = self.windows, Windows()
         if not self._may("telemetry"):
             return
         ids = [self._chance.id() for _ in windows.by_key]
         shed = self.shed()
-        records = windows.telemetry(ids=ids, site=self._site, shed=shed)
+        deferrals = self.cascade.totals() if self.cascade is not None else None
+        records = windows.telemetry(ids=ids, site=self._site, shed=shed, deferrals=deferrals)
         told, small = [], Windows()
         for key, record in zip(list(windows.by_key), records, strict=True):
             private = private_counts(record, self.policy.private.counts_min)
@@ -340,6 +369,9 @@ class Keeper:
         if not self.policy_known:
             self._count_not_kept("policy_unknown")
             return []
+        if self.is_erased(item):
+            self._count_not_kept("erased")
+            return []
         if frame is None:
             self._count_not_kept("ring_passed")
             return []
@@ -359,12 +391,23 @@ class Keeper:
                     device=self._device,
                     site=self._site,
                     name_key=self._name_key,
+                    subject_key=self._subject_key,
                     now=now,
                 )
             ]
         except NotValid as error:
             self._count_not_kept(error.code)
             return []
+
+    def hidden(self, subject: str) -> str:
+        """The keyed hash of a subject's id, as it stands in erasures."""
+        return self._hidden(subject)
+
+    def _about(self, item: Item | None, entry: Entry, now: datetime) -> Entry:
+        """The entry, with whom and when it is about, as far as that is known."""
+        if item is None:
+            return replace(entry, about_at=now)
+        return replace(entry, subject=self.hidden(item.subject), about_at=item.taken_at or now)
 
     def _plain(self, record_class: RecordClass, record: Any) -> Entry:
         return Entry(record=record, record_class=record_class, policy_version=self.policy.version)
@@ -401,6 +444,7 @@ class Keeper:
             "decisions": self.decisions,
             "undecided": self.undecided,
             "pipelines": {name: asdict(one) for name, one in self.recorded.items()},
+            "cascade": self.cascade.plain() if self.cascade is not None else self.cascade_before,
             "not_kept": self.not_kept,
             "shed_here": self.shed_here,
             "credit": asdict(self.credit),
@@ -414,6 +458,7 @@ class Keeper:
             return
         value = json.loads(stored)
         alone = {MAIN: {name: value[name] for name in ("cursor", "decisions", "undecided")}}
+        self.cascade_before = value.get("cascade", {})
         # A state of before there were pipelines is that of main.
         self.recorded = {name: Recorded(**one) for name, one in value.get("pipelines", alone).items()}
         self.not_kept, self.shed_here = value["not_kept"], value["shed_here"]

@@ -137,7 +137,7 @@ class OutboxFile:
 
         connection.create_function("seal", 3, safe.seal)
         connection.create_function("unseal", 3, unseal)
-        connection.create_function("hide", 1, lambda digest: digest and safe.hide(digest))
+        connection.create_function("hide", 1, lambda digest: digest and safe.hide(digest), deterministic=True)
         connection.create_function("show", 1, show)
 
     def _cells_are_whole(self) -> bool:

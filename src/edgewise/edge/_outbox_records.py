@@ -12,7 +12,7 @@ from edgewise.wire import AnyRecord, Event, NotValid, RecordClass, SegmentHeader
 
 RESERVED = 2  # alarm and audit: the first classes, which own the reserve and are shed last
 RESERVE_FILE = "reserve"
-FATES = ("waiting", "sealed", "stored", "shed", "refused", "lost")
+FATES = ("waiting", "sealed", "stored", "shed", "refused", "lost", "erased")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,8 @@ class Entry:
     policy_version: int
     transform: str = "none"
     content: bytes | None = None  # of a sample: the bytes that `record.blob` names
+    subject: str = ""  # keyed hash of whom the frame is about; it stays here, for erasures
+    about_at: datetime | None = None  # when the frame was taken; None for what is about no frame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,7 @@ class Backlog:
     shed: dict[str, int]  # since the file was made
     refused: dict[str, int]
     stored: dict[str, int]
+    erased: dict[str, int]
     held_bytes: int
 
     @property

@@ -20,11 +20,14 @@ CREATE TABLE totals (
     offered INTEGER NOT NULL DEFAULT 0,
     waiting INTEGER NOT NULL DEFAULT 0, waiting_bytes INTEGER NOT NULL DEFAULT 0,
     sealed INTEGER NOT NULL DEFAULT 0, sealed_bytes INTEGER NOT NULL DEFAULT 0,
-    shed INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0, stored INTEGER NOT NULL DEFAULT 0
+    shed INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0, stored INTEGER NOT NULL DEFAULT 0,
+    erased INTEGER NOT NULL DEFAULT 0
 );
+-- Of a record about a frame: of whom the frame is, and when it was taken (Unix time). Also while the ledger remembers a
+-- stored one: only this device can tell the hub which records are about a subject.
 CREATE TABLE made (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, class INTEGER NOT NULL,
-    made_at TEXT NOT NULL, fate TEXT NOT NULL, number INTEGER
+    made_at TEXT NOT NULL, fate TEXT NOT NULL, number INTEGER, subject BLOB, about_at REAL
 );
 CREATE INDEX made_by_number ON made (number) WHERE fate = 'sealed';
 CREATE TABLE records (
@@ -47,18 +50,23 @@ RAISE_ABOUT = (
     "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
 )
 STATE_OF = f"SELECT CASE key WHEN '{COUNTS}' THEN value ELSE unseal('state', key, value) END FROM state WHERE key = ?"
+RAW_STATE_OF = "SELECT value FROM state WHERE key = ?"
 COUNTS_OF = f"SELECT value FROM state WHERE key = '{COUNTS}'"
 SET_STATE = (
     f"INSERT INTO state (key, value) VALUES (?1, CASE ?1 WHEN '{COUNTS}' THEN ?2 ELSE seal('state', ?1, ?2) END) "
     "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 
-TOTALS = "SELECT class, waiting, waiting_bytes, sealed, sealed_bytes, shed, refused, stored FROM totals ORDER BY class"
+TOTALS = (
+    "SELECT class, waiting, waiting_bytes, sealed, sealed_bytes, shed, refused, stored, erased FROM totals "
+    "ORDER BY class"
+)
 HELD_BYTES = "SELECT coalesce(sum(waiting_bytes + sealed_bytes), 0) FROM totals WHERE class >= ?"
 OFFER = "UPDATE totals SET offered = offered + 1 WHERE class = ? RETURNING offered"
 MORE_WAIT = "UPDATE totals SET waiting = waiting + ?, waiting_bytes = waiting_bytes + ? WHERE class = ?"
 MORE_SEALED = "UPDATE totals SET sealed = sealed + ?, sealed_bytes = sealed_bytes + ? WHERE class = ?"
 MORE_SHED = "UPDATE totals SET shed = shed + ? WHERE class = ?"
+MORE_ERASED = "UPDATE totals SET erased = erased + 1 WHERE class = ?"
 MORE_DONE = "UPDATE totals SET stored = stored + ?, refused = refused + ? WHERE class = ?"
 # Two look-ups in an index for each class, whatever the backlog is.
 ENDS_OF_CLASSES = (
@@ -68,9 +76,13 @@ ENDS_OF_CLASSES = (
 LAST_WAITING_CLASS = "SELECT max(class) FROM totals WHERE waiting > 0"
 
 IS_KNOWN = "SELECT 1 FROM made WHERE id = ?"
-NOTE_MADE = "INSERT INTO made (id, class, made_at, fate) VALUES (?, ?, ?, ?)"
-SET_FATE = "UPDATE made SET fate = ? WHERE seq = ?"
-SET_FATE_BY_ID = "UPDATE made SET fate = ?, number = NULL WHERE id = ?"
+IS_HELD = "SELECT 1 FROM made WHERE id = ? AND fate <> 'shed'"
+NOTE_MADE = (
+    "INSERT INTO made (id, class, made_at, fate, subject, about_at) VALUES (?1, ?2, ?3, ?4, "
+    "CASE ?4 WHEN 'waiting' THEN hide(?5) END, CASE ?4 WHEN 'waiting' THEN ?6 END)"
+)
+SET_FATE = "UPDATE made SET fate = ?, subject = NULL, about_at = NULL WHERE seq = ?"
+SET_FATE_BY_ID = "UPDATE made SET fate = ?, number = NULL, subject = NULL, about_at = NULL WHERE id = ?"
 SET_SEALED = "UPDATE made SET fate = 'sealed', number = ? WHERE seq = ?"
 SET_DONE = "UPDATE made SET fate = ?, number = NULL WHERE number = ? AND fate = 'sealed'"
 RENUMBER_MADE = "UPDATE made SET number = ? WHERE number = ? AND fate = 'sealed'"
@@ -115,6 +127,17 @@ RESEAL = (
     "size_bytes = ?4, count = ?5 WHERE number = ?6"
 )
 DROP_SEGMENT = "DELETE FROM segments WHERE number = ?"
+
+ABOUT_WHAT = (
+    "SELECT seq, id, class, number FROM made WHERE fate = ?1 AND about_at BETWEEN ?3 AND ?4 "
+    "AND (?2 IS NULL OR subject = hide(?2)) ORDER BY seq LIMIT ?5"
+)
+UNLINK = (
+    "UPDATE made SET subject = NULL, about_at = NULL WHERE fate IN ('stored', 'refused') "
+    "AND about_at BETWEEN ?2 AND ?3 AND (?1 IS NULL OR subject = hide(?1))"
+)
+WAITING_CONTENT = "SELECT size_bytes, show(blob) FROM records WHERE seq = ?"
+WAITS_FOR_BLOB = "SELECT 1 FROM records WHERE blob = hide(?) LIMIT 1"
 
 USE_BLOB = "INSERT INTO blobs (digest, uses) VALUES (hide(?), 1) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
 FREE_BLOB = "UPDATE blobs SET uses = uses - 1 WHERE digest = hide(?)"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import Field
 
 from edgewise.edge._decider import Act
 from edgewise.edge._pipelines import PipelinePart
-from edgewise.ports import Clock, FolderSource, Source, open_source
-from edgewise.wire import FolderSpec, NotValid, SourceSpec, Strict
+from edgewise.edge._source_text import as_spec
+from edgewise.ports import Clock, Source, open_source
+from edgewise.wire import NotValid, SourceSpec, Strict
 from edgewise.wire._record import Name
 
 
@@ -19,23 +20,34 @@ class PipelineConfig(Strict):
     """One of several sources of a device, each decided on by itself."""
 
     name: Name
-    source: SourceSpec | str = Field(description="a source, docs/sources.md; a text is a folder in which frames appear")
+    source: SourceSpec | str = Field(description="a source as a record, or as a text: docs/sources.md")
     sinks: tuple[Name, ...] | None = Field(
         None, max_length=16, description="sinks of the use case that hear its decisions; all of them without it"
     )
 
+    @property
+    def spec(self) -> SourceSpec:
+        """The source, in full."""
+        return as_spec(self.source)
+
 
 def parts_of(
-    pipelines: Sequence[PipelineConfig], source: Path | None, *, clock: Clock, act: Act | None = None
+    pipelines: Sequence[PipelineConfig],
+    source: SourceSpec | str | Path | None,
+    *,
+    clock: Clock,
+    act: Act | None = None,
+    settle: Callable[[SourceSpec], SourceSpec] = lambda spec: spec,
 ) -> list[PipelinePart]:
-    """The pipelines that are described, or the one named main on a folder.
+    """The pipelines that are described, or the one named main on a source.
 
     Args:
         pipelines: of ``edge.yaml``.
-        source: the folder of the only pipeline, where none is described.
+        source: of the only pipeline, where none is described.
         act: the app's pure function, of each of them.
+        settle: fills in what only this device knows.
     Raises:
-        NotValid: both are given, or none.
+        NotValid: both are given, or none; a text that means no source.
     """
     if pipelines and source is not None:
         raise NotValid(
@@ -45,15 +57,17 @@ def parts_of(
     if not pipelines and source is None:
         raise NotValid("no source; name one, or pipelines in edge.yaml", code="source_missing")
     if source is not None:
-        return [PipelinePart(open_source=functools.partial(FolderSource, Path(source)), act=act, patient=False)]
+        opening = functools.partial(_open, settle(as_spec(source)), clock)
+        return [PipelinePart(open_source=opening, act=act, patient=False)]
     return [
-        PipelinePart(name=one.name, open_source=functools.partial(_open, _spec(one), clock), act=act, sinks=one.sinks)
+        PipelinePart(
+            name=one.name,
+            open_source=functools.partial(_open, settle(one.spec), clock),
+            act=act,
+            sinks=one.sinks,
+        )
         for one in pipelines
     ]
-
-
-def _spec(config: PipelineConfig) -> SourceSpec:
-    return FolderSpec(path=config.source) if isinstance(config.source, str) else config.source
 
 
 def _open(spec: SourceSpec, clock: Clock, after: str | None) -> Source:

@@ -54,6 +54,7 @@ class Trial:
         self._own_mb = own_mb
         self._weighed_s: float | None = None
         self._started_s = clock.monotonic_s()
+        self._trial_s = 0.0  # when this process began to try the bundle, by the monotonic clock
         self._limped: tuple[str, float] | None = None  # the bundle, and when the hub was told
 
     @property
@@ -77,7 +78,7 @@ class Trial:
 
         Until that is sure the former bundle goes on deciding.
         """
-        name = trial_slot(self.state)
+        name, self._trial_s = trial_slot(self.state), self._clock.monotonic_s()
         self._slots.point_at(name)
         self._checkpoint("switched")
         try:
@@ -88,7 +89,7 @@ class Trial:
 
     def judge(self, now: datetime) -> str | None:
         """Commit, or go back; comes back with what is waited for, None once the phase has moved."""
-        working, began = self._working(), self.state.trial_at or now
+        working, now_s = self._working(), self._clock.monotonic_s()
         if self.running is None or self.running.slot != trial_slot(self.state):
             self.begin(now)  # the disk failed when it was begun
             return None
@@ -96,7 +97,7 @@ class Trial:
         if complaint is not None:
             self.fail(now, complaint)
             return None
-        left_s = working.trial_s - (now - began).total_seconds()
+        left_s = working.trial_s - (now_s - self._trial_s)
         if left_s > 0:
             return f"the trial of {working.release}, which ends in {left_s:.0f} s"
         passed = f"{self.state.slots[trial_slot(self.state)].release} passed its trial"
@@ -107,6 +108,9 @@ class Trial:
         """The device's own watch after the trial: a bundle that stops working goes back, offline too."""
         if self.state.crashes and self._clock.monotonic_s() - self._started_s >= self.limits.guard.calm_s:
             self._journal.save(crashes=0)
+        remark = self.watch.remark()
+        if remark is not None:
+            self._journal.tell("bundle_late", remark, self.state.assignment)
         complaint = self._complaint(trial=False)
         return complaint is not None and self.running is not None and self._send_back(self.running, now, complaint)
 
@@ -124,7 +128,7 @@ class Trial:
         if self._footprint is None or self.running is None or not due:
             return
         self._weighed_s, pipeline = now_s, self.running.pipeline
-        held_mb = self._footprint.private_mb(getattr(pipeline, "worker_pids", ()))
+        held_mb = self._footprint.private_mb(_worker_pids(pipeline))
         if held_mb is not None:
             self.watch.weighed(held_mb, own_mb=self._own_mb(), needs_mb=pipeline.manifest.needs.ram_mb)
 
@@ -177,7 +181,7 @@ class Trial:
         """Go on with a trial after a start of the agent; too many that nobody planned are the bundle's fault."""
         starts = self.state.trial_starts + (0 if planned else 1)
         # Counted before the bundle is opened: one that takes the process down is counted as well.
-        self._journal.save(trial_starts=starts)
+        self._journal.save(trial_starts=starts, trial_at=now)
         if words is not None and words.bundle == self._working().bundle:
             self.fail(now, words.text)
         elif starts > self.limits.trial_starts_max:
@@ -220,3 +224,9 @@ class Trial:
         """A planned stop: the next start is no crash (invariant 8)."""
         with suppress(NotNow):  # a full disk: then the start counts as a crash, and one alone does nothing
             self._journal.save(stopped=True)
+
+
+def _worker_pids(pipeline: object) -> tuple[int, ...]:
+    """The processes beside this one that run the bundle."""
+    pid = getattr(getattr(pipeline, "session", None), "pid", None)
+    return (pid,) if isinstance(pid, int) else ()

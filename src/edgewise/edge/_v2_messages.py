@@ -16,6 +16,7 @@ from edgewise.ports import Tensor
 from edgewise.wire import NotValid
 
 BODY_BYTES_MAX = 64_000_000
+JSON_BYTES_MAX = 16_000_000  # JSON takes ten times its bytes while it is read; more is sent as binary data
 PLAN_BYTES_MAX = 4096  # longer JSON is read anew each time
 PLANS_MAX = 64  # per network; and as many answer heads per plan as
 ANSWERS_MAX = 8
@@ -38,6 +39,11 @@ class InferRequest:
     inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, bool]  # name -> whether as binary data, in the order asked for
     answers: dict[Any, bytes] | None = None  # answer heads that such requests got, where they can be used again
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs asked for."""
+        return list(self.outputs)
 
 
 def uncompressed(body: bytes | memoryview, coding: str) -> bytes | memoryview:
@@ -119,6 +125,11 @@ class RequestReader:
             BadRequest, BadTensor: with what is wrong.
         """
         size = len(body) if header_length is None else _header_size(header_length, len(body))
+        if size > JSON_BYTES_MAX:
+            raise BadRequest(
+                f"the request has {size} bytes of JSON, {JSON_BYTES_MAX} are taken; send tensors as binary data",
+                "too_large",
+            )
         head, raw = bytes(body[:size]), memoryview(body)[size:]
         if size <= PLAN_BYTES_MAX and (plan := self._plans.get(head)) is not None:
             return plan.fill(raw)
@@ -136,6 +147,13 @@ class RequestReader:
                 self._plans.clear()  # clients with ever new ids would only fill it
             self._plans[head] = _Plan(request, self._inputs, len(raw))
         return request
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the network takes one input, of numbers that lie in memory as they are sent."""
+        return len(self._inputs) == 1 and all(
+            tensor.dtype not in ("object", "bool", "bfloat16") for tensor in self._inputs.values()
+        )
 
     def _is_all_binary(self, about: Mapping[str, Any]) -> bool:
         return all(

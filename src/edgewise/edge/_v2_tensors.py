@@ -46,9 +46,7 @@ def read_tensor(item: Mapping[str, Any], wanted: Tensor, raw: memoryview | None)
         BadTensor: anything does not fit; the message says what.
     """
     name = wanted.name
-    datatype = item.get("datatype")
-    if datatype != DATATYPES[wanted.dtype]:
-        raise BadTensor(f"input {name!r} is {_short(datatype)}, this network takes {DATATYPES[wanted.dtype]}")
+    need_type(item.get("datatype"), wanted)
     shape = checked_shape(item.get("shape"), wanted)
     if raw is not None:
         if "data" in item:
@@ -57,6 +55,12 @@ def read_tensor(item: Mapping[str, Any], wanted: Tensor, raw: memoryview | None)
     if "data" not in item:
         raise BadTensor(f"input {name!r} has no data")
     return _from_json(item["data"], wanted, shape, math.prod(shape)).reshape(shape)
+
+
+def need_type(datatype: Any, wanted: Tensor) -> None:
+    """BadTensor: a request names another type than the network takes."""
+    if datatype != DATATYPES[wanted.dtype]:
+        raise BadTensor(f"input {wanted.name!r} is {_short(datatype)}, this network takes {DATATYPES[wanted.dtype]}")
 
 
 def checked_shape(value: Any, wanted: Tensor) -> tuple[int, ...]:

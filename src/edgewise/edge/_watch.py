@@ -40,7 +40,7 @@ class Watch:
         with self._lock:
             self._failures = Failures(guard, in_a_row_max=limits.errors_max)
             self._lateness = Lateness(guard, ms_max=limits.latency_ms_max, count_min=limits.latency_count_min)
-            self._opinion = Opinion(guard)
+            self._opinions: dict[str, Opinion] = {}  # by decision loop: each looks at something else
             self._memory = Memory(guard)
 
     def began(self, run: Run) -> None:
@@ -57,22 +57,31 @@ class Watch:
         runs = list(self._runs.values())
         return runs[0] if runs else None
 
-    def decided(self, latency_ms: float, decision: Decision | None = None, *, at_s: float = 0.0) -> None:
+    def decided(
+        self, latency_ms: float, decision: Decision | None = None, *, at_s: float = 0.0, where: str = ""
+    ) -> None:
         """One decision was made.
 
         Args:
             at_s: when, by the monotonic clock.
+            where: the decision loop.
         """
         with self._lock:
             self._failures.decided()
             self._lateness.decided(latency_ms, at_s)
             if decision is not None:
-                self._opinion.decided(decision)
+                self._opinion(where).decided(decision, latency_ms)
 
-    def compared(self, decision: Decision, other: Decision) -> None:
-        """The other slot's bundle decided on the same frame."""
+    def compared(self, decision: Decision, other: Decision, *, other_ms: float = 0.0, where: str = "") -> None:
+        """The other slot's bundle decided on the same frame, in so many milliseconds."""
         with self._lock:
-            self._opinion.compared(decision, other)
+            self._opinion(where).compared(decision, other, other_ms)
+
+    def _opinion(self, where: str) -> Opinion:
+        found = self._opinions.get(where)
+        if found is None:  # not `setdefault`, which would make an opinion at every frame
+            found = self._opinions[where] = Opinion(self._limits.guard, ms_max=self._limits.latency_ms_max)
+        return found
 
     def failed(self, error: Exception) -> None:
         """The bundle could not decide on a frame that is in order."""
@@ -89,7 +98,7 @@ class Watch:
     @property
     def wants_opinion(self) -> bool:
         """Whether the other slot's bundle should be asked about the next frames."""
-        return self._opinion.frames_left > 0
+        return any(opinion.frames_left > 0 for opinion in list(self._opinions.values()))
 
     def complaint(self, *, trial: bool = True, other: str = "the former bundle") -> str | None:
         """Why the bundle should not go on; None when there is nothing against it.
@@ -101,10 +110,15 @@ class Watch:
         with self._lock:
             return (
                 self._failures.complaint()
-                or self._lateness.complaint(trial=trial)
+                or (self._lateness.complaint() if trial else None)
                 or self._memory.complaint()
-                or self._opinion.complaint(other)
+                or next(filter(None, (opinion.complaint(other) for opinion in self._opinions.values())), None)
             )
+
+    def remark(self) -> str | None:
+        """Something that a person should hear of, and that is no reason to go back."""
+        with self._lock:
+            return self._lateness.remark()
 
 
 def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:
@@ -115,7 +129,7 @@ def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:
     """
     opened.pipeline.check_golden()  # also warms it up: the first run of a network is no measure of it
     began = clock.monotonic_s()
-    opened.pipeline.check_golden()
+    opened.pipeline.check_golden(paths=False)  # every graph once for each input: the longest way there is
     latency_ms = (clock.monotonic_s() - began) * 1000 / opened.pipeline.manifest.golden.count
     if latency_ms > limits.latency_ms_max:
         raise NotValid(

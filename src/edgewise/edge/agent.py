@@ -6,11 +6,9 @@ import contextlib
 import fcntl
 import functools
 import importlib.metadata
-import json
 import os
 import platform
 import signal
-import sqlite3
 import sys
 import threading
 import time
@@ -22,28 +20,32 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from edgewise import __version__
-from edgewise.edge import _outbox_sql as sql
-from edgewise.edge._data_key import device_safe
+from edgewise.edge._contact_memory import ContactMemory
+from edgewise.edge._data_key import device_safe, site_key
 from edgewise.edge._decider import Act, LoopLimits
-from edgewise.edge._explain import explain
+from edgewise.edge._device_log import DeviceLog
+from edgewise.edge._field import FieldSide
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
-from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
+from edgewise.edge._offline import read_status
 from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
 from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
+from edgewise.edge._push import PhoneDoor
 from edgewise.edge._say import Sayer
-from edgewise.edge._slots import POINTER_FILE
-from edgewise.edge._update_choices import waits
-from edgewise.edge._update_state import UpdateLimits, read_state
+from edgewise.edge._source_text import settled
+from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
-from edgewise.edge.certificate import Renewal, certificate_sentence
+from edgewise.edge.card import bring_card
+from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
+from edgewise.edge.runtime import RuntimeConfig, open_runtime
 from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
+    Large,
     Link,
-    OnnxRuntime,
+    RotatingFiles,
     Source,
     Supervisor,
     SystemChance,
@@ -51,6 +53,7 @@ from edgewise.ports import (
     SystemdSupervisor,
     SystemFacts,
     SystemFootprint,
+    V2Large,
     boot_id,
     disk_error,
     fetch_identity,
@@ -59,14 +62,16 @@ from edgewise.ports import (
     replace_file,
     split_token,
 )
-from edgewise.wire import CLASSES, NotNow, NotValid, Strict, decode, encode
+from edgewise.wire import NotNow, NotValid, SourceSpec, Strict, UseCase, decode, encode
 from edgewise.wire import explain as wrong
 
 IDENTITY_FILE = "device.json"
 CONFIG_FILE = "edge.yaml"
 LOCK_FILE = "lock"
+GIVEN_AS_YAML = {"facts", "phones", "pipelines", "runtime", "source"}  # settings that are more than one word
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
+DEFER_WAIT_S = 0.5  # longest wait for a frame to defer, so that a stop is noticed
 STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
 
@@ -88,6 +93,8 @@ class AgentConfig(Strict):
     memory_mb_max: float | None = Field(
         default=None, gt=0, description="of the agent; a bundle under which it holds more is taken back"
     )
+    log_bytes_max: int = Field(default=1_000_000, ge=10_000, description="of one file of the device's own log")
+    log_files_max: int = Field(default=4, ge=1, le=100, description="files of the log; the oldest goes")
     data_key_from: str = Field(
         default="file",
         min_length=1,
@@ -96,6 +103,13 @@ class AgentConfig(Strict):
     )
     facts: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="facts that the system cannot know, such as network_metered; they win"
+    )
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how networks run; see RuntimeConfig")
+    source: SourceSpec | str | None = Field(
+        default=None, description="the only source, as a record or as a text: docs/sources.md"
+    )
+    phones: PhoneDoor | None = Field(
+        default=None, description="a listener over TLS for those who push frames over the network: docs/sources.md"
     )
     pipelines: tuple[PipelineConfig, ...] = Field(
         (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
@@ -189,7 +203,9 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _yaml(name, given) if name in ("facts", "pipelines") else given
+            values[name] = (
+                _yaml(name, given) if name in ("facts", "phones", "pipelines", "runtime", "source") else given
+            )
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
@@ -201,6 +217,12 @@ def _yaml(name: str, given: str) -> Any:
         return yaml.safe_load(given)
     except yaml.YAMLError as error:
         raise NotValid(f"EDGEWISE_EDGE_{name.upper()} is not YAML: {error}", code="config_invalid") from error
+
+
+def log_files(data_dir: Path, config: AgentConfig | None = None) -> RotatingFiles:
+    """The files of the device's own log, in ``log/`` of its folder. Raises as `load_config`."""
+    config = config or load_config(data_dir)
+    return RotatingFiles(data_dir / "log", bytes_max=config.log_bytes_max, files_max=config.log_files_max)
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
@@ -231,6 +253,8 @@ class Agent:
         clock: time.
         renewal: keeps the device's certificate fresh; None where it has none, as in tests.
         supervisor: hears that the agent is ready, how it does, and that the decision loop turns.
+        log: the device's own log; in its folder where not given.
+        field: sinks and sources under observation.
     """
 
     def __init__(
@@ -241,15 +265,22 @@ class Agent:
         clock: Clock | None = None,
         renewal: Renewal | None = None,
         supervisor: Supervisor | None = None,
+        log: DeviceLog | None = None,
+        field: FieldSide | None = None,
     ) -> None:
         self.device = device
+        self._field = field
         self._supervisor = supervisor or SystemdSupervisor({})
         self._renewal = renewal
-        self._config = config or AgentConfig()
+        self.config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
-        self._sayer = Sayer(device.policy)
+        self._log = log or DeviceLog(log_files(device.folder, self.config), self._clock)
+        self._sayer = Sayer(device.policy, log=self._log.add)
+        device.keeper.heard = self._log.add
+        self._contacts_noted = ContactMemory(device.folder)
+        self._link_error: str | None = None
         self._threads: list[threading.Thread] = []
 
     def is_alive(self) -> bool:
@@ -262,10 +293,16 @@ class Agent:
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
-        self._start("record", lambda: self.device.record_step(self._clock.now()))
+        self._start("record", self._record)
+        self._log.add("agent", f"edgewise {__version__} runs: {self._sentence()}")
+        if self._field is not None:
+            self._field.voice.log = self._log.add
+            self._field.start(self.device)
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
+        if self.device.cascade is not None:
+            self._begin("defer", self._defer)
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
@@ -276,7 +313,13 @@ class Agent:
             end = time.monotonic() + STOP_S_MAX
             for thread in self._threads:
                 thread.join(timeout=max(0.0, end - time.monotonic()))
-            self.device.close(self._clock.now())
+            self._close()
+            self._log.add("agent", f"stopped: {self._sentence()}")
+            self._log.flush(final=True)
+
+    def _record(self) -> None:
+        self.device.record_step(self._clock.now())
+        self._log.flush()
 
     def _decide(self, pipeline: str) -> None:
         """The decision loop of one pipeline; nothing that is raised in it may end it."""
@@ -293,7 +336,7 @@ class Agent:
                 idle_s = 0.005
                 continue
             self._stop.wait(idle_s)
-            idle_s = min(idle_s * 2, self._config.idle_s_max)
+            idle_s = min(idle_s * 2, self.config.idle_s_max)
 
     def _watched(self) -> threading.Thread:
         """The watchdog, in a thread that does nothing else."""
@@ -312,14 +355,16 @@ class Agent:
         return thread
 
     def _sentence(self) -> str:
-        """How the device does, in one line."""
-        device, running = self.device, self.device.updater.running
+        """How the device does, in one line, from memory alone: the watchdog must not wait for a disk."""
+        running = self.device.updater.running
         does = f"decides with {running.release}" if running else "waits for a first release"
-        return f"{does}; {device.decisions} decisions, {device.backlog} records wait"
+        return f"{does}; {self.device.decisions} decisions so far"
 
     def run_once(self) -> int:
         """Decide on what the source has now, record, update, make contact; comes back with the count of decisions."""
         now = self._clock.now
+        if self._field is not None:
+            self._field.start(self.device)
         self._renew()
         for _ in range(3):  # a first release needs a contact, an update and a contact
             self.device.contact_step(now())
@@ -329,17 +374,43 @@ class Agent:
             taken = self.device.pipelines.taken
             self.device.decide_step(now())
         made = self.device.decisions - before
+        while self.device.defer_step():
+            pass
         self.device.pipelines.close_periods()
         self.device.record_step(now())
         self.device.contacts.hurry(now())
         self.device.contact_step(now())
-        self.device.close(now())
+        self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
+        self._close()
         return made
+
+    def _defer(self) -> None:
+        """Hard frames go to the large bundle, one after the other."""
+        while not self._stop.is_set():
+            try:
+                self.device.defer_step(DEFER_WAIT_S)
+            except Exception as error:
+                self._sayer.error("defer", error)
+                self._stop.wait(ERROR_PAUSE_S)
+
+    def _close(self) -> None:
+        if self._field is not None:
+            self._field.close()  # first, because it asks the device what is durable
+        self.device.close(self._clock.now())
 
     def _talk(self) -> None:
         self._renew()
         self.device.contact_step(self._clock.now())
         self.device.update_step(self._clock.now())
+        self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
+        self._log_link()
+
+    def _log_link(self) -> None:
+        """A link that breaks or comes back is a line of the log, not each contact."""
+        error = self.device.contacts.error
+        if error != self._link_error:
+            self._log.add("contact", error or "the hub answers")
+        self._link_error = error
 
     def _renew(self) -> None:
         if self._renewal is not None:
@@ -348,7 +419,7 @@ class Agent:
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         def turn() -> None:
-            while not self._stop.wait(self._config.pace_s):
+            while not self._stop.wait(self.config.pace_s):
                 try:
                     work()
                 except Exception as error:
@@ -366,18 +437,18 @@ class Agent:
 
 def run(
     data_dir: Path,
-    source: Path | None = None,
+    source: SourceSpec | str | Path | None = None,
     *,
     http_port: int | None = 8081,
     hub_url: str | None = None,
     once: bool = False,
     act: Act | None = None,
 ) -> None:
-    """Run the agent on a folder of pictures, or on the pipelines of ``edge.yaml``, until SIGTERM or SIGINT.
+    """Run the agent on a source, or on the pipelines of ``edge.yaml``, until SIGTERM or SIGINT.
 
     Args:
         data_dir: the enrolled device's folder.
-        source: folder in which frames appear; None where ``edge.yaml`` names pipelines.
+        source: a record, a text as `read_source` takes it, or a folder; None for what ``edge.yaml`` names.
         http_port: of the local API on loopback; 0 picks one and prints it, None has no API.
         hub_url: instead of the one given at enrolment.
         once: decide on what is there, make contact, and come back.
@@ -389,21 +460,33 @@ def run(
     identity, config = load_identity(data_dir), load_config(data_dir)
     clock, chance = SystemClock(), SystemChance()
 
-    parts = parts_of(config.pipelines, source, clock=clock, act=act)
+    field = FieldSide(identity, data_dir, clock=clock)
+    settle = functools.partial(settled, device=identity.device, folder=data_dir)
+    given = source if source is not None else config.source
+    parts = field.fit(parts_of(config.pipelines, given, clock=clock, act=act, settle=settle))
     with locked(data_dir):
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
         link = HttpLink(url, credentials)
-        device = open_device(data_dir, identity, config, link=link, pipelines=parts, clock=clock)
+        large = large_of(identity.usecase, credentials)
+        device = open_device(data_dir, identity, config, link=link, pipelines=parts, large=large, clock=clock)
+        bring_card(device, data_dir, credentials.key, clock, measure=not once)
         renewal = Renewal(credentials, url, chance=chance)
-        agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=SystemdSupervisor())
+        supervisor = SystemdSupervisor()
+        agent = Agent(device, config=config, clock=clock, renewal=renewal, supervisor=supervisor, field=field)
         try:
             if once:
                 agent.run_once()
             else:
-                _run_with_api(agent, device, clock, http_port)
+                _run_with_api(agent, device, clock, http_port, field)
         finally:
             link.close()
+
+
+def large_of(usecase: UseCase, credentials: Credentials) -> Large | None:
+    """The large bundle of the use case's cascade, reached with the device's certificate; None without a cascade."""
+    terms = usecase.placement.cascade
+    return None if terms is None else V2Large(terms.url, terms.bundle, credentials)
 
 
 def open_device(
@@ -416,6 +499,7 @@ def open_device(
     open_source: Callable[[str | None], Source] | None = None,
     pipelines: Sequence[PipelinePart] = (),
     act: Act | None = None,
+    large: Large | None = None,
 ) -> Device:
     """The device in this folder on this machine. Raises as `Device`."""
     return Device(
@@ -424,14 +508,16 @@ def open_device(
         open_source=open_source,
         pipelines=pipelines,
         link=link,
-        runtime=OnnxRuntime(),
+        runtime=open_runtime(config.runtime, data_dir),
         clock=clock,
         chance=SystemChance(),
         act=act,
+        large=large,
         facts=facts(),
         live=SystemFacts(data_dir, config.facts),
         boot=boot_id(),
         footprint=SystemFootprint(),
+        subject_key=site_key(),
         opened=device_safe(data_dir, config.data_key_from),
         limits=DeviceLimits(
             update=UpdateLimits(
@@ -444,42 +530,33 @@ def open_device(
     )
 
 
-def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | None) -> None:
+def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | None, field: FieldSide) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     with contextlib.ExitStack() as stack:
         if http_port is not None:
-            stack.enter_context(_serving(agent, device, clock, http_port))
+            stack.enter_context(_serving(agent, device, clock, http_port, field))
+        if (phones := agent.config.phones) is not None:
+            from edgewise.edge._serving import phones_served
+
+            stack.enter_context(phones_served(phones, field.push))
         agent.run()
 
 
 @contextlib.contextmanager
-def _serving(agent: Agent, device: Device, clock: Clock, http_port: int) -> Iterator[None]:
+def _serving(agent: Agent, device: Device, clock: Clock, http_port: int, field: FieldSide) -> Iterator[None]:
     """The local API in a thread of its own."""
+    from edgewise.edge._serving import served
     from edgewise.edge.api import local_api
-    from edgewise.edge.serve import run_app
     from edgewise.ports import address, listen
 
-    servers: list[Any] = []
-    ready = threading.Event()
     with listen("127.0.0.1", http_port) as listener:
-        app = local_api(device, clock, agent.is_alive)
-        work = threading.Thread(
-            target=lambda: run_app(app, listener, on_ready=ready.set, on_server=servers.append),
-            name="edgewise-api",
-            daemon=True,
-        )
-        work.start()
-        ready.wait(10)
-        # The address as a line of its own: whoever started us with port 0 reads it.
-        sys.stdout.write(f"{device.identity.device} runs; status on {address(listener)}\n")
-        sys.stdout.flush()
-        try:
+        app = local_api(device, clock, agent.is_alive, field)
+        with served(app, listener, name="api"):
+            # The address as a line of its own: whoever started us with port 0 reads it.
+            sys.stdout.write(f"{device.identity.device} runs; status on {address(listener)}\n")
+            sys.stdout.flush()
             yield
-        finally:
-            for server in servers:
-                server.should_exit = True
-            work.join(timeout=5)
 
 
 # -- status without the agent ------------------------------------------------------------------------------------------
@@ -492,50 +569,15 @@ def status(data_dir: Path) -> dict[str, Any]:
         NotValid: not an enrolled device, or of another version.
     """
     data_dir = Path(data_dir)
-    identity, state = load_identity(data_dir), read_state(data_dir)
-    pointer = data_dir / POINTER_FILE
-    slot = state.slots.get(pointer.read_text().strip()) if pointer.exists() else None
+    identity = load_identity(data_dir)
     reported = {**facts(), **SystemFacts(data_dir, load_config(data_dir).facts).read()}
-    not_now = waits(state, reported, SystemClock().now())
-    about = {
-        "device": identity.device,
-        "site": identity.site,
-        "use_case": identity.use_case,
-        "hub": identity.hub_url,
-        "certificate": certificate_sentence(Credentials(data_dir), SystemClock().now()),
-        "version": __version__,
-        "agent": "runs" if _is_locked(data_dir) else "is off",
-        "phase": state.phase.value,
-        "release": slot.release if slot else None,
-        "bundle": slot.bundle if slot else None,
-        "last_failure": state.last_failure,
-    }
-    return (
-        about | _outbox_status(data_dir / "outbox") | {"why": explain(state, running=slot is not None, not_now=not_now)}
-    )
+    return read_status(data_dir, identity, facts=reported, clock=SystemClock(), agent_runs=is_locked(data_dir))
 
 
-def _is_locked(data_dir: Path) -> bool:
+def is_locked(data_dir: Path) -> bool:
+    """Whether an agent runs on this folder."""
     try:
         with locked(data_dir):
             return False
     except NotNow:
         return True
-
-
-def _outbox_status(folder: Path) -> dict[str, Any]:
-    file = folder / OUTBOX_FILE
-    empty: dict[str, Any] = {"decisions": 0, "backlog": 0, "outbox": {}}
-    if not file.exists():
-        return empty
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(sql.TOTALS).fetchall()
-            stored = connection.execute(sql.COUNTS_OF).fetchone()
-    except sqlite3.Error as error:
-        return empty | {"outbox": {"error": f"{file} cannot be read: {error}"}}
-    names = ("waiting", "waiting_bytes", "sealed", "sealed_bytes", "shed", "refused", "stored")
-    counts = {CLASSES[row[0]]: dict(zip(names, row[1:], strict=True)) for row in rows if any(row[1:])}
-    known = json.loads(stored[0]) if stored else {"decisions": 0}
-    waiting = sum(item["waiting"] + item["sealed"] for item in counts.values())
-    return {"decisions": known["decisions"], "backlog": waiting, "outbox": counts}

@@ -11,8 +11,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.edge._cascade_metrics import cascade_metrics
+from edgewise.edge._field import FieldSide
+from edgewise.edge._http_head import Head
 from edgewise.edge._pipeline_metrics import pipeline_metrics
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._runtime_metrics import runtime_metrics
+from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, reply, v2_app
 from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames
@@ -20,6 +24,7 @@ from edgewise.ports import Clock
 from edgewise.wire import EdgewiseError, NotNow, NotValid
 
 FEEDBACK_BYTES_MAX = 16_384
+FEEDBACK_TEXT_MAX = 2000  # characters of each field
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 JSON = {"content-type": "application/json"}
 _FORBIDDEN = b'{"error": "the policy lets no decision leave by the local API; add local-api to data.leave"}'
@@ -55,11 +60,14 @@ class _RunningModels(Mapping[str, ServedModel]):
 class _DeviceMetrics(Collector):
     """Metrics read from the device when asked, so that the decision loop never touches them."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, field: FieldSide | None) -> None:
         self._device = device
+        self._field = field
 
     def collect(self) -> Iterator[Metric]:
         device = self._device
+        if self._field is not None:
+            yield from self._field.metrics()
         backlog, updater = device.outbox.backlog(), device.updater
         yield CounterMetricFamily("edgewise_edge_decisions", "Decisions made.", value=device.decisions)
         yield CounterMetricFamily("edgewise_edge_undecided", "Frames that gave none.", value=device.keeper.undecided)
@@ -78,6 +86,9 @@ class _DeviceMetrics(Collector):
             latency.add_metric([str(share)], (device.pipelines.latency().quantile(share) or 0.0) / 1000)
         yield latency
         yield from pipeline_metrics(device)
+        if device.cascade is not None:
+            yield from cascade_metrics(device.cascade)
+        yield from runtime_metrics(device.runtime)
         ends = updater.trusted.expires_at
         yield GaugeMetricFamily(
             "edgewise_edge_metadata_expiry_timestamp_seconds",
@@ -99,15 +110,20 @@ def _by_class(name: str, text: str, values: Mapping[str, int], kind: Callable[..
     return family
 
 
-def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> AsgiApp:
+def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool], field: FieldSide | None = None) -> AsgiApp:
     """The ASGI app. It is meant for loopback: it has no login, and answers only to local host names.
 
     Args:
         is_alive: whether the decision loop still turns.
+        field: sinks, sources under observation, and the door for pushed frames.
     """
     registry = CollectorRegistry()
-    registry.register(_DeviceMetrics(device))
+    registry.register(_DeviceMetrics(device, field))
     protocol = v2_app(_RunningModels(device))
+
+    def may_answer(head: Head) -> bool:
+        """What the app below asks before it hands an inference on, for those that are answered in place."""
+        return _is_local({"headers": head.headers}) and may_name_frames(device.policy, "local-api")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
@@ -118,6 +134,8 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
                 await reply(send, 403, JSON, _FORBIDDEN)
             else:
                 await protocol(scope, receive, send)
+        elif field is not None and (pushed := await field.push.answer(scope, receive)) is not None:
+            await reply(send, *pushed)
         elif path == "/feedback" and method == "POST":
             await reply(send, *await _feedback(device, clock, scope, receive))
         elif method not in ("GET", "HEAD"):
@@ -138,6 +156,7 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
                 return 200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, generate_latest(registry)
             case "/status":
                 status = device.status(clock.now()) | {"made_ids": device.made_ids()}
+                status |= field.status() if field is not None else {}
                 return 200, JSON, json.dumps(status).encode()
             case "/":
                 headers = {"content-type": "text/html; charset=utf-8", "content-security-policy": "default-src 'none'"}
@@ -145,7 +164,7 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool]) -> Asg
         known = "/, /status, /livez, /readyz, /metrics, /v2 and POST /feedback"
         return 404, JSON, json.dumps({"error": f"{path[:200]} is not here; there is {known}"}).encode()
 
-    return app
+    return InPlace(app, protocol, may_answer)
 
 
 def _is_local(scope: Scope) -> bool:
@@ -182,13 +201,17 @@ async def _feedback(device: Device, clock: Clock, scope: Scope, receive: Receive
 def _feedback_fields(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError as error:
-        raise NotValid(f"feedback is not JSON: {error}", code="not_json") from error
-    names = {"verdict", "frame", "label", "note"}
-    texts = isinstance(value, dict) and all(isinstance(item, str) for item in value.values() if item is not None)
+        json.dumps(value, ensure_ascii=False).encode()  # JSON may write half a character, which no record can hold
+    except (ValueError, RecursionError) as error:
+        raise NotValid(f"feedback is not JSON: {str(error)[:200]}", code="not_json") from error
+    names, longest = {"verdict", "frame", "label", "note"}, FEEDBACK_TEXT_MAX
+    texts = isinstance(value, dict) and all(
+        isinstance(item, str) and len(item) <= longest for item in value.values() if item is not None
+    )
     if not texts or not set(value) <= names or "verdict" not in value:
         raise NotValid(
-            f"feedback needs verdict (wrong, missed or unknown) and may have frame, label and note; seen {body[:80]!r}",
+            f"feedback needs verdict (wrong, missed or unknown) and may have frame, label and note, texts of at most "
+            f"{longest} characters; seen {body[:80]!r}",
             code="feedback_invalid",
         )
     return {name: item for name, item in value.items() if item is not None}

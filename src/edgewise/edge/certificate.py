@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 
+from edgewise.edge._spans import is_over
 from edgewise.ports import Chance, Credentials, next_certificate
 from edgewise.wire import EdgewiseError
 
@@ -72,7 +73,7 @@ class Renewal:
         self._limits = limits
         self._ask = ask
         self._failures = 0
-        self._not_before: datetime | None = None
+        self._waits: tuple[datetime, float] | None = None  # since when, and for how long
         self._stamp: tuple[int, ...] | None = None
         self._span: tuple[datetime, datetime] | None = None
         self.error: str | None = None
@@ -83,7 +84,7 @@ class Renewal:
         Args:
             ended: the hub said so at the last contact; its clock counts where this device's is behind.
         """
-        if self._not_before is not None and now < self._not_before:
+        if self._waits is not None and not is_over(*self._waits, now):
             return False
         try:
             wish = certificate_wish(*self._validity(), now, share=self._limits.share)
@@ -92,10 +93,15 @@ class Renewal:
                 self.error = None
                 return False
             self._ask(self._credentials, self._url, with_certificate=wish is Wish.RENEW)
+            start, end = self._validity()
         except EdgewiseError as error:
             self._failed(str(error), now)
             return False
-        self._failures, self._not_before, self.error = 0, None, None
+        if certificate_wish(start, end, now, share=self._limits.share) is not Wish.KEEP:
+            # Asking again at once would only give another one that this clock takes for an old one.
+            self._failed(f"the hub's new certificate holds from {start} to {end}, this clock says {now}; set it", now)
+            return True
+        self._failures, self._waits, self.error = 0, None, None
         return True
 
     def _validity(self) -> tuple[datetime, datetime]:
@@ -108,7 +114,7 @@ class Renewal:
         self.error = error
         pause = min(self._limits.pause_s * 2.0 ** min(self._failures, 16), self._limits.pause_s_max)
         spread = 1 + self._limits.jitter * (2 * self._chance.random() - 1)
-        self._not_before = now + timedelta(seconds=pause * spread)
+        self._waits = (now, pause * spread)
         self._failures += 1
 
 

@@ -90,7 +90,7 @@ def take_in(
     acknowledged = max(0, before - device.backlog)
     _take_certificate(Credentials(folder), reply)
     _update(device, link, clock, rest)
-    device.record_step(clock.now())
+    device.settle(clock.now())
     updater = device.updater
     return {
         "device": device.identity.device,
@@ -222,7 +222,7 @@ def write_out(device: Device, credentials: Credentials, stick: Path, now: dateti
     """
     may_leave(device.identity.usecase.data, "courier")
     name = device.identity.device
-    device.record_step(now)
+    device.settle(now)
     part = StickPart(device_part(stick, name))
     device.contacts.write_out(FolderLink(goes=part, answer=_no_answer), now)
     listing = DeviceListing(device=name, made_at=now, files=part.files)
@@ -237,16 +237,17 @@ def write_out(device: Device, credentials: Credentials, stick: Path, now: dateti
 
 def import_stick(data_dir: Path, stick: Path) -> dict[str, Any]:
     """`take_in` for the device in a folder. NotNow: its agent runs. Raises as `take_in`."""
-    return _with_device(data_dir, lambda device, clock: take_in(device, Path(data_dir), stick, clock))
+    return with_device(data_dir, lambda device, clock: take_in(device, Path(data_dir), stick, clock))
 
 
 def export_stick(data_dir: Path, stick: Path) -> dict[str, Any]:
     """`write_out` for the device in a folder. NotNow: its agent runs. Raises as `write_out`."""
     credentials = Credentials(data_dir)
-    return _with_device(data_dir, lambda device, clock: write_out(device, credentials, stick, clock.now()))
+    return with_device(data_dir, lambda device, clock: write_out(device, credentials, stick, clock.now()))
 
 
-def _with_device(data_dir: Path, work: Callable[[Device, Clock], dict[str, Any]]) -> dict[str, Any]:
+def with_device(data_dir: Path, work: Callable[[Device, Clock], dict[str, Any]]) -> dict[str, Any]:
+    """What the work gives that is done with the device in a folder, without a link. NotNow: its agent runs."""
     data_dir = Path(data_dir)
     identity, config, clock = load_identity(data_dir), load_config(data_dir), SystemClock()
     with locked(data_dir):

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
 from edgewise.edge._bandwidth import smallest
+from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
+from edgewise.edge._erasing import Eraser
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
+from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge._readings import Sampler
+from edgewise.edge._spans import is_over
+from edgewise.edge._story import Situation, story_values
+from edgewise.edge._troubles import troubles
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
+from edgewise.edge.runtime import runtime_status
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
 from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
-from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Link, MemoryFacts, OpenedSafe, Runtime, Source
-from edgewise.wire import DataPolicy, Decision, NotValid, Record, Report, UseCase
+from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Large, Link, MemoryFacts, OpenedSafe, Runtime, Source
+from edgewise.wire import (
+    CapabilityCard,
+    DataPolicy,
+    Decision,
+    Envelope,
+    Erasure,
+    NotNow,
+    NotValid,
+    Record,
+    Report,
+    UseCase,
+)
 
 UPDATE_PAUSE_S_MAX = 60.0
+ERASE_STEPS_MAX = 200  # of the hub's erasures that come first, and this one
 NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
 
 
@@ -68,9 +87,11 @@ class Device:
         open_source: the frames after the one with this name, None for all; the source of the only pipeline, main.
         pipelines: instead of ``open_source`` and ``act``, where a device has several.
         link: the way to the hub.
+        large: the large bundle, where the use case has a cascade.
         runtime: runs bundles.
         clock, chance: time and dice.
         act: the app's pure function; a text it returns raises an alarm.
+        subject_key: the site's key that hides subjects; a key of this device unless given.
         facts: the device's capability card.
         live: tells what is true of the machine now, for conditions; it wins over the card.
         boot, footprint: the machine's boot id, and what memory is held; for the guard.
@@ -93,6 +114,8 @@ class Device:
         open_source: Callable[[str | None], Source] | None = None,
         act: Act | None = None,
         pipelines: Sequence[PipelinePart] = (),
+        large: Large | None = None,
+        subject_key: bytes | None = None,
         facts: Mapping[str, str | float | int | bool] | None = None,
         live: Facts | None = None,
         limits: DeviceLimits | None = None,
@@ -102,6 +125,8 @@ class Device:
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
         self.identity = identity
+        self.runtime = runtime
+        self._card: Envelope | None = None  # until the hub has heard it
         self.folder = folder
         opened = opened or device_safe(folder)
         self._link = link
@@ -140,17 +165,38 @@ class Device:
                 checkpoint=checkpoint,
             )
             self.keeper = Keeper(
-                self.outbox, ring=ring, chance=chance, device=identity.device, site=identity.site, use_case=usecase
+                self.outbox,
+                ring=ring,
+                chance=chance,
+                device=identity.device,
+                site=identity.site,
+                use_case=usecase,
+                subject_key=subject_key,
             )
             self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
             self._tries, self._tried_number = 0, 0
-            self._try_again_at: datetime | None = None  # a link or disk that said not now is not asked all the time
+            self._pause: tuple[datetime, float] | None = None  # a link or disk that said not now is not asked at once
             contact_s = usecase.connectivity.contact_s
             self.keeper.remember_only([part.name for part in parts])
+            self.keeper.cascade = self.cascade = self._cascade(large, ring)
             self.pipelines = Pipelines([self._decider(part, parts, ring, limits.loop) for part in parts])
             self.decider = self.pipelines.first
             self.ring = ring
-            uplink = Uplink(self.outbox, identity.device, usecase.data)
+            self.eraser = Eraser(
+                self.outbox,
+                ring,
+                self.pipelines,
+                self.keeper,
+                site=identity.site,
+                policy_version=usecase.data.version,
+                chance=chance,
+            )
+            uplink = Uplink(
+                self.outbox,
+                identity.device,
+                usecase.data,
+                may_seal=lambda now: not self.eraser.holds(self.updater.assignment, now),
+            )
             self.contacts = Contacts(
                 uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
             )
@@ -158,6 +204,20 @@ class Device:
         except BaseException:
             self.outbox.close()  # nobody gets this device, so nobody else can
             raise
+
+    def _cascade(self, large: Large | None, ring: Ring) -> Cascade | None:
+        terms = self.identity.usecase.placement.cascade
+        if terms is None or large is None:
+            return None
+        return Cascade(
+            terms,
+            policy=self.policy,
+            policy_known=lambda: self.keeper.policy_known,
+            large=large,
+            ring=ring,
+            clock=self._clock,
+            stored=self.keeper.cascade_before,
+        )
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
         names, cursor = [one.name for one in parts], self.keeper.of(part.name).cursor
@@ -175,6 +235,7 @@ class Device:
             unique=lambda frame: unique_name(part.name, frame, names),
             pipelines=len(parts),
             sampler=_sampler(self.identity.usecase, part.name),
+            defer=self.cascade.offer if self.cascade is not None else None,
         )
 
     def _started(self, now: datetime, trouble: str | None) -> None:
@@ -200,6 +261,7 @@ class Device:
 
     def record_step(self, now: datetime) -> None:
         """Make durable what was decided and chosen, as far as the disk allows."""
+        self.eraser.step(self.updater.assignment, now)
         self.keeper.record(self.pipelines, now)
 
     def update_step(self, now: datetime, link: Link | None = None) -> bool:
@@ -208,7 +270,7 @@ class Device:
         Args:
             link: another one than the device's own, such as a courier's stick.
         """
-        if self.updater.number == self._tried_number and self._try_again_at is not None and now < self._try_again_at:
+        if self.updater.number == self._tried_number and self._pause is not None and not is_over(*self._pause, now):
             return False
         happened = self.updater.step(link or self._link, now)
         self._tries = self._tries + 1 if self.updater.stuck else 0
@@ -216,7 +278,7 @@ class Device:
         pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2 if self.updater.stuck else 0.0
         if self.updater.not_now is not None:
             pause_s = NOT_NOW_PAUSE_S
-        self._try_again_at = now + timedelta(seconds=pause_s) if pause_s else None
+        self._pause = (now, pause_s) if pause_s else None
         for item in happened:
             self.keeper.note(item.what, item.text, now, item.data)
         assignment = self.updater.assignment
@@ -225,17 +287,31 @@ class Device:
             self.contacts.hurry(now)
         return bool(happened)
 
+    def defer_step(self, wait_s: float = 0.0) -> bool:
+        """Hand the hardest frame that waits to the large bundle; False when none waits within this time."""
+        return self.cascade is not None and self.cascade.step(wait_s)
+
     def contact_step(self, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
-        return self.contacts.step(self._link, now)
+        card = self._card
+        heard = self.contacts.step(self._link, now)
+        if heard and self._card is card:
+            self._card = None
+        return heard
 
     def step(self, now: datetime) -> Decision | None:
         """All four, once; the decision made, if any."""
         decision = self.decide_step(now)
+        self.defer_step()
         self.record_step(now)
         self.contact_step(now)
         self.update_step(now)
         return decision
+
+    def take_card(self, card: CapabilityCard, envelope: Envelope) -> None:
+        """Report what the card says, and the card itself until the hub has heard it. Any thread may call."""
+        self._facts = {**self._facts, **card.facts()}
+        self._card = envelope
 
     def _reported(self) -> dict[str, Fact]:
         """The capability card and what is true now."""
@@ -262,11 +338,35 @@ class Device:
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
         return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
+    def settle(self, now: datetime) -> None:
+        """Record what is left, and carry out every erasure that is known; only where nothing else steps this device."""
+        for _ in range(ERASE_STEPS_MAX):
+            self.record_step(now)
+            if not self.eraser.is_open(self.updater.assignment):
+                return
+
+    def erase(self, erasure: Erasure, now: datetime) -> dict[str, Any]:
+        """Forget what an erasure covers, at once; only where nothing else steps this device meanwhile.
+
+        Returns:
+            what was forgotten, and the ids of what is on its way to the hub, which is told.
+        Raises:
+            NotNow: the disk is full, or somebody reads the outbox just now.
+        """
+        self.eraser.wish(erasure)
+        for _ in range(ERASE_STEPS_MAX):
+            self.eraser.step(self.updater.assignment, now)
+            if self.eraser.is_idle and self.eraser.last is not None:
+                return self.eraser.last
+        raise NotNow("the erasure could not be finished; stop what reads this folder and ask again", code="log_busy")
+
     def close(self, now: datetime) -> None:
         """A planned stop: what is decided is recorded, and the next start is no crash."""
         self.pipelines.close_periods()
         self.keeper.record(self.pipelines, now)
         self.pipelines.close_sources()
+        if self.cascade is not None:
+            self.cascade.close()
         self.updater.close()
         self.outbox.close()
 
@@ -302,6 +402,8 @@ class Device:
         if self.contacts.error:
             reasons.append(f"the hub: {self.contacts.error}")
         reasons += self.pipelines.complaints(names=may_name_frames(self.policy, way))
+        if self.cascade is not None:
+            reasons += self.cascade.complaints()
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
         return (*reasons, *self.updater.warnings(self._clock.now()))
@@ -315,6 +417,9 @@ class Device:
             decisions=self.decisions,
             facts=self._reported(),
             version=__version__,
+            card=self._card,
+            erased=self.eraser.done,
+            erased_of=self.eraser.epoch,
             **self.updater.report_fields(),
         )
 
@@ -342,12 +447,14 @@ class Device:
                 "sealed": backlog.sealed,
                 "stored": backlog.stored,
                 "refused": backlog.refused,
+                "erased": backlog.erased,
                 "shed": self.keeper.shed(),
                 "held_bytes": backlog.held_bytes,
                 "bytes_max": self.outbox.limits.bytes_max,
                 "epoch": self.outbox.epoch,
                 "acked": self.outbox.acked,
             },
+            "cascade": self.cascade.status() if self.cascade is not None else None,
             "keep": {"room_bytes": self.keeper.credit.room(now), "not_kept": dict(self.keeper.not_kept)},
             "contact": {
                 "last_at": _text(self.contacts.last_at),
@@ -355,11 +462,28 @@ class Device:
                 "failures": self.contacts.failures,
                 "error": self.contacts.error,
             },
+            "runtime": runtime_status(self.runtime),
             "waits_for": list(self.waits_for()),
         }
         return about | {
-            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now)
+            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now),
+            "story": story_values(self._situation(now)),
         }
+
+    def _situation(self, now: datetime) -> Situation:
+        updater = self.updater
+        known = known_here(self.folder, updater.state, updater.trusted.expires_at)
+        return Situation(
+            now=now,
+            state=updater.state,
+            slot=updater.running.slot if updater.running else None,
+            not_now=updater.not_now,
+            troubles=troubles(now, known, self._reported()),
+            policy_version=self.policy.version,
+            decisions=self.decisions,
+            backlog=self.backlog,
+            next_contact_at=self.contacts.next_at,
+        )
 
     def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
         recorded, names = self.keeper.of(decider.name), may_name_frames(self.policy, "local-api")

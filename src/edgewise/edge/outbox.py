@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about, stored_about, unlink
 from edgewise.edge._outbox_file import OutboxFile
 from edgewise.edge._outbox_records import (
     RESERVE_FILE,
@@ -34,6 +36,7 @@ from edgewise.ports import Blobs, Chance, FileVault, Safe, SealedBlobs, disk_err
 from edgewise.wire import (
     CLASSES,
     SEGMENTS_MAX,
+    Erasure,
     NotNow,
     NotTrusted,
     NotValid,
@@ -44,6 +47,10 @@ from edgewise.wire import (
 )
 
 __all__ = ["Backlog", "Entry", "Made", "Outbox", "OutboxLimits", "unpack"]
+
+
+ERASING = "erasing"  # state: records forgotten so far by the erasure in hand
+FILES_MAX = 1_000_000
 
 
 class Outbox:
@@ -105,7 +112,7 @@ class Outbox:
         """Sums by class; asking costs the same whatever the backlog is."""
         rows = self._file.rows(sql.TOTALS)
         columns = {name: at for at, name in enumerate(("waiting", "waiting_bytes", "sealed", "sealed_bytes"), start=1)}
-        columns |= {"shed": 5, "refused": 6, "stored": 7}
+        columns |= {"shed": 5, "refused": 6, "stored": 7, "erased": 8}
         by = {name: {CLASSES[row[0]]: row[at] for row in rows if row[at]} for name, at in columns.items()}
         return Backlog(
             waiting=by["waiting"],
@@ -113,6 +120,7 @@ class Outbox:
             shed=by["shed"],
             refused=by["refused"],
             stored=by["stored"],
+            erased=by["erased"],
             held_bytes=sum(by["waiting_bytes"].values()) + sum(by["sealed_bytes"].values()),
         )
 
@@ -125,6 +133,10 @@ class Outbox:
         """The newest records offered, and what became of each."""
         rows = self._file.rows(sql.MADE, limit)
         return [Made(id=row[0], record_class=CLASSES[row[1]], made_at=row[2], fate=row[3]) for row in rows]
+
+    def held(self, record_id: str) -> bool:
+        """Whether a record of this id was made durable here, as far as the ledger goes back."""
+        return bool(self._file.rows(sql.IS_HELD, record_id))
 
     def oldest_unsent(self) -> str | None:
         """When the oldest record was made that the hub does not have yet."""
@@ -209,7 +221,9 @@ class Outbox:
         size_bytes = len(body) + len(entry.content or b"")
         fits = self._make_room(db, rank, rarity, size_bytes)
         fate = "waiting" if fits else "shed"
-        seq = db.execute(sql.NOTE_MADE, (entry.record.id, rank, made_at_of(entry.record), fate)).lastrowid
+        about = (entry.subject or None, entry.about_at.timestamp() if entry.about_at else None)
+        note = (entry.record.id, rank, made_at_of(entry.record), fate, *about)
+        seq = db.execute(sql.NOTE_MADE, note).lastrowid
         if not fits:
             db.execute(sql.MORE_SHED, (1, rank))
             return False
@@ -336,6 +350,58 @@ class Outbox:
             unused = drop_unused(db)
         self._delete_files(unused)
         return lost
+
+    # -- forgetting ------------------------------------------------------------------------------------------------
+
+    def erase(self, erasure: Erasure) -> Erased:
+        """Forget the waiting records that an erasure covers, with their bytes, in batches; overwritten, not only freed.
+
+        What is sealed stays as it is, for the hub may have it: its ids come back, to be told, and its blobs go. A blob
+        that the hub does not have either is then missing, and its segment is sealed again without it. Asked twice it
+        changes nothing more, so it is simply asked again after a power cut. The site is for the caller to compare.
+
+        Raises:
+            NotNow: the disk fails, or somebody reads the file just now; ask again.
+        """
+        while True:
+            with self._file.change() as db:
+                count, unused = erase_waiting(db, erasure)
+                done = int(self.state(ERASING) or b"0") + count
+                db.execute(sql.SET_STATE, (ERASING, str(done).encode()))
+                self._checkpoint("erased")
+            self._delete_files(unused)
+            if not count:
+                break
+        with self._file.change() as db:
+            sealed, segments = sealed_about(db, erasure)
+            stored = stored_about(db, erasure)
+            blobs = [blob for blob in lone_blobs(db, sealed) if self.blobs.has(blob)]
+            for blob in blobs:
+                self.blobs.delete(blob)
+        self._checkpoint("sealed_blobs_deleted")
+        self.tidy(FILES_MAX)  # a power cut may have left files of records that are gone already
+        self._file.scrub()
+        self._checkpoint("scrubbed")
+        return Erased(records=done, sealed=sealed, segments=segments, stored=stored, blobs=len(blobs))
+
+    def unlink(self, erasure: Erasure) -> None:
+        """Forget of whom finished records were, once what an erasure covers was told. Raises NotNow as `erase`."""
+        with self._file.change() as db:
+            unlink(db, erasure)
+
+    def set_aside(self, *, drop: bool = False) -> int:
+        """How many broken or locked outboxes lie beside this one, which no erasure can look into.
+
+        Args:
+            drop: delete them, because everything here is to be forgotten.
+        """
+        found = [path for end in ("broken", "locked*") for path in self._file.path.parent.glob(f"outbox*.{end}")]
+        for path in found if drop else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return len(found)
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,15 @@ from typing import Literal
 
 from edgewise.edge.outbox import Entry
 from edgewise.frames import make_private
-from edgewise.policy import frame_name, may_leave, private_facts, required_transform
+from edgewise.policy import (
+    SUBJECT_FACT,
+    frame_name,
+    may_leave,
+    private_facts,
+    required_transform,
+    subject_hash,
+    subject_of,
+)
 from edgewise.ports import Frame
 from edgewise.wire import DataPolicy, Decision, RecordClass, Sample, digest
 
@@ -47,10 +55,30 @@ def sample_id(device: str, frame: str, why: str) -> str:
     return digest(f"{device}\n{family}\n{frame}".encode())[:32]
 
 
+def event_id(device: str, event: str, frame: str) -> str:
+    """The id of an ``alarm`` or ``decision`` on a frame: the same when the frame is decided again after a crash.
+
+    Args:
+        frame: its name as it may travel.
+    """
+    return digest(f"{device}\n{event} event\n{frame}".encode())[:32]
+
+
 def private_entry(
-    chosen: Chosen, *, policy: DataPolicy, device: str, site: str, name_key: bytes, now: datetime
+    chosen: Chosen,
+    *,
+    policy: DataPolicy,
+    device: str,
+    site: str,
+    name_key: bytes,
+    now: datetime,
+    subject_key: bytes | None = None,
 ) -> Entry:
     """The outbox entry of a frame after the policy's transforms.
+
+    Args:
+        name_key: hides names of frames that may not travel.
+        subject_key: hides subjects, always; the same as `name_key` unless given.
 
     Raises:
         NotValid: the policy does not let it leave, or the frame cannot be made private.
@@ -62,6 +90,10 @@ def private_entry(
     if transform != "none":
         data, media_type = make_private(data, media_type, transform.split("+"), policy.private, key=name_key)
     name = frame_name(policy, frame.name, name_key)
+    subject = subject_hash(subject_of(frame.facts, frame.group), subject_key or name_key)
+    facts = private_facts(policy, frame.facts)
+    if SUBJECT_FACT in facts:  # who it is never travels, only which of the site's subjects
+        facts[SUBJECT_FACT] = subject
     sample = Sample(
         id=sample_id(device, name, chosen.why),
         frame=name,
@@ -77,8 +109,14 @@ def private_entry(
         decision=chosen.decision,
         shadow=chosen.shadow,
         rollout=chosen.rollout,
-        facts=private_facts(policy, frame.facts),
+        facts=facts,
     )
     return Entry(
-        record=sample, record_class=record_class, policy_version=policy.version, transform=transform, content=data
+        record=sample,
+        record_class=record_class,
+        policy_version=policy.version,
+        transform=transform,
+        content=data,
+        subject=subject,
+        about_at=frame.taken_at,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -73,7 +74,7 @@ class Ring:
         nonce = number.to_bytes(12, "big")
         data = self._cipher.encrypt(nonce, frame.data, frame.name.encode())
         with self._lock:
-            self._lanes.setdefault(lane, _Lane()).add(_Sealed(number, replace(frame, data=b""), nonce, data))
+            self._lanes.setdefault(lane, _Lane()).add(_Sealed(number, _without_data(frame), nonce, data))
             while self._held() > self.bytes_max and sum(len(one.frames) for one in self._lanes.values()) > 1:
                 max(self._lanes.values(), key=lambda one: one.bytes).drop_oldest()
 
@@ -84,6 +85,16 @@ class Ring:
         if sealed is None:
             return None
         return replace(sealed.frame, data=self._cipher.decrypt(sealed.nonce, sealed.data, name.encode()))
+
+    def forget(self, match: Callable[[Frame], bool]) -> int:
+        """Forget the frames that match, which come without their bytes; the count."""
+        gone = 0
+        with self._lock:
+            for lane in self._lanes.values():
+                for name in [name for name, sealed in lane.frames.items() if match(sealed.frame)]:
+                    lane.bytes -= len(lane.frames.pop(name).data)
+                    gone += 1
+        return gone
 
     def newest(self) -> str | None:
         """The name of the newest frame."""
@@ -98,3 +109,15 @@ class Ring:
 
     def _held(self) -> int:
         return sum(lane.bytes for lane in self._lanes.values())
+
+
+def _without_data(frame: Frame) -> Frame:
+    # Half the time of `replace`, at every frame.
+    return Frame(
+        name=frame.name,
+        data=b"",
+        media_type=frame.media_type,
+        taken_at=frame.taken_at,
+        group=frame.group,
+        facts=frame.facts,
+    )

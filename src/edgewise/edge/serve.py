@@ -5,28 +5,27 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, failure, reply, v2_app
+from edgewise.edge._http_server import HttpServer
+from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, failure, reply, v2_app
+from edgewise.edge._v2_decide import DECIDE_SUFFIX, decide_model
 from edgewise.edge._v2_metrics import TallyMetrics
 from edgewise.edge._v2_models import Repository, ServedModel, Tally
 from edgewise.ports import (
     OnnxRuntime,
     Pipeline,
+    TlsFiles,
     address,
     is_packed,
     listen,
-    mutual_tls,
     open_pipeline,
     read_bundle,
     replace_file,
@@ -36,7 +35,6 @@ from edgewise.wire import NotValid, canonical
 __all__ = ["ServedModel", "open_models", "run_app", "serve", "serve_app", "v2_app"]
 
 ONNX_BYTES_MAX = 2 << 30  # protobuf itself ends there
-SHUTDOWN_S_MAX = 5
 STATE_FILE = "serve.json"
 
 
@@ -45,7 +43,8 @@ def serve(
     *,
     host: str = "127.0.0.1",
     http_port: int = 8081,
-    tls: ssl.SSLContext | None = None,
+    grpc_port: int | None = None,
+    tls: TlsFiles | None = None,
     data_dir: Path | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -56,36 +55,46 @@ def serve(
             name in their manifest.
         host: address to listen on.
         http_port: 0 picks a free one.
-        tls: for clients with a certificate (`mutual_tls`); plain HTTP without it.
+        grpc_port: of the same protocol over gRPC; None has none, 0 picks a free one.
+        tls: for clients with a certificate only; plain without it.
         data_dir: where ``serve.json`` names the address, the process and the models while this runs; None writes none.
         on_ready: told the address once requests are answered; without it the address is printed.
     Raises:
         NotValid, NotTrusted: a model cannot be opened. NotNow: the port is taken.
     """
-    served = open_models(models)
-    listener = listen(host, http_port)
-    url = address(listener, secure=tls is not None)
+    context = tls.context() if tls is not None else None
+    served, tally = open_models(models), Tally()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(host, http_port))
+        url = address(listener, secure=tls is not None)
+        grpc = None
+        if grpc_port is not None:
+            from edgewise.edge._v2_grpc import grpc_server  # 20 MB that REST alone should not pay
 
-    def ready() -> None:
-        (on_ready or _print_address)(url)
+            port = stack.enter_context(grpc_server(served, tally, host=host, port=grpc_port, tls=tls))
+            grpc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    with listener, _state_file(data_dir, url, served):
-        run_app(serve_app(served), listener, tls=tls, on_ready=ready)
+        def ready() -> None:
+            on_ready(url) if on_ready is not None else _print_address(url, grpc)
+
+        stack.enter_context(_state_file(data_dir, url, grpc, served))
+        run_app(serve_app(served, tally), listener, tls=context, on_ready=ready)
 
 
-def tls_of(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
-    """The context of three options that only make sense together; None without them. NotValid: some are missing."""
+def tls_of(certificate: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """The files of three options that only make sense together; None without them. NotValid: some are missing."""
     named = {"--tls-cert": certificate, "--tls-key": key, "--client-ca": client_ca}
     if certificate is not None and key is not None and client_ca is not None:
-        return mutual_tls(certificate, key, client_ca)
+        return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
     if any(named.values()):
         absent = " and ".join(option for option, value in named.items() if value is None)
         raise NotValid(f"TLS needs {', '.join(named)} together; {absent} is missing", code="tls_incomplete")
     return None
 
 
-def _print_address(url: str) -> None:
-    sys.stdout.write(f"serving on {url} (Open Inference Protocol: {url}/v2); stop with Ctrl-C\n")
+def _print_address(url: str, grpc: str | None) -> None:
+    also = f", gRPC {grpc}" if grpc is not None else ""
+    sys.stdout.write(f"serving on {url} (Open Inference Protocol: {url}/v2{also}); stop with Ctrl-C\n")
     sys.stdout.flush()  # whoever started us with port 0 waits for this line
 
 
@@ -102,6 +111,9 @@ def open_models(paths: Sequence[Path]) -> Repository:
         if name in loaded:
             raise NotValid(f"two of the given models are named {name}; rename one of the files", code="name_taken")
         loaded[name], openers[name] = served, functools.partial(_open_again, path, name)
+        if served.pipeline is not None:
+            decides = name + DECIDE_SUFFIX
+            loaded[decides], openers[decides] = decide_model(served), functools.partial(_open_decide, path, name)
     if not loaded:
         raise NotValid("there is nothing to serve; name an ONNX file or a bundle's folder", code="nothing_to_serve")
     return Repository(loaded, openers)
@@ -116,6 +128,10 @@ def _open_again(path: Path, name: str) -> ServedModel:
     if now != name:
         raise NotValid(f"{path} is named {now} now and was {name}; start the server anew", code="name_changed")
     return served
+
+
+def _open_decide(path: Path, name: str) -> ServedModel:
+    return decide_model(_open_again(path, name))
 
 
 def _open_bundle(path: Path) -> tuple[str, ServedModel]:
@@ -140,9 +156,13 @@ def _open_onnx(path: Path) -> tuple[str, ServedModel]:
         raise NotValid(f"{path}: {error}", code=error.code) from error
 
 
-def serve_app(models: Mapping[str, ServedModel]) -> AsgiApp:
-    """The whole app of `edge serve`: the protocol, ``/livez``, ``/readyz`` and ``/metrics``."""
-    tally = Tally()
+def serve_app(models: Mapping[str, ServedModel], tally: Tally | None = None) -> AsgiApp:
+    """The whole app of `edge serve`: the protocol, ``/livez``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        tally: counts inferences that come by another door as well.
+    """
+    tally = tally or Tally()
     registry = CollectorRegistry()
     registry.register(TallyMetrics(tally))
     protocol = v2_app(models, tally)
@@ -159,17 +179,7 @@ def serve_app(models: Mapping[str, ServedModel]) -> AsgiApp:
             error = NotValid(f"{path[:200]} is not here; there is /v2, /livez, /readyz, /metrics", code="not_found")
             await reply(send, *failure(error))
 
-    return app
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
+    return InPlace(app, protocol)
 
 
 def run_app(
@@ -178,7 +188,7 @@ def run_app(
     *,
     tls: ssl.SSLContext | None = None,
     on_ready: Callable[[], None] = lambda: None,
-    on_server: Callable[[uvicorn.Server], None] = lambda _: None,
+    on_server: Callable[[HttpServer], None] = lambda _: None,
 ) -> None:
     """Run an ASGI app on a socket until a signal, or until ``should_exit`` of the server is set.
 
@@ -189,41 +199,13 @@ def run_app(
         on_ready: called once requests are answered.
         on_server: handed the server, for a caller that stops it itself.
     """
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
-    )
-    server = _Server(config, on_ready)
+    server = HttpServer(app, tls=tls)
     on_server(server)
-    with _quiet_end():
-        server.run(sockets=[listener])
+    server.run(listener, on_ready)
 
 
 @contextlib.contextmanager
-def _quiet_end() -> Iterator[None]:
-    """uvicorn raises the signal that stopped it once more; we are done by then, and still have a file to remove."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _state_file(data_dir: Path | None, url: str, models: Mapping[str, ServedModel]) -> Iterator[None]:
+def _state_file(data_dir: Path | None, url: str, grpc: str | None, models: Mapping[str, ServedModel]) -> Iterator[None]:
     if data_dir is None:
         yield
         return
@@ -234,7 +216,12 @@ def _state_file(data_dir: Path | None, url: str, models: Mapping[str, ServedMode
         raise NotValid(
             f"{data_dir} cannot be made ({error.strerror}); name another --data-dir", code="not_writable"
         ) from error
-    state: dict[str, Any] = {"url": url, "pid": os.getpid(), "models": {name: m.version for name, m in models.items()}}
+    state: dict[str, Any] = {
+        "url": url,
+        "grpc": grpc,
+        "pid": os.getpid(),
+        "models": {name: m.version for name, m in models.items()},
+    }
     replace_file(file, canonical(state))
     try:
         yield

@@ -18,7 +18,7 @@ def unit_text(
     *,
     python: str,
     data_dir: Path,
-    source: Path,
+    source: Path | None = None,
     owner: str | None = None,
     device: str = "",
     memory_max: str = "1G",
@@ -32,7 +32,7 @@ def unit_text(
     Args:
         python: the interpreter that has edgewise.
         data_dir: the device's folder, absolute.
-        source: as `edgewise edge run --source` takes it.
+        source: as `edgewise edge run --source` takes it; None where ``edge.yaml`` names pipelines.
         owner: user of a folder elsewhere.
         device: its name, for people.
         memory_max: bytes, or a number with K, M, G or T.
@@ -40,11 +40,14 @@ def unit_text(
     Raises:
         NotValid: a path that is not absolute, a memory bound that is none, or a folder elsewhere without an owner.
     """
-    if not data_dir.is_absolute() or not source.is_absolute():
-        raise NotValid(f"{data_dir} and {source} need to be absolute paths in a unit", code="path_relative")
+    for path in (data_dir, source):
+        if path is not None and not path.is_absolute():
+            raise NotValid(f"{path} needs to be an absolute path in a unit", code="path_relative")
     if not MEMORY.fullmatch(memory_max):
         raise NotValid(f"the memory bound is {memory_max!r}, needs a number such as 800M or 1G", code="memory_invalid")
-    run = ["-m", "edgewise", "edge", "run", "--data-dir", str(data_dir), "--source", str(source), *options]
+    run = ["-m", "edgewise", "edge", "run", "--data-dir", str(data_dir)]
+    run += ["--source", str(source)] if source is not None else []
+    run += options
     values = {
         "DEVICE": _plain(device) or data_dir.name,
         "COMMAND": " ".join(_quoted(word) for word in [python, *run]),

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from edgewise.edge.outbox import Outbox
 from edgewise.policy import check_segment, may_leave
-from edgewise.ports import Link, Refused
+from edgewise.ports import Link, LinkDown, Refused
 from edgewise.wire import (
     DataPolicy,
     Envelope,
@@ -25,6 +25,8 @@ from edgewise.wire import (
     pack_upload,
 )
 
+BREAKS_MAX = 64  # of one blob's upload in a contact; the next contact goes on where it is
+STALLS_MAX = 3  # tries in a row that did not get further
 ROUNDS_MAX = 16  # exchanges a contact; the next contact goes on from there
 
 
@@ -81,6 +83,7 @@ class Heard:
     hub_epoch: str
     next_contact_s: float
     metadata: int = 0  # version of its newest TUF timestamp
+    at: datetime | None = None  # by its clock
 
 
 UplinkEvent: TypeAlias = Stored | BlobsMissing | Assigned | SegmentRefused | BlobLost | HubForgot | Heard
@@ -93,9 +96,18 @@ class Uplink:
         outbox: what waits.
         device: the name under which the key is enrolled.
         policy: asked before each segment is sealed (invariant 4).
+        may_seal: False while records wait that are about to be forgotten; what is sealed already goes on.
     """
 
-    def __init__(self, outbox: Outbox, device: str, policy: DataPolicy) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        device: str,
+        policy: DataPolicy,
+        *,
+        may_seal: Callable[[datetime], bool] = lambda _: True,
+    ) -> None:
+        self._may_seal = may_seal
         self._outbox = outbox
         self._device = device
         self._policy = policy
@@ -103,7 +115,8 @@ class Uplink:
 
     def seal(self, now: datetime) -> None:
         """Number what waits, as far as the bounds allow."""
-        self._outbox.seal(now, lambda header: check_segment(self._policy, header))
+        if self._may_seal(now):
+            self._outbox.seal(now, lambda header: check_segment(self._policy, header))
 
     def blobs_to_put(self) -> list[str]:
         """Blobs of the open segments that the hub may lack, in the order of the segments."""
@@ -145,7 +158,7 @@ class Uplink:
                 f"the receipt is for epoch {receipt.epoch}, this outbox is {self._outbox.epoch}; it is not used",
                 code="receipt_wrong",
             )
-        events: list[UplinkEvent] = [Heard(receipt.hub_epoch, receipt.next_contact_s, receipt.metadata)]
+        events: list[UplinkEvent] = [Heard(receipt.hub_epoch, receipt.next_contact_s, receipt.metadata, receipt.at)]
         refused = {item.number for item in receipt.refused if item.number <= receipt.watermark}
         # A segment refused earlier and acknowledged since is refused again in the hub's answer; it is told once.
         events += [
@@ -190,7 +203,19 @@ class Uplink:
 
 def _bare(report: Report) -> Report:
     """What the hub must know to steer the device at all, where the policy lets no report leave."""
-    fields = ("at", "phase", "release", "bundle", "previous", "assignment", "known_bad", "failed_rollout", "metadata")
+    fields = (
+        "at",
+        "phase",
+        "release",
+        "bundle",
+        "previous",
+        "assignment",
+        "known_bad",
+        "failed_rollout",
+        "metadata",
+        "erased",
+        "erased_of",
+    )
     return Report(**{name: getattr(report, name) for name in fields})
 
 
@@ -228,11 +253,29 @@ def contact(
 
 def _put_blobs(link: Link, uplink: Uplink, outbox: Outbox, now: datetime) -> Iterator[UplinkEvent]:
     for blob in uplink.blobs_to_put():
-        if not link.has_blob(blob):
+        offset = link.blob_offset(blob)
+        if offset is not None:
             try:
                 data = outbox.blobs.get(blob)
             except (NotValid, NotTrusted):
                 yield uplink.give_up(blob, now)
                 continue
-            link.put_blob(blob, data)
+            _put_blob(link, blob, data, offset)
         uplink.blob_is_there(blob)
+
+
+def _put_blob(link: Link, blob: str, data: bytes, offset: int | None) -> None:
+    """Give the hub the rest of a blob; over a link that breaks as long as tries get further, up to a bound."""
+    stalls = 0
+    for tries_left in reversed(range(BREAKS_MAX)):
+        if offset is None:
+            return
+        try:
+            return link.put_blob(blob, data, offset=offset)
+        except (LinkDown, Refused) as error:
+            if not tries_left or (isinstance(error, Refused) and error.code != "offset_wrong"):
+                raise
+            before, offset = offset, link.blob_offset(blob)
+            stalls = stalls + 1 if offset is not None and offset <= before else 0
+            if stalls >= STALLS_MAX:
+                raise  # the hub answers, but nothing comes through: the next contact asks again

@@ -113,7 +113,7 @@ def _written(dataset: Any) -> bytes:
     """The object as a file with a header of our own: the old one may name the machine that sent it."""
     from pydicom.dataset import FileMetaDataset
 
-    meta = FileMetaDataset()
+    meta: Any = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "")
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID

@@ -147,7 +147,7 @@ _ROWS = {
 
 
 def _read() -> dict[int, str]:
-    actions = {}
+    actions: dict[int, str] = {}
     for action, text in _ROWS.items():
         for line in text.split("\n"):
             group, _, elements = line.strip().partition(":")

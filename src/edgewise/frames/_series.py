@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.frames._memo import Memo
 from edgewise.wire import NotValid, SeriesSpec
 
 SERIES_TYPE = "application/vnd.edgewise.series"  # float32, little-endian, channel after channel
@@ -54,25 +56,33 @@ def prepare_series(
     >>> prepare_series(series_bytes(np.array([[3.0, 5.0]], np.float32)), spec)
     array([[1., 2.]], dtype=float32)
     """
-    channels, shape = len(spec.columns), (len(spec.columns), spec.length)
-    if len(data) != 4 * channels * spec.length:
+    shape, mean, std = _scaling(spec)
+    if len(data) != 4 * shape[0] * shape[1]:
         raise BadSeries(
-            f"this window has {len(data)} bytes, needs {4 * channels * spec.length}: "
-            f"{channels} channels of {spec.length} float32 numbers"
+            f"this window has {len(data)} bytes, needs {4 * shape[0] * shape[1]}: "
+            f"{shape[0]} channels of {shape[1]} float32 numbers"
         )
-    if not channels == len(spec.mean) == len(spec.std) or min(spec.std) <= 0:
-        raise BadSeries(f"the spec needs {channels} means and positive deviations, one a channel")
     values = np.empty(shape, np.float32) if out is None else out
     if values.dtype != np.float32 or values.shape != shape:
         raise BadSeries(f"out must be float32 {shape}, got {values.dtype} {values.shape}")
-    raw = np.frombuffer(data, "<f4").reshape(shape)
-    for row, source, mean, std in zip(values, raw, spec.mean, spec.std, strict=True):
-        np.subtract(source, mean, out=row)
-        np.divide(row, std, out=row)
+    np.subtract(np.frombuffer(data, "<f4").reshape(shape), mean, out=values)
+    np.divide(values, std, out=values)
     # One sum over everything is not finite as soon as one number is not, and costs a tenth of looking at each.
-    if not np.isfinite(values.sum(dtype=np.float64)):
+    if not math.isfinite(np.add.reduce(values, axis=None, dtype=np.float64)):
         raise BadSeries("a number of this window is not finite; drop the window or repair the sensor")
     return values
+
+
+def _scales(spec: SeriesSpec) -> tuple[tuple[int, int], NDArray[np.float32], NDArray[np.float32]]:
+    """Shape, means and deviations as columns. Raises BadSeries: the spec does not agree with itself."""
+    channels = len(spec.columns)
+    if not channels == len(spec.mean) == len(spec.std) or min(spec.std) <= 0:
+        raise BadSeries(f"the spec needs {channels} means and positive deviations, one a channel")
+    mean, std = (np.array(values, np.float32)[:, None] for values in (spec.mean, spec.std))
+    return (channels, spec.length), mean, std
+
+
+_scaling = Memo(_scales)
 
 
 class Windower:

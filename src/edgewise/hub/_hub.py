@@ -18,16 +18,20 @@ from edgewise.hub.online_keys import OnlineKeys
 from edgewise.hub.repository import Published
 from edgewise.hub.store import Store, leases, meta
 from edgewise.hub.tokens import Tokens
+from edgewise.hub.uploads import Uploads
 from edgewise.ports import (
     Blobs,
     Chance,
     Clock,
     FolderKeys,
+    FolderParts,
     Keys,
     MemoryBlobs,
     MemoryKeys,
+    MemoryParts,
     ObjectBlobs,
     OnnxRuntime,
+    Parts,
     Runtime,
     SystemChance,
     SystemClock,
@@ -103,6 +107,7 @@ class Hub:
             )
             self.tokens = Tokens(self.chance, None if self.folder is None else self.folder.path / "tokens")
             self.deltas = Deltas(self.store, self.limits, self.clock, run)
+            self.uploads = Uploads(self._parts(), self.store.blobs, self.limits, self.now)
             self.hub_epoch = self._remember("hub_epoch", self.chance.id())
         except BaseException:
             self.close()
@@ -182,6 +187,9 @@ class Hub:
         if self.config.objects_url is None and self.folder is None:
             return MemoryBlobs()
         return _object_blobs(self.config.objects_url, self.folder)
+
+    def _parts(self) -> Parts:
+        return MemoryParts() if self.folder is None else FolderParts(self.folder.path / "uploads")
 
     def _keys(self) -> Keys:
         return MemoryKeys() if self.folder is None else FolderKeys(self.folder.path / "keys")

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, gate, rollouts, usecases
+from edgewise.hub import audit, erasures, gate, rollouts, usecases
 from edgewise.hub.rollout import Assign, Device, Evidence, Move, Rollout, Step, walk
 from edgewise.hub.situation import Situation, assignment_of
 from edgewise.hub.store import devices, leases, releases
@@ -207,6 +207,7 @@ class _Walk:
             zone=self._zone(step.device),
             evidence=evidence,
             now=self._now,
+            erasures=erasures.open_for(self._connection, self._situation.row(step.device)),
         )
         devices.assign(self._connection, assignment)
         self._situation.pretend([step])

@@ -6,7 +6,7 @@ from edgewise.hub import enrol, intake, repository_view
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.wire import NotValid, canonical, encode
+from edgewise.wire import canonical, encode
 
 
 class LocalDoor:
@@ -28,14 +28,17 @@ class LocalDoor:
             limits=hub.limits,
         )
 
-    def put_blob(self, device: str, sha256: str, data: bytes) -> None:
+    def put_blob(
+        self, device: str, sha256: str, data: bytes, *, offset: int = 0, size_bytes: int | None = None
+    ) -> None:
+        """Take a blob's bytes from `offset` on, of a blob of `size_bytes`; without it they are all that is left."""
         self._known(device)
-        if len(data) > self.hub.limits.blob_bytes_max:
-            raise NotValid(
-                f"blob {sha256[:12]}… has {len(data)} bytes, at most {self.hub.limits.blob_bytes_max} are taken",
-                code="too_big",
-            )
-        self.hub.store.blobs.put_as(sha256, data)
+        size_bytes = offset + len(data) if size_bytes is None else size_bytes
+        self.hub.uploads.put(device, sha256, data, offset=offset, size_bytes=size_bytes)
+
+    def blob_offset(self, device: str, sha256: str) -> int | None:
+        self._known(device)
+        return self.hub.uploads.offset(device, sha256)
 
     def has_blob(self, device: str, sha256: str) -> bool:
         self._known(device)

@@ -14,7 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, refusals, repository
+from edgewise.hub import audit, erasures, refusals, repository
+from edgewise.hub.cards import with_card
 from edgewise.hub.limits import Limits
 from edgewise.hub.segments import Records, check_storable, open_segment
 from edgewise.hub.store import Store, devices, samples, usecases
@@ -27,6 +28,7 @@ from edgewise.wire import (
     Assignment,
     DataPolicy,
     Envelope,
+    Erasure,
     NotTrusted,
     NotValid,
     Receipt,
@@ -111,6 +113,11 @@ def handle_contact(
     try:
         with store.write() as connection:
             receipt, row = _take(connection, header, looked, now, hub_epoch)
+            # After what it sent: that may have been sealed before it erased.
+            if erasures.heard(
+                connection, row, header, hub_epoch=hub_epoch, policy_version=usecase.data.version, now=now
+            ):
+                row = known_device(connection, device)
     except ClonedKey as error:
         _note_clone(store, device, error, now)
         raise
@@ -180,6 +187,7 @@ def _take(
     watermark = before = rows.watermark(connection, device.id, header.epoch)
     refused: list[Refusal] = []
     missing: tuple[str, ...] = ()
+    in_force = erasures.in_force_for(connection, device) if header.segments else []
     for segment in looked:
         number = segment.header.number
         if number <= watermark:
@@ -195,12 +203,13 @@ def _take(
         if segment.missing:
             missing = segment.missing
             break
-        _store_segment(connection, device, header.epoch, segment, now)
+        _store_segment(connection, device, header.epoch, segment, in_force, now)
         refused += [segment.refusal] if segment.refusal is not None else []
         watermark = number
     if watermark != before or before == 0:
         rows.move_watermark(connection, device.id, header.epoch, number=watermark, now=now)
-    devices.heard(connection, device, header.report, sent_at=header.sent_at, now=now)
+    report = with_card(connection, device, header.report, now)
+    devices.heard(connection, device, report, sent_at=header.sent_at, now=now)
     receipt = Receipt(
         watermark=watermark,
         epoch=header.epoch,
@@ -228,7 +237,14 @@ def _again(connection: sa.Connection, device: str, epoch: str, header: SegmentHe
     return [Refusal(number=header.number, code=stored.refused_code, text=stored.refused_text or "")]
 
 
-def _store_segment(connection: sa.Connection, device: DeviceRow, epoch: str, segment: _Segment, now: datetime) -> None:
+def _store_segment(
+    connection: sa.Connection,
+    device: DeviceRow,
+    epoch: str,
+    segment: _Segment,
+    in_force: Sequence[tuple[Erasure, datetime | None]],
+    now: datetime,
+) -> None:
     header = segment.header
     if segment.records is None:
         assert segment.refusal is not None
@@ -238,7 +254,9 @@ def _store_segment(connection: sa.Connection, device: DeviceRow, epoch: str, seg
         actor = f"device {device.id}"
         audit.note(connection, actor=actor, action="segment.refused", subject=device.id, data=data, now=now)
         return
-    records = segment.records
+    records, body, left_out = erasures.leave_out(
+        connection, device, header, segment.payload, segment.records, in_force, now
+    )
     new = _add_samples(connection, device, epoch, header, records.samples, now)
     new += rows.add_telemetry(connection, device.use_case, device.id, records.telemetry, now)
     told = rows.add_events(connection, device.use_case, device.id, records.events, now)
@@ -248,8 +266,9 @@ def _store_segment(connection: sa.Connection, device: DeviceRow, epoch: str, seg
     new += rows.add_feedback(connection, device.use_case, device.id, records.feedback, now)
     samples.make_urgent(connection, device.id, [item.frame for item in records.feedback])
     # A record id seen before is a fault of the device; it is stored once and counted, so that it can be seen.
-    duplicates = header.count - new
-    rows.add_segment(connection, device.id, epoch, header, body=segment.payload, duplicates=duplicates, now=now)
+    duplicates = header.count - new - left_out
+    rows.add_segment(connection, device.id, epoch, header, body=body, duplicates=duplicates, now=now)
+    erasures.forget_told(connection, device, [event for event in records.events if event.id in told], now)
 
 
 def _add_samples(

@@ -16,6 +16,11 @@ class Limits:
     readings_max: int = 200_000  # of one segment, in all its blocks
     readings_page_max: int = 10_000  # in one answer
     blob_bytes_max: int = 512 << 20
+    parts_max: int = 1000  # unfinished uploads of blobs, of all devices
+    parts_bytes_max: int = 16 << 30
+    parts_device_max: int = 8  # of one device
+    parts_device_bytes_max: int = 1 << 30
+    parts_age_s: float = 7 * 86_400  # one that got nothing for so long is forgotten
     delta_blob_bytes_max: int = 256 << 20  # larger blobs are sent whole: a build holds both versions in memory
     delta_thorough_bytes_max: int = 8 << 20  # up to here every way of packing is tried, at about 4 MB/s
     delta_builds_max: int = 64  # waiting at once; who asks for one more is told to ask again later

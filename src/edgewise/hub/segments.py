@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -26,6 +26,7 @@ from edgewise.wire import (
     Telemetry,
     encode,
     explain,
+    loads,
 )
 
 RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
@@ -94,6 +95,13 @@ def _blocks(header: SegmentHeader, records: Sequence[AnyRecord], limits: Limits)
         if end != (item.end - EPOCH) // timedelta(milliseconds=1) or start < YEAR_1_MS:
             raise _wrong(header, f"readings {item.id} are from {start} to {end} ms, not to {item.end.isoformat()}")
         yield item, EPOCH + timedelta(milliseconds=start)
+
+
+def without(payload: bytes, ids: Container[str]) -> bytes:
+    """A segment's payload that was opened before, without the records of these ids."""
+    lines = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(payload)).read().splitlines()
+    kept = [line for line in lines if loads(line).get("id") not in ids]
+    return zstandard.ZstdCompressor(level=3).compress(b"\n".join(kept))
 
 
 def check_storable(data: bytes, what: str) -> None:

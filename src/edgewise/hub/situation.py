@@ -15,7 +15,7 @@ from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.devices import CommitRow, DeviceRow
 from edgewise.measure import Pair, count_pairs
 from edgewise.plan import misfits
-from edgewise.wire import Assignment, Report, Terms, UseCase, canonical, unmet
+from edgewise.wire import Assignment, Erasure, Report, Terms, UseCase, canonical, unmet
 
 AWAY_CONTACTS = 3  # contact periods without a word until a device counts as away
 AWAY_S_MIN = 60.0  # our choice: a link that drops for a moment is no reason to leave a device out
@@ -169,6 +169,7 @@ def assignment_of(
     zone: str = "UTC",
     evidence: str | None,
     now: datetime,
+    erasures: tuple[Erasure, ...] = (),
 ) -> Assignment:
     """The device's next assignment; its number is one above the last.
 
@@ -194,6 +195,7 @@ def assignment_of(
         reason=step.reason,
         evidence=evidence,
         issued_at=now,
+        erasures=erasures,
     )
 
 

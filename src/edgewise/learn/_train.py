@@ -19,6 +19,7 @@ from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._dataset import TrainingSample, good_labels_of
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, Progress, Trainer, trainer_named
 from edgewise.ports import OnnxRuntime, Session, StoredBundle
+from edgewise.ports.reference import measure_reference
 from edgewise.wire import (
     Blob,
     Golden,
@@ -36,6 +37,7 @@ from edgewise.wire import (
 PARITY_MAX = 5e-3
 GOLDEN_TOLERANCE = 1e-2  # another CPU rounds differently again; a wrong network is off by far more
 GOLDEN_COUNT = 4
+REFERENCE_S = 0.3
 LATENCY_RUNS = 15
 UNREADABLE_SHARE_MAX = 0.05
 MODEL_BLOB = "model.onnx"
@@ -243,7 +245,10 @@ def _rows(scores: Floats) -> tuple[tuple[float, ...], ...]:
 
 
 def measure_needs(fitted: Fitted, session: Session, golden: Floats) -> Needs:
-    """What the graph asks of a device: opset, memory (an upper bound, from the tensors' shapes), time on one thread."""
+    """What the graph asks of a device: opset, memory (an upper bound, from the tensors' shapes), time on one thread.
+
+    The reference network's time goes with it, so that a device's own tells how fast the graph will be there.
+    """
     one = golden[:1]
     for _ in range(3):
         session.run(one)
@@ -256,6 +261,7 @@ def measure_needs(fitted: Fitted, session: Session, golden: Floats) -> Needs:
         opset=fitted.opset,
         ram_mb=round((2 * len(fitted.graph) + _activation_bytes(fitted.graph, one)) / 1e6, 3),
         latency_ms=round(statistics.median(laps), 4),
+        reference_ms=measure_reference(OnnxRuntime(), "vision", seconds=REFERENCE_S).p50_ms,
     )
 
 

@@ -15,7 +15,8 @@ def misfits(needs: Needs, facts: Mapping[str, Any], *, latency_ms_max: float | N
 
     Args:
         facts: the device's capability card: `opset_max`, `ram_mb` (free for the bundle), `speed_ratio` (how many times
-            as fast as the machine that measured the bundle; 0.5 is half as fast) and `latency_ms_max` (its deadline).
+            as fast as the machine that measured the bundle; 0.5 is half as fast) or `reference_vision_ms` (the
+            card's reference network), and `latency_ms_max` (its deadline).
         latency_ms_max: the deadline where the card has none, such as the use case's `placement.latency_ms_max`.
 
     >>> needs = Needs(opset=18, ram_mb=120, latency_ms=8)
@@ -43,10 +44,19 @@ def misfits(needs: Needs, facts: Mapping[str, Any], *, latency_ms_max: float | N
 def predicted_latency_ms(needs: Needs, facts: Mapping[str, Any]) -> float | None:
     """Milliseconds that one decision takes on the device; None where it does not report its speed.
 
+    A `speed_ratio` that somebody states wins; else the same reference network, measured by the capability card on the
+    device and by the trainer beside the bundle, says how the two compare.
+
     >>> predicted_latency_ms(Needs(opset=18, ram_mb=120, latency_ms=8), {"speed_ratio": 2})
     4.0
+    >>> needs = Needs(opset=18, ram_mb=120, latency_ms=8, reference_ms=10)
+    >>> predicted_latency_ms(needs, {"reference_vision_ms": 40.0})
+    32.0
     """
     ratio = _number(facts, "speed_ratio")
+    here_ms = _number(facts, "reference_vision_ms")
+    if ratio is None and needs.reference_ms is not None and here_ms is not None and here_ms > 0:
+        ratio = needs.reference_ms / here_ms
     return None if ratio is None or ratio <= 0 else needs.latency_ms / ratio
 
 

@@ -10,10 +10,12 @@ from edgewise.policy._leave import (
     private_facts,
     required_transform,
 )
+from edgewise.policy._subject import SUBJECT_FACT, subject_hash, subject_of
 from edgewise.policy._words import error_words, hide_words, may_name_frames
 
 __all__ = [
     "CONTENT_CLASSES",
+    "SUBJECT_FACT",
     "Forbidden",
     "check_contents",
     "check_segment",
@@ -24,4 +26,6 @@ __all__ = [
     "may_name_frames",
     "private_facts",
     "required_transform",
+    "subject_hash",
+    "subject_of",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
+    from edgewise.ports._bound import Bound
     from edgewise.ports._bundle import (
         OpenBundle,
         StoredBundle,
@@ -31,41 +32,53 @@ if TYPE_CHECKING:
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
     from edgewise.ports._http import LinkDown, Refused
-    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule
+    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
+    from edgewise.ports._large import Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
+    from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
     from edgewise.ports._memory_runtime import MemoryRuntime
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
     from edgewise.ports._packed import is_packed
+    from edgewise.ports._parts import FolderParts, MemoryParts, Part, Parts, owner_name
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
-    from edgewise.ports._runtime_settings import RuntimeSettings
+    from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
+    from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
+    from edgewise.ports._runtime_settings import PROVIDERS, RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
+    from edgewise.ports._sink import MemorySink, Sink, open_sink
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
-    from edgewise.ports._tls_server import mutual_tls, server_context
-    from edgewise.ports._tuf import TufBounds, TufClient, VouchedTarget, local_name, start_trust
+    from edgewise.ports._tls_server import TlsFiles, server_context, tls_server_context
+    from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
     from edgewise.ports._tuf_trusted import RoleState
+    from edgewise.ports._tuf_updater import TufBounds
     from edgewise.ports._v2_client import V2Client
     from edgewise.ports._vault import EnvironmentVault, FileVault, MemoryVault, Vault
     from edgewise.ports._vault_tpm import TpmVault
     from edgewise.ports._vet import VetLimits, vet_bundle
-    from edgewise.ports._worker import WorkerRuntime
+    from edgewise.ports._worker import WorkerRuntime, WorkerSession
     from edgewise.ports._worker_process import WorkerLimits
     from edgewise.ports.api import HubApi
+    from edgewise.ports.tensors import DECIDE_SUFFIX
 
 __all__ = [
+    "DECIDE_SUFFIX",
     "METADATA_URL",
+    "PROVIDERS",
     "TARGETS_URL",
     "Answer",
     "Blobs",
+    "Bound",
     "Chance",
     "Clock",
     "Credentials",
@@ -77,6 +90,7 @@ __all__ = [
     "FolderBlobs",
     "FolderKeys",
     "FolderLink",
+    "FolderParts",
     "FolderSource",
     "Footprint",
     "Frame",
@@ -84,21 +98,28 @@ __all__ = [
     "HttpLink",
     "HubApi",
     "HubDoor",
+    "HubProbe",
     "IsolatingRuntime",
     "IsolationRule",
     "Keys",
+    "Large",
     "Link",
     "LinkDown",
     "LinkFetcher",
     "ListSource",
+    "LogFiles",
     "MemoryBlobs",
     "MemoryClock",
     "MemoryFacts",
     "MemoryFetcher",
     "MemoryFootprint",
     "MemoryKeys",
+    "MemoryLarge",
     "MemoryLink",
+    "MemoryLogFiles",
+    "MemoryParts",
     "MemoryRuntime",
+    "MemorySink",
     "MemorySupervisor",
     "MemoryVault",
     "NotServed",
@@ -106,9 +127,14 @@ __all__ = [
     "OnnxRuntime",
     "OpenBundle",
     "OpenedSafe",
+    "Part",
+    "Parts",
     "Pipeline",
+    "PushSource",
+    "QueueFull",
     "Refused",
     "RoleState",
+    "RotatingFiles",
     "Runtime",
     "RuntimeSettings",
     "Safe",
@@ -116,6 +142,7 @@ __all__ = [
     "SealedBlobs",
     "SeededChance",
     "Session",
+    "Sink",
     "Source",
     "StickLimits",
     "StickPart",
@@ -127,19 +154,23 @@ __all__ = [
     "SystemFootprint",
     "SystemdSupervisor",
     "Tensor",
+    "TlsFiles",
     "TooSlow",
     "TpmVault",
     "TufBounds",
     "TufClient",
     "V2Client",
+    "V2Large",
     "Vault",
     "VetLimits",
     "VouchedTarget",
     "WorkerLimits",
     "WorkerRuntime",
+    "WorkerSession",
     "address",
     "apply_delta",
     "boot_id",
+    "can_isolate",
     "copied_blobs",
     "device_part",
     "devices_on",
@@ -153,16 +184,19 @@ __all__ = [
     "local_name",
     "make_delta",
     "make_keys",
-    "mutual_tls",
     "network_kind",
     "next_certificate",
     "open_bundle",
     "open_manifest",
     "open_pipeline",
     "open_safe",
+    "open_sink",
     "open_source",
+    "owner_name",
     "pack_bundle",
     "pin_root",
+    "probe_disk",
+    "probe_hub",
     "public_text",
     "read_bundle",
     "read_public_keys",
@@ -173,6 +207,7 @@ __all__ = [
     "split_token",
     "start_trust",
     "sync_folder",
+    "tls_server_context",
     "verify_bundle",
     "vet_bundle",
     "write_bundle",
@@ -180,6 +215,7 @@ __all__ = [
 
 _HOMES = {
     "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
+    "_bound": ("Bound",),
     "_bundle": (
         "OpenBundle",
         "StoredBundle",
@@ -199,36 +235,44 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
-    "_isolate": ("IsolatingRuntime", "IsolationRule"),
+    "_isolate": ("IsolatingRuntime", "IsolationRule", "can_isolate"),
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
+    "_large": ("Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
+    "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),
     "_listen": ("address", "listen"),
     "_objects": ("ObjectBlobs",),
     "_open_source": ("open_source",),
     "_packed": ("is_packed",),
+    "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
+    "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
-    "_runtime_settings": ("RuntimeSettings",),
+    "_runtime_settings": ("PROVIDERS", "RuntimeSettings"),
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
+    "_sink": ("MemorySink", "Sink", "open_sink"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
-    "_tls_server": ("mutual_tls", "server_context"),
+    "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
-    "_tuf": ("TufBounds", "TufClient", "VouchedTarget", "local_name", "start_trust"),
+    "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
     "_patience": ("TooSlow",),
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
+    "_tuf_updater": ("TufBounds",),
+    "tensors": ("DECIDE_SUFFIX",),
     "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
     "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),
     "_vet": ("VetLimits", "vet_bundle"),
-    "_worker": ("WorkerRuntime",),
+    "_worker": ("WorkerRuntime", "WorkerSession"),
     "_worker_process": ("WorkerLimits",),
     "api": ("HubApi",),
 }

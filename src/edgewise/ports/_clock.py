@@ -28,7 +28,7 @@ class SystemClock:
 
 
 class MemoryClock:
-    """A clock that moves only when told.
+    """A clock that moves only when told, and whose wall clock can be set.
 
     >>> clock = MemoryClock(datetime(2026, 1, 1, tzinfo=UTC))
     >>> clock.advance(90)
@@ -50,3 +50,7 @@ class MemoryClock:
         """Let time pass; it never goes back."""
         assert seconds >= 0, f"time cannot go back by {seconds} s"
         self._passed += timedelta(seconds=seconds)  # whole microseconds: sums do not depend on their order
+
+    def set_by(self, change: timedelta) -> None:
+        """Set the wall clock, forward or back; the monotonic one does not notice."""
+        self._start += change

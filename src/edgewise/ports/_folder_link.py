@@ -32,10 +32,14 @@ class FolderLink:
         self._out().put(UPLOAD, body)
         return reply
 
-    def put_blob(self, sha256: str, data: bytes) -> None:
+    def put_blob(self, sha256: str, data: bytes, *, offset: int = 0) -> None:
+        assert offset == 0, "on a stick a blob is whole or not there"
         if digest(data) != check_digest(sha256):
             raise NotTrusted(f"blob {sha256[:12]}… is {digest(data)[:12]}…", code="blob_corrupt")
         self._out().put(f"blobs/{sha256}", data)
+
+    def blob_offset(self, sha256: str) -> int | None:
+        return None if self.has_blob(sha256) else 0
 
     def has_blob(self, sha256: str) -> bool:
         return f"blobs/{check_digest(sha256)}" in self._out().files

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from edgewise.ports._batch import BatchedSession
 from edgewise.ports._runtime import OnnxRuntime, Session
 from edgewise.ports._runtime_settings import RuntimeSettings
 from edgewise.ports._worker import WorkerRuntime
@@ -83,7 +84,11 @@ class IsolatingRuntime:
     def open(self, model: bytes, *, threads: int | None = None) -> Session:
         isolated = reason_to_isolate(model, self.rule) is not None
         self.opened["worker" if isolated else "inline"] += 1
-        return (self.workers if isolated else self.inline).open(model, threads=threads)
+        session = (self.workers if isolated else self.inline).open(model, threads=threads)
+        settings = self.inline.settings
+        if settings.batch_max == 1:
+            return session
+        return BatchedSession(session, batch_max=settings.batch_max, wait_ms_max=settings.wait_ms_max)
 
     def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
         self.inline.vet(file, graph, needs, limits)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
-
-import httpx
 
 from edgewise.ports._blobs import check_digest
 from edgewise.ports._clock import Clock, SystemClock
@@ -17,7 +15,11 @@ from edgewise.ports._patience import RATE_MIN_BYTES_S, Patience
 from edgewise.ports.api import API
 from edgewise.wire import MEDIA_TYPE, NotNow, NotValid
 
+if TYPE_CHECKING:
+    import httpx
+
 Answer = TypeVar("Answer")
+UPLOAD_TYPE = "application/partial-upload"
 
 
 class Link(Protocol):
@@ -29,8 +31,14 @@ class Link(Protocol):
     def exchange(self, body: bytes) -> bytes:
         """The receipt for an upload. LinkDown does not mean that the upload was not stored."""
 
-    def put_blob(self, sha256: str, data: bytes) -> None:
-        """Give the hub a blob; again is fine."""
+    def put_blob(self, sha256: str, data: bytes, *, offset: int = 0) -> None:
+        """Give the hub a blob, of which it has the first `offset` bytes; again is fine.
+
+        After LinkDown, or Refused with code ``offset_wrong``, ask `blob_offset` where to go on.
+        """
+
+    def blob_offset(self, sha256: str) -> int | None:
+        """How many bytes of a blob the hub holds durably; None when it has all of it."""
 
     def has_blob(self, sha256: str) -> bool:
         """Whether the hub holds a blob."""
@@ -52,7 +60,10 @@ class HubDoor(Protocol):
     """The hub's half of a link in the same process: the same calls, and whose device asks."""
 
     def exchange(self, device: str, body: bytes) -> bytes: ...
-    def put_blob(self, device: str, sha256: str, data: bytes) -> None: ...
+    def put_blob(
+        self, device: str, sha256: str, data: bytes, *, offset: int = 0, size_bytes: int | None = None
+    ) -> None: ...
+    def blob_offset(self, device: str, sha256: str) -> int | None: ...
     def has_blob(self, device: str, sha256: str) -> bool: ...
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes: ...
     def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes: ...
@@ -80,8 +91,19 @@ class MemoryLink:
     def exchange(self, body: bytes) -> bytes:
         return self._call(self._hub.exchange, bytes(body))
 
-    def put_blob(self, sha256: str, data: bytes) -> None:
-        self._call(self._hub.put_blob, check_digest(sha256), bytes(data))
+    def put_blob(self, sha256: str, data: bytes, *, offset: int = 0) -> None:
+        put = partial(self._hub.put_blob, offset=offset, size_bytes=len(data))
+        rest = bytes(data[offset:])
+        if self._lose("request"):
+            with _AsLink():  # an upload that breaks off has given something already
+                put(self._device, check_digest(sha256), rest[: len(rest) // 2])
+            raise LinkDown("the request was lost on the simulated link")
+        with _AsLink():
+            put(self._device, check_digest(sha256), rest)
+        self._refuse_lost("reply")
+
+    def blob_offset(self, sha256: str) -> int | None:
+        return self._call(self._hub.blob_offset, check_digest(sha256))
 
     def has_blob(self, sha256: str) -> bool:
         return self._call(self._hub.has_blob, check_digest(sha256))
@@ -168,17 +190,36 @@ class HttpLink:
     def exchange(self, body: bytes) -> bytes:
         return self._call("POST", "/contact", body, MEDIA_TYPE)
 
-    def put_blob(self, sha256: str, data: bytes) -> None:
-        self._call("PUT", f"/blobs/{check_digest(sha256)}", data)
+    def put_blob(self, sha256: str, data: bytes, *, offset: int = 0) -> None:
+        path = f"/blobs/{check_digest(sha256)}"
+        headers = {
+            "Content-Type": UPLOAD_TYPE,
+            "Upload-Offset": str(offset),
+            "Upload-Length": str(len(data)),
+            "Upload-Complete": "?1",  # this request brings all that is left
+        }
+        try:
+            ask(self._http, self.base_url, "PATCH", API + path, data[offset:], headers)
+        except Refused as error:
+            if error.status != 405:  # of a hub that is older than this device: it takes whole blobs alone
+                raise
+            self._call("PUT", path, data)
+
+    def blob_offset(self, sha256: str) -> int | None:
+        import httpx  # late, as in `client`
+
+        try:
+            with self._http.stream("HEAD", f"{API}/blobs/{check_digest(sha256)}") as response:
+                if response.status_code != 404:
+                    refuse_failed(response)
+                    return None
+                said = response.headers.get("Upload-Offset", "0")
+        except httpx.HTTPError as error:
+            raise down(self.base_url, error) from error
+        return int(said) if said.isdecimal() else 0
 
     def has_blob(self, sha256: str) -> bool:
-        try:
-            self._call("HEAD", f"/blobs/{check_digest(sha256)}")
-        except Refused as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
+        return self.blob_offset(sha256) is None
 
     def get_blob(self, sha256: str, *, offset: int = 0, bytes_max: int | None = None) -> Iterator[bytes]:
         yield from self._read(f"/blobs/{check_digest(sha256)}", offset, bytes_max)
@@ -187,6 +228,8 @@ class HttpLink:
         yield from self._read(f"/tuf/{quote(path, safe='/@:')}", offset, None)
 
     def _read(self, path: str, offset: int, left: int | None) -> Iterator[bytes]:
+        import httpx
+
         last = "" if left is None else str(offset + left - 1)
         headers = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
         # Packed, a few bytes could become gigabytes, and their rate could not be told.

@@ -108,7 +108,10 @@ class MqttLine:
     def publish(self, topic: str, data: bytes, *, retain: bool = False) -> None:
         """Send one message, QoS 1, and wait for the broker's word that it has it. NotNow: it did not come."""
         info = self._client.publish(topic, data, qos=1, retain=retain)
-        self._until(info.is_published, f"acknowledged a message on {topic}")
+        try:
+            self._until(info.is_published, f"acknowledged a message on {topic}")
+        except (RuntimeError, ValueError) as error:  # so paho says that the line was lost before the message went
+            raise self._lost() from error
 
     def close(self) -> None:
         """Say good-bye, so that a last will is not sent, and let go of the socket."""

@@ -26,6 +26,8 @@ class RuntimeSettings:
     providers: tuple[str, ...] = ("cpu",)  # words of PROVIDERS, or ("auto",); the CPU always comes last
     warm_up_runs: int = 1  # at opening: the first run of a network allocates, and is no measure of it
     warm_up_values_max: int = 16_000_000  # a network that takes more is not warmed up
+    batch_max: int = 1  # runs by name that may be joined, where several threads ask at once; bound runs never are
+    wait_ms_max: float = 0.5  # that a run waits for others
 
     def __post_init__(self) -> None:
         if not 1 <= self.threads <= 256:

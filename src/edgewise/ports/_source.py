@@ -43,8 +43,13 @@ class Frame:
 class Source(Protocol):
     """A stream of frames. What cannot be used, or finds no room, is passed over and counted."""
 
-    skipped: int  # frames passed over
-    last_skip: str  # why the last of them was
+    @property
+    def skipped(self) -> int:
+        """Frames passed over."""
+
+    @property
+    def last_skip(self) -> str:
+        """Why the last of them was."""
 
     def next(self) -> Frame | None:
         """The next frame, None when there is none now; waits for nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.wire import NotValid
@@ -23,13 +24,35 @@ def server_context(ciphers: str = CIPHERS) -> ssl.SSLContext:
     return context
 
 
-def mutual_tls(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
-    """A context for a server that answers only to clients with a certificate of this authority.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TlsFiles:
+    """The PEM files of a server that answers only to clients with a certificate."""
 
-    Args:
-        certificate: PEM: the server's certificate, then those between it and its root.
-        key: PEM, without a password.
-        client_ca: PEM: the authorities whose clients are answered.
+    certificate: Path  # the server's, then those between it and its root
+    key: Path  # without a password
+    client_ca: Path  # the authorities whose clients are answered
+
+    def context(self) -> ssl.SSLContext:
+        """A context for such a server.
+
+        Raises:
+            NotValid: a file cannot be read, is not such a file, or certificate and key do not belong together.
+        """
+        context = tls_server_context(self.certificate, self.key)
+        try:
+            context.load_verify_locations(cafile=self.client_ca)
+        except OSError as error:
+            raise NotValid(
+                f"{self.client_ca} names no authority of clients ({_why(error)}); needs a PEM file of certificates",
+                code="tls_client_ca",
+            ) from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+def tls_server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A context for a server that proves itself and asks no client to.
+
     Raises:
         NotValid: a file cannot be read, is not such a file, or certificate and key do not belong together.
     """
@@ -38,18 +61,10 @@ def mutual_tls(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (OSError, ValueError) as error:  # SSLError is an OSError
         raise NotValid(
-            f"the certificate {certificate} with the key {key} cannot be used ({_why(error)}); needs two PEM files "
-            "that belong together, the key without a password",
+            f"the certificate {certificate} with the key {key} cannot be used ({_why(error)}); needs two "
+            "PEM files that belong together, the key without a password",
             code="tls_certificate",
         ) from error
-    try:
-        context.load_verify_locations(cafile=client_ca)
-    except OSError as error:
-        raise NotValid(
-            f"{client_ca} names no authority of clients ({_why(error)}); needs a PEM file of certificates",
-            code="tls_client_ca",
-        ) from error
-    context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

@@ -138,20 +138,27 @@ class FileVault:
 class EnvironmentVault:
     """A key given in ``EDGEWISE_EDGE_DATA_KEY``, or in the file that ``EDGEWISE_EDGE_DATA_KEY_FILE`` names.
 
+    Args:
+        variables: the process's unless given.
+        name: of another variable.
+
     This place makes no keys: the next one is given in ``EDGEWISE_EDGE_DATA_KEY_NEXT`` (or ``…_NEXT_FILE``), and takes
     the place of the first when whoever sets the variables moves it there.
     """
 
-    where = f"variable {VARIABLE}"
-
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(self, variables: Mapping[str, str] | None = None, *, name: str = VARIABLE) -> None:
         self._variables = os.environ if variables is None else variables
+        self._name = name
+
+    @property
+    def where(self) -> str:
+        return f"variable {self._name}"
 
     def load(self) -> bytes:
-        return self._given(VARIABLE)
+        return self._given(self._name)
 
     def prepare(self) -> bytes:
-        return self._given(f"{VARIABLE}_NEXT")
+        return self._given(f"{self._name}_NEXT")
 
     def settle(self) -> None:
         """Nothing: a process cannot change the variables that it is started with."""
@@ -171,11 +178,9 @@ class EnvironmentVault:
         except OSError as error:
             raise disk_error(error, Path(file)) from error
 
-    @staticmethod
-    def is_given(variables: Mapping[str, str] | None = None) -> bool:
+    def is_given(self) -> bool:
         """Whether a key is named in the environment at all."""
-        found = os.environ if variables is None else variables
-        return bool(found.get(VARIABLE) or found.get(f"{VARIABLE}_FILE"))
+        return bool(self._variables.get(self._name) or self._variables.get(f"{self._name}_FILE"))
 
 
 def key_of_text(text: str, where: str) -> bytes:

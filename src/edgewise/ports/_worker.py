@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.ports._bfloat import held_as
 from edgewise.ports._bound import Bound, PublicBound
 from edgewise.ports._runtime import Session, Tensor
 from edgewise.ports._runtime_settings import RuntimeSettings
@@ -99,7 +100,7 @@ class WorkerSession:
 
     def _unbound(self, shape: tuple[int, ...], outputs: Sequence[str]) -> PublicBound:
         tensor = self.inputs[0]
-        return PublicBound(self, tensor.name, np.zeros(shape, tensor.dtype), outputs)
+        return PublicBound(self, tensor.name, np.zeros(shape, held_as(tensor.dtype)), outputs)
 
     # -- for a bound session, which takes its turn itself --------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class WorkerSession:
         if process is not None and process.is_alive():
             return process
         if process is not None:  # it ended while nobody asked anything of it: no frame was lost
-            self._broken(process.failure("", slow=False))
+            self._broken(process.failure())
         if not self._restarts.allow():
             code, text = self._last_break
             raise NotNow(
@@ -181,7 +182,7 @@ class WorkerSession:
     def _raise(self, answer: int) -> NoReturn:
         assert self._process is not None
         if not answer:
-            raise self._broken(self._process.run_failure())
+            raise self._broken(self._process.failure())
         raise self._told(refusal(self._shared.heard()))
 
     def _told(self, error: NotValid) -> NotValid:

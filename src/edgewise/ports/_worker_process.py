@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from edgewise.ports._vet import ENVIRONMENT
 from edgewise.ports._worker_shared import OK, Shared
 from edgewise.ports._worker_watch import Pulse, watch
 from edgewise.wire import NotNow, NotValid
+
+KILLED = f"signal {int(signal.SIGKILL)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,11 +80,21 @@ class Process:
             raise NotNow("the worker process ended before it began; free some memory", code="worker_not_started")
         answer = self._wait(wait_s)
         if answer is None:
-            raise self.failure(f"opening the network took over {wait_s:g} s", slow=self.is_alive())
+            raise self._not_opened(wait_s)
         said: Mapping[str, Any] = self._shared.heard()
         if answer != OK:
             raise refusal(said)
         return said
+
+    def _not_opened(self, wait_s: float) -> NotNow | NotValid:
+        # A network is vetted before it comes here. What is slow, or killed from outside, is a machine without room now:
+        # an error of the network would make an agent that starts on a busy machine give up a good bundle.
+        if self.is_alive():
+            return NotNow(f"a worker had its network not open after {wait_s:g} s; the machine is busy", code="too_slow")
+        status = self._status()
+        if status == KILLED:
+            return NotNow("a worker was killed while it opened its network; free some memory", code="worker_died")
+        return NotValid(f"opening the network ended the worker process ({status})", code="worker_died")
 
     def ask(self, what: int) -> int:
         """Let the child do what the shared memory says: OK or FAILED, 0 where it ended without an answer."""
@@ -110,17 +123,16 @@ class Process:
         """Whether the child runs."""
         return not _poll(self._pidfd).poll(0)  # readable once it has ended
 
-    def run_failure(self) -> NotValid:
+    def failure(self) -> NotValid:
         """Why a run got no answer, as an error; the child is ended."""
-        slow = f"a run took over {self._limits.run_ms_max:g} ms; allow more run_ms_max, or export a smaller network"
-        return self.failure(slow, slow=self._pulse.too_slow)
-
-    def failure(self, text: str, *, slow: bool) -> NotValid:
-        """Why no answer came, as an error; the child is ended."""
-        status = self._status()
+        status, slow = self._status(), self._pulse.too_slow
         self.end()
         if slow:
-            return NotValid(f"{text}; its worker process was ended", code="too_slow")
+            return NotValid(
+                f"a run took over {self._limits.run_ms_max:g} ms and was ended; allow more run_ms_max, or export a "
+                "smaller network",
+                code="too_slow",
+            )
         return NotValid(f"the worker process of this network ended ({status}); the agent goes on", code="worker_died")
 
     def _status(self) -> str:
@@ -157,7 +169,7 @@ def _start(fds: dict[str, int], settings: RuntimeSettings, limits: WorkerLimits)
         "parent": os.getpid(),
         "settings": {name: getattr(settings, name) for name in RuntimeSettings.__slots__},
     }
-    command = [sys.executable, "-P", "-m", "edgewise.ports._worker_child", json.dumps(order)]
+    command = [sys.executable, "-P", "-m", "edgewise.ports._worker_start", json.dumps(order)]
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"OMP_NUM_THREADS": "1"}
 
     child = subprocess.Popen(

@@ -9,6 +9,7 @@ from edgewise.ports import SeededChance
 from edgewise.wire import NotValid, canonical, digest
 
 SPELL_S = (300.0, 2400.0)  # how long a spell without a link lasts; our choice, from a coffee break to a works meeting
+CLOCK_SET_S_MAX = 10 * 365.25 * 86_400  # ten years: an empty buffer battery, or a typing error
 CALLS_MAX = 5  # a contact makes about so many; the link breaks at one of them
 CHECKPOINTS_MAX = 6  # a busy step passes about so many; a cut comes at one of them, rather at an early one
 
@@ -27,6 +28,7 @@ class Faults:
         delay_s_max: a device's turn is late by up to this much; one device of each fleet always is.
         offline: share of its time that a device spends in spells without a link.
         worker_dies: chance that the training worker goes silent with an order in its hands.
+        clock_set: chance a device's turn that somebody sets its clock, up to ten years forward or back.
     """
 
     lose: float = 0.2
@@ -34,9 +36,10 @@ class Faults:
     delay_s_max: float = 20.0
     offline: float = 0.15
     worker_dies: float = 0.1
+    clock_set: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("lose", "power_cut", "offline", "worker_dies"):
+        for name in ("lose", "power_cut", "offline", "worker_dies", "clock_set"):
             value = getattr(self, name)
             if not 0 <= value <= 0.95:
                 raise NotValid(f"faults: {name} is {value}, needs to be from 0 to 0.95", code="faults_invalid")
@@ -74,6 +77,14 @@ class Trouble:
         """From now on nothing goes wrong any more."""
         self.faults, self.offline, self._checkpoints_left = CALM, False, None
         self._calls_left = {"request": 0, "reply": 0}
+
+    def clock_change_s(self) -> float:
+        """By how much the device's clock is set in this turn; 0 mostly."""
+        # Nothing is drawn where it cannot happen, so that a seed without this fault replays as before.
+        if not self.faults.clock_set or self._chance.random() >= self.faults.clock_set:
+            return 0.0
+        self.counts["clock_set"] += 1
+        return round(CLOCK_SET_S_MAX * (2 * self._chance.random() - 1))
 
     def begin_turn(self, now_s: float) -> None:
         """Draw what goes wrong in this turn."""

@@ -78,7 +78,7 @@ class Machine:
         self._chance = chance_of(seed, "device", name)  # the device's own
         self._fate = chance_of(seed, "machine", name)  # of everything around it
         skew = timedelta(seconds=SKEW_S * (2 * self._fate.random() - 1))
-        self._skew = skew
+        self._skew = self._true_skew = skew
         self._clock = MemoryClock(hub.now() + skew)
         self._line = Line(seed, name, site, hub.now())
         self._next_frame_at = hub.now()
@@ -89,6 +89,7 @@ class Machine:
 
     def turn(self, now: datetime, now_s: float) -> float:
         """One turn of the device; comes back with the seconds until its next one."""
+        self._set_clock()
         self._clock.advance(max(0.0, (now + self._skew - self._clock.now()).total_seconds()))
         self.trouble.begin_turn(now_s)
         self._film(now)
@@ -99,6 +100,15 @@ class Machine:
             self._go_dark(now)
             return self.trouble.dark_s()
         return TURN_S + self.trouble.late_s(slow=self.slow)
+
+    def _set_clock(self) -> None:
+        """Somebody sets the device's clock, or sets it right again once nothing goes wrong any more."""
+        change = timedelta(seconds=self.trouble.clock_change_s())
+        if not self.trouble.faults.clock_set:
+            change = self._true_skew - self._skew
+        if change:
+            self._skew += change
+            self._clock.set_by(change)
 
     def _work(self, now: datetime) -> None:
         if self.identity is None and not self._enrol(now):

@@ -19,7 +19,7 @@ from edgewise.trust._authority import (
     validity_of,
 )
 from edgewise.trust._certificate_keys import CertificateKey
-from edgewise.trust._certified import open_certified, seal_certified
+from edgewise.trust._certified import open_by_key, open_certified, seal_certified
 from edgewise.trust._chain import ChainVerdict, verify_device_certificate
 from edgewise.trust._device_id import TRUST_DOMAIN, DeviceId, check_trust_domain
 from edgewise.trust._envelope import open_envelope, pre_authentication, seal
@@ -53,6 +53,7 @@ __all__ = [
     "new_token",
     "next_entry",
     "open_assignment",
+    "open_by_key",
     "open_certified",
     "open_envelope",
     "open_request",

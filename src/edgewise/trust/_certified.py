@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewise.trust._authority import key_of
 from edgewise.trust._certificate_keys import CertificateKey
 from edgewise.trust._envelope import PAYLOAD_BYTES_MAX, pre_authentication
 from edgewise.trust._keys import unbase64
-from edgewise.wire import Envelope, NotTrusted, NotValid, Signature
+from edgewise.wire import Envelope, NotTrusted, NotValid, PublicKey, Signature
 
 
 def seal_certified(payload: bytes, payload_type: str, key: CertificateKey) -> Envelope:
@@ -36,7 +35,15 @@ def open_certified(envelope: Envelope, *, payload_type: str, certificate: bytes)
     Raises:
         NotTrusted: another type, too big, malformed base64, or no good signature of this key.
     """
-    public = key_of(certificate)
+    return open_by_key(envelope, payload_type=payload_type, public=key_of(certificate))
+
+
+def open_by_key(envelope: Envelope, *, payload_type: str, public: PublicKey) -> bytes:
+    """The payload, once this P-256 key, which the caller knows as a device's, has signed it as this type.
+
+    Raises:
+        NotTrusted: another type, too big, malformed base64, or no good signature of this key.
+    """
     if envelope.payload_type != payload_type:
         raise NotTrusted(
             f"the envelope holds {envelope.payload_type[:80]!r}, needed {payload_type!r}", code="type_wrong"
@@ -49,8 +56,8 @@ def open_certified(envelope: Envelope, *, payload_type: str, certificate: bytes)
         )
     payload = unbase64(envelope.payload, "the envelope's payload")
     (signature,) = envelope.signatures
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey), "key_of takes P-256 only"
+    key = serialization.load_der_public_key(unbase64(public.public, "a public key"))
+    assert isinstance(key, ec.EllipticCurvePublicKey), "devices have P-256 keys only"
     try:
         if signature.keyid != public.keyid:
             raise InvalidSignature

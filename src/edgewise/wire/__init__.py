@@ -2,6 +2,7 @@
 
 from edgewise.wire._record import Record, Strict
 from edgewise.wire.bundle import (
+    After,
     Blob,
     Golden,
     Graph,
@@ -13,6 +14,7 @@ from edgewise.wire.bundle import (
     SeriesSpec,
     TableSpec,
 )
+from edgewise.wire.card import CARD_TYPE, CapabilityCard, ReferenceRun
 from edgewise.wire.codec import canonical, decode, digest, encode, explain, loads, plain, record_digest
 from edgewise.wire.conditions import Condition, unmet
 from edgewise.wire.contact import (
@@ -30,12 +32,14 @@ from edgewise.wire.contact import (
     Report,
     Sample,
     SegmentHeader,
+    StageDecision,
     Telemetry,
     UploadHeader,
     pack_upload,
     unpack_upload,
 )
 from edgewise.wire.delta import DeltaOffer
+from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.learning import (
     Candidate,
@@ -90,6 +94,7 @@ from edgewise.wire.sources import (
 )
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
 from edgewise.wire.usecase import (
+    Cascade,
     Connectivity,
     DataPolicy,
     Exit,
@@ -111,19 +116,24 @@ from edgewise.wire.usecase import (
 
 __all__ = [
     "ASSIGNMENT_TYPE",
+    "CARD_TYPE",
     "CLASSES",
     "DAYS",
+    "ERASURES_MAX",
     "MEDIA_TYPE",
     "PICTURE_TRANSFORMS",
     "READINGS_MAX",
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
+    "After",
     "AnyRecord",
     "Assignment",
     "Blob",
     "CameraSpec",
     "Candidate",
+    "CapabilityCard",
+    "Cascade",
     "Condition",
     "Connectivity",
     "ConsoleSink",
@@ -135,6 +145,7 @@ __all__ = [
     "Director",
     "EdgewiseError",
     "Envelope",
+    "Erasure",
     "Event",
     "Exit",
     "Feedback",
@@ -175,6 +186,7 @@ __all__ = [
     "Receipt",
     "Record",
     "RecordClass",
+    "ReferenceRun",
     "Refusal",
     "Register",
     "Release",
@@ -195,6 +207,7 @@ __all__ = [
     "SiteScore",
     "SiteVerdict",
     "SourceSpec",
+    "StageDecision",
     "Strict",
     "SunSpec",
     "TableSpec",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from edgewise.wire._record import Digest, Id, Name, Record, Time
+from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.terms import Terms
 
 ASSIGNMENT_TYPE = "application/vnd.edgewise.assignment+json"
@@ -79,4 +80,4 @@ class Assignment(Record):
     reason: str = ""
     evidence: Digest | None = None
     issued_at: Time
-    erasures: tuple[str, ...] = ()
+    erasures: tuple[Erasure, ...] = Field((), max_length=ERASURES_MAX)  # by number; those not reported as done

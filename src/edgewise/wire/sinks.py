@@ -29,6 +29,7 @@ class SinkEvent(Record):
     margin: Share
     release: str | None = None
     bundle: Digest
+    deferred: Literal[True] | None = None  # by the large bundle of a cascade, which corrects an earlier event
     text: str = ""  # of an alarm, from the app
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)  # those that the policy lists
 
@@ -47,6 +48,7 @@ class _Sink(Strict):
     retry_s_min: float = Field(0.5, gt=0, le=3600, description="first pause between two tries, seconds")
     retry_s_max: float = Field(60.0, gt=0, le=86_400, description="longest pause; each is twice the one before")
     timeout_s: float = Field(5.0, gt=0, le=120, description="longest one try may take")
+    age_s_max: float | None = Field(None, gt=0, description="an event that waited longer is not sent any more, seconds")
 
     @model_validator(mode="after")
     def _pauses_agree(self) -> _Sink:
@@ -152,6 +154,7 @@ class ModbusSink(_Sink):
     """Values written to a machine's registers, within limits that nothing on the way can widen."""
 
     kind: Literal["modbus"] = "modbus"
+    age_s_max: float | None = Field(5.0, gt=0, description="a late command does harm; seconds")
     host: str = Field(min_length=1, max_length=253)
     port: int = Field(502, ge=1, le=65_535)
     unit: int = Field(1, ge=0, le=255)
@@ -175,11 +178,19 @@ class FileSink(_Sink):
     """Events as JSON lines in a file that is rotated; all of them together stay below a bound."""
 
     kind: Literal["file"] = "file"
-    path: Annotated[str, StringConstraints(min_length=1)] = Field(
-        description="relative to the device's folder, or absolute"
+    path: Annotated[str, StringConstraints(min_length=1, max_length=255)] = Field(
+        description="below the folder `sinks` of the device's own folder"
     )
     bytes_max: int = Field(10_000_000, ge=1_000, le=10_000_000_000, description="of one file, then the next begins")
     files_max: int = Field(5, ge=1, le=1000, description="the oldest goes when there are more")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        parts = path.replace("\\", "/").split("/")
+        if ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
+            raise ValueError(f"{path!r} leads out of the device's folder; name a file such as alarms.jsonl")
+        return path
 
 
 class ConsoleSink(_Sink):

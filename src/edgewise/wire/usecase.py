@@ -164,9 +164,36 @@ class RolloutPolicy(Strict):
     trial_s: float = Field(60, ge=0, description="a device's own trial before it commits")
 
 
+class Cascade(Strict):
+    """Hard frames go to a larger bundle behind `edgewise edge serve`; the edge's own answer never waits for it."""
+
+    # Plain HTTP only within the machine: what is deferred is content, and the server must know whose it is.
+    url: str = Field(
+        pattern=r"^(https://[^\s/@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)(/[^\s]*)?$",
+        description="address of `edge serve` with the large bundle; https, with the device's own certificate",
+    )
+    bundle: Name = Field(description="name under which the large bundle is served")
+    margin_max: Share = Field(0.5, description="frames with a larger margin are never deferred")
+    share_max: Share = Field(0.4, description="part of all frames that may be deferred")
+    bytes_per_day: int = Field(20_000_000, ge=0, description="in any 24 hours")
+    latency_ms_max: float = Field(
+        1000, gt=0, le=60_000, description="a later answer is worth nothing and is not waited for"
+    )
+    waiting_max: int = Field(8, ge=1, le=256, description="frames waiting at once; more are not deferred")
+
+
 class Placement(Strict):
     mode: Literal["edge", "cloud", "cascade", "auto"] = "edge"
     latency_ms_max: float = Field(200, gt=0, description="decision deadline")
+    cascade: Cascade | None = None
+
+    @model_validator(mode="after")
+    def _cascade_agrees(self) -> Placement:
+        if self.mode == "cascade" and self.cascade is None:
+            raise ValueError("mode cascade needs `cascade`: at least url and bundle")
+        if self.mode in ("edge", "cloud") and self.cascade is not None:
+            raise ValueError(f"`cascade` is not used in mode {self.mode}; choose mode cascade or leave it out")
+        return self
 
 
 class Connectivity(Strict):

@@ -16,6 +16,7 @@ from edgewise.hub.access import Refused
 from edgewise.hub.api import (
     courier,
     device,
+    erasures,
     est,
     gate,
     openapi,
@@ -28,6 +29,7 @@ from edgewise.hub.api import (
     samples,
     system,
     tuf,
+    uploads,
     usecases,
 )
 from edgewise.hub.api.auth import SignInNeeded, note_refused
@@ -55,7 +57,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(device.shared_routes(hub, prefix=PREFIX, for_devices=False))
     app.router.routes.extend(tuf.routes(hub, prefix=PREFIX, for_devices=False))
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
-    for module in (usecases, courier, samples, orders, tuf, gate, rollouts, overview, readings, people):
+    for module in (usecases, courier, erasures, samples, orders, tuf, gate, rollouts, overview, readings, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)
@@ -90,6 +92,7 @@ def create_device_app(hub: Hub, metrics: Metrics | None = None) -> ASGIApp:
     """
     routes = [
         *device.device_routes(hub, prefix=PREFIX),
+        device.route(PREFIX + "/blobs/{digest}", uploads.UploadRoute(hub), "PATCH"),
         *device.shared_routes(hub, prefix=PREFIX, for_devices=True),
         *tuf.routes(hub, prefix=PREFIX, for_devices=True),
         *est.routes(hub),

@@ -143,6 +143,12 @@ def blob(call: Call) -> Answer:
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox",
     }
+    if (
+        call.method == "HEAD"
+        and person is None
+        and (here := call.hub.uploads.offset(call.device().id, name)) is not None
+    ):
+        return Answer(status=404, headers={"Upload-Offset": str(here), "Cache-Control": "no-store"})
     size = blobs.size(name)
     media_type = call.query.get("media_type", BYTES)
     media_type = media_type if media_type in SHOWN_AS else BYTES
@@ -230,7 +236,8 @@ class RawRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await read_body(scope, receive, self._bytes_max)
-            answer = await run_in_threadpool(self._handler, self._call(scope, body))
+            call = call_of(self._hub, scope, body, name=self._name, for_devices=self._for_devices)
+            answer = await run_in_threadpool(self._handler, call)
         except Exception as error:
             if isinstance(error, Refused):
                 asked = f"{scope['method']} {scope['path']}"
@@ -238,21 +245,26 @@ class RawRoute:
             response = problems.answer_to(error)
             await response(scope, receive, send)
             return
-        await _send(send, answer, head=scope["method"] == "HEAD")
+        await send_answer(send, answer, head=scope["method"] == "HEAD")
 
-    def _call(self, scope: Scope, body: bytes) -> Call:
-        query = scope.get("query_string", b"")
-        return Call(
-            hub=self._hub,
-            method=scope["method"],
-            name=str(scope["path_params"].get(self._name, "")),
-            headers=Headers(scope=scope),
-            query=QueryParams(query.decode("latin-1")),
-            body=body,
-            client=_client(scope),
-            for_devices=self._for_devices,
-            certificate=peer_certificate(scope, self._hub.config.proxies) if self._for_devices else None,
-        )
+
+def call_of(hub: Hub, scope: Scope, body: bytes, *, name: str, for_devices: bool) -> Call:
+    """The request as a call.
+
+    Args:
+        name: of the variable part of the path; empty without one.
+    """
+    return Call(
+        hub=hub,
+        method=scope["method"],
+        name=str(scope["path_params"].get(name, "")),
+        headers=Headers(scope=scope),
+        query=QueryParams(scope.get("query_string", b"").decode("latin-1")),
+        body=body,
+        client=_client(scope),
+        for_devices=for_devices,
+        certificate=peer_certificate(scope, hub.config.proxies) if for_devices else None,
+    )
 
 
 def _client(scope: Scope) -> tuple[str, int] | None:
@@ -282,7 +294,8 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
     return bytes(body)
 
 
-async def _send(send: Send, answer: Answer, *, head: bool) -> None:
+async def send_answer(send: Send, answer: Answer, *, head: bool = False) -> None:
+    """Send the whole answer; to a HEAD its headers alone."""
     headers = {"Content-Length": str(len(answer.body)), **answer.headers}
     if answer.status != 204:
         headers["Content-Type"] = answer.media_type

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgewise.hub.samples import ImportedSample
-from edgewise.wire import Assignment, Candidate, Order, Release, Report, Strict, UseCase
+from edgewise.wire import Assignment, Candidate, CapabilityCard, Order, Release, Report, Strict, UseCase
 from edgewise.wire._record import Digest, Id, Name
 
 
@@ -55,6 +55,7 @@ class DeviceOut(Out):
     clone_seen: str | None
     assignment: Assignment | None = Field(validation_alias="wanted")
     report: Report | None = Field(validation_alias="last_report")
+    card: CapabilityCard | None  # as the device measured and signed it
 
 
 class Reason(Strict):

@@ -67,6 +67,7 @@ def device_document(version: str, *, prefix: str = "/api/v1") -> dict[str, Any]:
     }
     _add_schemas(components, (Problem, DeltaOffer, Receipt, Envelope, Manifest))
     paths = {prefix + path: item for path, item in {**_device_paths(), **_shared_paths(CERTIFICATE)}.items()}
+    paths[f"{prefix}/blobs/{{digest}}"]["patch"] = _upload_operation()
     info = {"title": f"{TITLE}, for devices", "version": version, "description": DEVICE_TEXT}
     return {"openapi": "3.1.0", "info": info, "paths": {**paths, **_est_paths()}, "components": components}
 
@@ -132,6 +133,23 @@ def _device_paths() -> dict[str, dict[str, Any]]:
             )
         },
     }
+
+
+def _upload_operation() -> dict[str, Any]:
+    count = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+    names = {"Upload-Offset": "first byte of the body in the blob", "Upload-Length": "bytes of the whole blob"}
+    headers = [
+        {"name": name, "in": "header", "required": True, "schema": count, "description": text}
+        for name, text in names.items()
+    ]
+    return _operation(
+        "Bring the rest of a blob; what arrives is kept when the connection breaks",
+        {"application/partial-upload": {"schema": {"type": "string", "format": "binary"}}},
+        {204: {"description": "Upload-Offset says how far it is, Upload-Complete whether it is whole"}},
+        security=CERTIFICATE,
+        parameters=[DIGEST, *headers],
+        problems=(409, 413),
+    )
 
 
 def _shared_paths(security: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

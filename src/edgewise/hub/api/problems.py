@@ -58,6 +58,7 @@ STATUS = {
     "device_exists": 409,
     "release_version": 409,
     "blob_not_stored": 409,
+    "offset_wrong": 409,
     "illegal_move": 409,
     "nothing_to_train": 409,
     "too_big": 413,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, many, of_sites, one
 from edgewise.hub.store.tables import commits, devices, enrolment_tokens
-from edgewise.wire import Assignment, PublicKey, Report, plain
+from edgewise.wire import Assignment, CapabilityCard, PublicKey, Report, decode, plain
 
 COMMITTED = "committed"  # the phase in which a device's bundle has passed its trial
 
@@ -46,6 +47,14 @@ class DeviceRow:
     @property
     def last_report(self) -> Report | None:
         return None if self.report is None else Report.model_validate_json(json.dumps(self.report))
+
+    @property
+    def card(self) -> CapabilityCard | None:
+        """What the device measured of itself; its signature was verified before it was stored."""
+        report = self.last_report
+        if report is None or report.card is None:
+            return None
+        return decode(CapabilityCard, base64.b64decode(report.card.payload))
 
     @property
     def wanted(self) -> Assignment | None:

@@ -102,6 +102,32 @@ devices = Table(
     Index(None, "use_case", "site"),
 )
 
+# What is to be forgotten, on devices and of what comes from them. The numbers grow by one within a hub epoch.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    _name("use_case"),
+    Column("subject", sa.String(64)),  # a keyed hash made on the site; the key is not here
+    _name("site", nullable=True),
+    _time("since", nullable=True),
+    _time("until", nullable=True),
+    _text("reason"),
+    _text("who"),
+    _time("made_at"),
+    Index(None, "use_case", "number"),
+)
+
+erasure_acks = Table(
+    "erasure_acks",
+    metadata,
+    Column("device", sa.String(160), primary_key=True),
+    Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    _time("done_at"),  # by the device's clock
+    _time("heard_at"),
+    Index(None, "number"),
+)
+
 watermarks = Table(
     "watermarks",
     metadata,

@@ -1,0 +1,73 @@
+"""The route for blobs that come in pieces: bytes are kept as they arrive, so that a broken upload can go on.
+
+Shaped after the IETF's draft "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload): `Upload-Offset`,
+`Upload-Length`, `Upload-Complete`, `application/partial-upload`. Blobs are known by their digest, so an upload needs no
+address of its own: `HEAD` and `PATCH` go to the blob itself.
+"""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from edgewise.hub._hub import Hub
+from edgewise.hub.api import problems
+from edgewise.hub.api.device import Answer, call_of, send_answer
+from edgewise.hub.uploads import Session
+from edgewise.wire import EdgewiseError, NotValid
+
+PIECE_BYTES = 64 << 10  # collected before a thread is asked to take them
+NUMBER_DIGITS_MAX = 15
+
+
+class UploadRoute:
+    """An ASGI application for `PATCH /blobs/{digest}` of a device."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            session = await run_in_threadpool(self._begin, scope)
+            answer = await self._take(session, receive)
+        except Exception as error:
+            response = problems.answer_to(error)
+            if isinstance(error, EdgewiseError):
+                response.headers["Connection"] = "close"  # nobody reads the rest of the body
+            await response(scope, receive, send)
+            return
+        if answer is not None:
+            await send_answer(send, answer)
+
+    def _begin(self, scope: Scope) -> Session:
+        call = call_of(self._hub, scope, b"", name="digest", for_devices=True)
+        device, sha256 = call.device().id, call.digest()
+        offset, size_bytes = (_number(call.headers, name) for name in ("upload-offset", "upload-length"))
+        return self._hub.uploads.begin(device, sha256, offset=offset, size_bytes=size_bytes)
+
+    async def _take(self, session: Session, receive: Receive) -> Answer | None:
+        """Keep what comes; None when the device went away, and there is nobody to answer."""
+        is_there, held = True, bytearray()
+        try:
+            more = True
+            while more and is_there:
+                message = await receive()
+                is_there = message["type"] != "http.disconnect"
+                more = message.get("more_body", False)
+                held += message.get("body", b"")
+                if len(held) >= PIECE_BYTES or not more:
+                    await run_in_threadpool(session.write, bytes(held))
+                    held.clear()
+        finally:
+            here = await run_in_threadpool(self._hub.uploads.end, session)
+        if not is_there:
+            return None
+        whole = here == session.size_bytes
+        return Answer(status=204, headers={"Upload-Offset": str(here), "Upload-Complete": "?1" if whole else "?0"})
+
+
+def _number(headers: object, name: str) -> int:
+    said = headers.get(name, "")  # type: ignore[attr-defined]
+    if not said.isdecimal() or len(said) > NUMBER_DIGITS_MAX:
+        raise NotValid(f"the header {name} is {said[:40]!r}, needs a number of bytes", code="upload_invalid")
+    return int(said)
