@@ -59,6 +59,12 @@ class Item:
     kept: bool = False
     subject: str = ""  # whom or what the frame is about, by the name it has here
     taken_at: datetime | None = None
+    doubt: float | None = None  # the network's own, that a larger one would say something else
+
+    @property
+    def ease(self) -> float:
+        """How sure it is that a larger network would say the same, 0 to 1."""
+        return self.decision.margin if self.doubt is None else 1 - self.doubt
 
 
 @dataclass(kw_only=True, slots=True)
@@ -189,7 +195,7 @@ class Decider:
             decision = self._decide(period, frame, running, self._updater.shadow, now)
         self._ring.put(frame, self.name)
         if decision is not None and self._defer is not None:
-            self._defer(period.items[-1], decision.margin, self.corrected)
+            self._defer(period.items[-1], period.items[-1].ease, self.corrected)
         self._close_if_full(period)
         return decision
 
@@ -285,6 +291,7 @@ class Decider:
         self.decided += 1
         self.latency.add(latency_ms)
         item = _item(frame, decision, answer.embedding)
+        item.doubt = answer.doubt
         text = self._acted(frame, decision)
         rollout = self._updater.rollout if shadow else None
         pipeline = None if self.name == MAIN else self.name

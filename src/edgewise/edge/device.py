@@ -313,6 +313,7 @@ class Device:
     def take_card(self, card: CapabilityCard, envelope: Envelope) -> None:
         """Report what the card says, and the card itself until the hub has heard it. Any thread may call."""
         self._facts = {**self._facts, **card.facts()}
+        self.updater.take_facts(card.facts())
         self._card = envelope
 
     def _reported(self) -> dict[str, Fact]:

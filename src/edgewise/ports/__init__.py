@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgewise.ports._http import LinkDown, Refused
     from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
-    from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
+    from edgewise.ports._large import Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
     from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from edgewise.ports._worker import WorkerRuntime, WorkerSession
     from edgewise.ports._worker_process import WorkerLimits
     from edgewise.ports.api import HubApi
+    from edgewise.ports.tensors import DECIDE_SUFFIX
 
 __all__ = [
     "DECIDE_SUFFIX",
@@ -239,7 +240,7 @@ _HOMES = {
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
-    "_large": ("DECIDE_SUFFIX", "Large", "MemoryLarge", "V2Large"),
+    "_large": ("Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),
     "_listen": ("address", "listen"),
@@ -267,6 +268,7 @@ _HOMES = {
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
     "_tuf_updater": ("TufBounds",),
+    "tensors": ("DECIDE_SUFFIX",),
     "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
     "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),

@@ -27,6 +27,15 @@ _FIELDS = {"label", "confidence", "defect", "margin", "release", "bundle"}
 _NOTHING: dict[str, Any] = {}
 
 
+class StageDecision(Record):
+    """What an earlier graph of a bundle said, before the one that decided."""
+
+    graph: Name
+    label: str
+    confidence: Share
+    margin: Share
+
+
 class Decision(Record):
     """What a bundle said about one frame."""
 
@@ -36,6 +45,8 @@ class Decision(Record):
     margin: Share  # best minus second-best probability
     release: Name | None = None
     bundle: Digest
+    graph: Name | None = None  # which one decided, where the bundle has several
+    earlier: tuple[StageDecision, ...] | None = Field(None, max_length=16)  # what those before it said, first one first
     deferred: Literal[True] | None = None  # by the large bundle of a cascade, after the edge had decided
 
     @classmethod
@@ -60,6 +71,8 @@ class Decision(Record):
             "margin": margin,
             "release": release,
             "bundle": bundle,
+            "graph": None,
+            "earlier": None,
             "deferred": None,
         }
         # What pydantic's own `model_construct` does, without its loop over aliases and defaults.
