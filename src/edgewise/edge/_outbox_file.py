@@ -156,7 +156,12 @@ class OutboxFile:
         Raises:
             NotNow: somebody else reads the file just now, or the disk fails; ask again.
         """
-        busy, *_ = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        with self._lock:
+            self.rows("PRAGMA busy_timeout = 0")  # whoever reads may read for long, and others wait for this lock
+            try:
+                busy, *_ = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+            finally:
+                self.rows(f"PRAGMA busy_timeout = {round(BUSY_S_MAX * 1000)}")
         if busy:
             raise NotNow(f"{self.path} is being read; what was erased stays in its log until later", code="log_busy")
 
@@ -187,3 +192,15 @@ def _family(error: sqlite3.Error, path: Path) -> NotNow:
     if code == "SQLITE_FULL":
         return NotNow(f"no space left for {path}; free some on this disk", code="disk_full")
     return NotNow(f"{path} cannot be used now ({code}: {error}); check the disk", code="outbox_failed")
+
+
+def key_of(folder: Path) -> str | None:
+    """The id of the data key under which the outbox in this folder lies; None where none can be read."""
+    file = folder / FILE
+    if not file.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            return dict(connection.execute(sql.ABOUT).fetchall()).get("data_key")
+    except sqlite3.Error:
+        return None

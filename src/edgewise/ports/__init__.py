@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import PROVIDERS, RuntimeSettings
-    from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
+    from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, read_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._sink import MemorySink, Sink, open_sink
@@ -200,6 +200,7 @@ __all__ = [
     "public_text",
     "read_bundle",
     "read_public_keys",
+    "read_safe",
     "read_signers",
     "replace_file",
     "rotate_key",
@@ -252,7 +253,7 @@ _HOMES = {
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("PROVIDERS", "RuntimeSettings"),
-    "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
+    "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "read_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_sink": ("MemorySink", "Sink", "open_sink"),
