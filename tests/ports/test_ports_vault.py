@@ -31,7 +31,7 @@ from edgewise.ports import (
 )
 from edgewise.ports._safe import CELL_EXTRA_BYTES, free_name
 from edgewise.ports._sealed_blobs import CHUNK_BYTES
-from edgewise.wire import NotTrusted, NotValid, digest
+from edgewise.wire import NotNow, NotTrusted, NotValid, digest
 
 FIRST, SECOND = "11" * 32, "22" * 32
 
@@ -162,6 +162,11 @@ def test_what_another_tpm_sealed_or_a_disk_damaged_is_said_to_be_lost(tmp_path, 
     file.write_text("{")
     with pytest.raises(NotValid, match="damaged"):
         vault.load()
+
+
+def test_a_tpm_that_does_not_answer_is_asked_again_later(tmp_path, tpm):
+    with pytest.raises(NotNow, match="does not answer"):
+        TpmVault(tmp_path, tcti=f"{tpm.partition(',')[0]},port={free_pair()}").load()
 
 
 def test_a_machine_without_a_tpm_says_what_it_needs(tmp_path, monkeypatch):
