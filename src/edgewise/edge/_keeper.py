@@ -138,6 +138,11 @@ class Keeper:
             sums.decisions += gone.decisions
             sums.undecided += gone.undecided
 
+    @property
+    def name_key(self) -> bytes:
+        """The key of names and values that may not travel; it never leaves the device."""
+        return self._name_key
+
     # -- what others hand in -----------------------------------------------------------------------------------------
 
     def note(self, what: str, text: str, now: datetime, data: dict[str, Any], *, alarm: bool = False) -> None:

@@ -232,6 +232,7 @@ class Device:
             ring=ring,
             clock=self._clock,
             stored=self.keeper.cascade_before,
+            key=self.keeper.name_key,
         )
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
