@@ -225,7 +225,7 @@ class OpcUa:
         self.port = free_port()
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
         self._values = values
-        self._users = users
+        self._users = users or {}
         self._loop = asyncio.new_event_loop()
         self._nodes: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
@@ -253,9 +253,7 @@ class OpcUa:
                 self, _server: Any, username: str | None = None, password: str | None = None, certificate: Any = None
             ) -> User | None:
                 del certificate
-                known = this._users is None or (
-                    (username or "") in this._users and this._users[username or ""] == password
-                )
+                known = username is None or this._users.get(username) == password
                 return User(role=UserRole.User) if known else None
 
         self._end = asyncio.Event()
@@ -269,6 +267,10 @@ class OpcUa:
         async with server:
             ready.set()
             await self._end.wait()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:  # sessions of clients that never said good-bye
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def write(self, name: str, value: Any) -> None:
         asyncio.run_coroutine_threadsafe(self._nodes[name].write_value(value), self._loop).result(WAIT_S_MAX)

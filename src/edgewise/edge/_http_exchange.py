@@ -83,7 +83,7 @@ class Exchange:
             await self._ended.wait()
             return {"type": "http.disconnect"}
         body, self._body = self._body, None
-        if not isinstance(body, bytes) and not self._server.takes_buffers:
+        if not isinstance(body, bytes) and not self._server.takes_buffers(self._head):
             body = bytes(body)
         return {"type": "http.request", "body": body, "more_body": False}
 

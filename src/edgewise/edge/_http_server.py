@@ -68,8 +68,8 @@ class HttpServer:
     """A server of one application on one socket.
 
     Args:
-        app: an ASGI application. Where it has a method ``now``, that is asked first; where it says ``takes_buffers``,
-            bodies come as memoryview as well.
+        app: an ASGI application. Where it has a method ``now``, that is asked first; where it has
+            ``takes_buffers``, that says for which requests a body may come as a memoryview.
         tls: for HTTPS.
     """
 
@@ -77,7 +77,7 @@ class HttpServer:
         self.app: App = app
         self.limits = limits or HttpLimits()
         self.scheme = "http" if tls is None else "https"
-        self.takes_buffers = bool(getattr(app, "takes_buffers", False))
+        self.takes_buffers: Callable[[Head], bool] = getattr(app, "takes_buffers", lambda _head: False)
         self.tick = 0
         self.is_stopping = False
         self._tls = tls

@@ -67,7 +67,10 @@ def v2_app(models: Mapping[str, ServedModel], observe: Observe | None = None) ->
 class V2:
     """The app of `v2_app`."""
 
-    takes_buffers = True  # bodies may come as memoryview
+    @staticmethod
+    def takes_buffers(_head: Head) -> bool:
+        """Bodies may come as a memoryview."""
+        return True
 
     def __init__(self, models: Mapping[str, ServedModel], observe: Observe) -> None:
         self._models = models
@@ -124,8 +127,12 @@ class V2:
         head, raw = write_answer(request, results, served.declared, name=name, version=served.version)
         return _about(head, raw), [head, *raw]
 
-    def repeat(self, head: Head, body: memoryview) -> Repeat | None:
-        """The quickest way for requests that begin as this one does; None where there is none."""
+    def repeat(self, head: Head, body: memoryview, allowed: Callable[[], bool] = lambda: True) -> Repeat | None:
+        """The quickest way for requests that begin as this one does; None where there is none.
+
+        Args:
+            allowed: asked before each answer.
+        """
         name, version, length = head.memo or _short_way(head)
         served = self._models.get(name)
         if served is None or not served.is_short or length is None or version not in (None, served.version):
@@ -144,7 +151,9 @@ class V2:
             return None
         answer = b"".join(_parts(_about(json_part, raw), [json_part, *raw])[:2])
         prefix = head.data + b"\r\n\r\n" + bytes(body[: int(length)])
-        return Repeat(self._models, name, request, results, answer, bound, prefix=prefix, observe=self._observe)
+        return Repeat(
+            self._models, name, request, results, answer, bound, allowed, prefix=prefix, observe=self._observe
+        )
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         parts = [part for part in scope["path"].split("/") if part][1:]
@@ -266,8 +275,6 @@ class InPlace:
         allowed: whether a request may be answered in place; it must not allow what the app would refuse.
     """
 
-    takes_buffers = True
-
     def __init__(self, app: AsgiApp, protocol: V2, allowed: Callable[[Head], bool] = lambda _head: True) -> None:
         self._app = app
         self._protocol = protocol
@@ -281,8 +288,13 @@ class InPlace:
         return self._protocol.now(head, body) if self._allowed(head) else None
 
     def repeat(self, head: Head, body: memoryview) -> Repeat | None:
-        """As `V2.repeat`."""
-        return self._protocol.repeat(head, body) if self._allowed(head) else None
+        """As `V2.repeat`; each answer asks again whether it is allowed."""
+        return self._protocol.repeat(head, body, lambda: self._allowed(head))
+
+    @staticmethod
+    def takes_buffers(head: Head) -> bool:
+        """Whether the body of such a request may come as a memoryview."""
+        return head.path.startswith("/v2/")
 
 
 def _short_way(head: Head) -> tuple[str, str | None, str | None]:

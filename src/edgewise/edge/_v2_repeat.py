@@ -32,6 +32,7 @@ class Repeat:
         results: Mapping[str, NDArray[Any]],
         answer: bytes,
         bound: Bound,
+        allowed: Callable[[], bool],
         *,
         prefix: bytes,
         observe: Callable[[str, int, float], None],
@@ -41,11 +42,12 @@ class Repeat:
             request: of one input of plain numbers, with binary outputs only.
             results: its outputs. Others of another shape are answered in full.
             answer: what comes before the binary outputs in the answer, from its first header field on.
+            allowed: asked before each answer.
             bound: buffers of the input's shape, for the outputs asked.
         """
         self._models, self._name, self._observe = models, name, observe
         self._served = models[name]
-        self._answer = answer
+        self._answer, self._allowed = answer, allowed
         (values,) = request.inputs.values()
         self._bound = bound
         self._into = bound.input.reshape(-1).view("u1").data
@@ -56,7 +58,7 @@ class Repeat:
     def answer(self, raw: memoryview) -> bytes | None:
         """The answer from its first header field on; None: this request must be looked at in full."""
         served = self._served
-        if not served.is_short or self._models.get(self._name) is not served:
+        if not served.is_short or self._models.get(self._name) is not served or not self._allowed():
             return None
         started = time.perf_counter()
         self._into[:] = raw

@@ -296,6 +296,7 @@ class Agent:
         self._start("record", self._record)
         self._log.add("agent", f"edgewise {__version__} runs: {self._sentence()}")
         if self._field is not None:
+            self._field.voice.log = self._log.add
             self._field.start(self.device)
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
