@@ -271,6 +271,24 @@ def test_once_decides_on_what_is_there_and_reports(site):
     assert status(site.data)["decisions"] == 20  # nothing is decided twice
 
 
+def test_the_source_may_stand_in_edge_yaml_and_a_replay_goes_on_where_it_was(site, tmp_path, monkeypatch):
+    enrol(site.data, site.url, site.token)
+    site.assign(site.release(1))
+    rows = tmp_path / "rows.csv"
+    rows.write_text("x,y\n" + "0.5,0.5\n" * 12)
+    (site.data / "edge.yaml").write_text(f"source: {{kind: csv, path: {rows}, speed: 0}}\n")
+    run(site.data, once=True)
+    assert status(site.data)["decisions"] == 12
+    with rows.open("a") as file:
+        file.write("0.1,0.1\n" * 3)
+    (site.data / "edge.yaml").unlink()
+    monkeypatch.setenv("EDGEWISE_EDGE_SOURCE", f"csv:{rows}?speed=0")
+    run(site.data, once=True)
+    assert status(site.data)["decisions"] == 15, "no row is decided on twice"
+    with pytest.raises(NotValid, match="is not there; name the CSV file"):
+        run(site.data, f"csv:{tmp_path}/none.csv", once=True)
+
+
 def test_the_pipelines_of_edge_yaml_are_all_decided_on_also_with_one_camera_missing(site):
     enrol(site.data, site.url, site.token)
     site.assign(site.release(1))

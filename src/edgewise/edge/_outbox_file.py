@@ -192,3 +192,15 @@ def _family(error: sqlite3.Error, path: Path) -> NotNow:
     if code == "SQLITE_FULL":
         return NotNow(f"no space left for {path}; free some on this disk", code="disk_full")
     return NotNow(f"{path} cannot be used now ({code}: {error}); check the disk", code="outbox_failed")
+
+
+def key_of(folder: Path) -> str | None:
+    """The id of the data key under which the outbox in this folder lies; None where none can be read."""
+    file = folder / FILE
+    if not file.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            return dict(connection.execute(sql.ABOUT).fetchall()).get("data_key")
+    except sqlite3.Error:
+        return None

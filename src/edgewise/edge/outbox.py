@@ -11,14 +11,15 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._outbox_entries import held_entries
 from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about, stored_about, unlink
-from edgewise.edge._outbox_file import OutboxFile
+from edgewise.edge._outbox_file import OutboxFile, key_of
 from edgewise.edge._outbox_records import (
     RESERVE_FILE,
     RESERVED,
@@ -383,6 +384,15 @@ class Outbox:
         self._file.scrub()
         self._checkpoint("scrubbed")
         return Erased(records=done, sealed=sealed, segments=segments, stored=stored, blobs=len(blobs))
+
+    @staticmethod
+    def is_of(folder: Path, safe: Safe) -> bool:
+        """Whether the outbox in this folder lies under this data key; False where there is none that can be read."""
+        return key_of(folder) == safe.id
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything held here, sealed and waiting, as it was offered; what this disk has lost is left out."""
+        yield from held_entries(self._file.rows, self.open_segments(), self.payload, self.blobs)
 
     def unlink(self, erasure: Erasure) -> None:
         """Forget of whom finished records were, once what an erasure covers was told. Raises NotNow as `erase`."""
