@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import missing
+from edgewise.ports._opencv import opencv
 
 WAIT_S_MAX = 20.0
 
@@ -201,6 +202,64 @@ class Hook:
         self._thread.join(WAIT_S_MAX)
 
 
+def film(path: Path, count: int) -> bytes:
+    """A film whose frame N is grey of brightness 8 N."""
+    import numpy as np
+
+    cv2 = opencv("these tests")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (64, 48))
+    assert writer.isOpened()
+    for number in range(count):
+        writer.write(np.full((48, 64, 3), number * 8, np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
+class NetCamera:
+    """A camera that sends JPEG after JPEG over HTTP, as many do."""
+
+    def __init__(self, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}/live.mjpg"
+        self.asked: list[str | None] = []
+        self._on = threading.Event()
+        import numpy as np
+
+        this, cv2 = self, opencv("these tests")
+        picture = cv2.imencode(".jpg", np.full((48, 64, 3), 200, np.uint8))[1].tobytes()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                this.asked.append(self.headers.get("authorization"))
+                self.send_response(200)
+                self.send_header("content-type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                try:
+                    while this._on.is_set():
+                        head = f"--frame\r\ncontent-type: image/jpeg\r\ncontent-length: {len(picture)}\r\n\r\n".encode()
+                        self.wfile.write(head + picture + b"\r\n")
+                        time.sleep(0.02)
+                except OSError:
+                    pass
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._handler = Handler
+
+    def start(self) -> NetCamera:
+        self._on.set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        self._on.clear()
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @contextlib.contextmanager
 def closing_all() -> Iterator[Callable[[Any], Any]]:
     """Lets go of everything that was handed to it, by ``close`` or ``stop``, newest first."""
@@ -225,7 +284,7 @@ class OpcUa:
         self.port = free_port()
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
         self._values = values
-        self._users = users
+        self._users = users or {}
         self._loop = asyncio.new_event_loop()
         self._nodes: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
@@ -253,9 +312,7 @@ class OpcUa:
                 self, _server: Any, username: str | None = None, password: str | None = None, certificate: Any = None
             ) -> User | None:
                 del certificate
-                known = this._users is None or (
-                    (username or "") in this._users and this._users[username or ""] == password
-                )
+                known = username is None or this._users.get(username) == password
                 return User(role=UserRole.User) if known else None
 
         self._end = asyncio.Event()
@@ -269,6 +326,10 @@ class OpcUa:
         async with server:
             ready.set()
             await self._end.wait()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:  # sessions of clients that never said good-bye
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def write(self, name: str, value: Any) -> None:
         asyncio.run_coroutine_threadsafe(self._nodes[name].write_value(value), self._loop).result(WAIT_S_MAX)

@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -21,6 +22,7 @@ KINDS = {
     "FP32": (TensorProto.FLOAT, np.float32),
     "FP64": (TensorProto.DOUBLE, np.float64),
     "FP16": (TensorProto.FLOAT16, np.float16),
+    "BF16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16),
     "INT8": (TensorProto.INT8, np.int8),
     "INT16": (TensorProto.INT16, np.int16),
     "INT32": (TensorProto.INT32, np.int32),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from edgewise.edge.agent import Agent, enrol, load_config, locked, run, status
@@ -270,6 +271,24 @@ def test_once_decides_on_what_is_there_and_reports(site):
     assert status(site.data)["decisions"] == 20  # nothing is decided twice
 
 
+def test_the_source_may_stand_in_edge_yaml_and_a_replay_goes_on_where_it_was(site, tmp_path, monkeypatch):
+    enrol(site.data, site.url, site.token)
+    site.assign(site.release(1))
+    rows = tmp_path / "rows.csv"
+    rows.write_text("x,y\n" + "0.5,0.5\n" * 12)
+    (site.data / "edge.yaml").write_text(f"source: {{kind: csv, path: {rows}, speed: 0}}\n")
+    run(site.data, once=True)
+    assert status(site.data)["decisions"] == 12
+    with rows.open("a") as file:
+        file.write("0.1,0.1\n" * 3)
+    (site.data / "edge.yaml").unlink()
+    monkeypatch.setenv("EDGEWISE_EDGE_SOURCE", f"csv:{rows}?speed=0")
+    run(site.data, once=True)
+    assert status(site.data)["decisions"] == 15, "no row is decided on twice"
+    with pytest.raises(NotValid, match="is not there; name the CSV file"):
+        run(site.data, f"csv:{tmp_path}/none.csv", once=True)
+
+
 def test_the_pipelines_of_edge_yaml_are_all_decided_on_also_with_one_camera_missing(site):
     enrol(site.data, site.url, site.token)
     site.assign(site.release(1))
@@ -324,6 +343,31 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
     assert len(stored) == len(set(stored))
     assert made <= set(stored)
     assert [record["verdict"] for record in site.stored("feedback")] == ["missed"]
+
+
+def test_an_agent_outlives_its_networks_worker_and_leaves_no_orphan(site):
+    enrol(site.data, site.url, site.token)
+    (site.data / "edge.yaml").write_text("runtime: {isolate: always}\n")
+    site.assign(site.release(1))
+    process, url = start(site)
+    try:
+        with httpx.Client(base_url=url, timeout=10) as http:
+            until(lambda: http.get("/readyz").status_code == 200, "no first bundle")
+            shoot(site, 5)
+            until(lambda: http.get("/status").json()["decisions"] == 5, "not all decided")
+            (worker,) = psutil.Process(process.pid).children()
+            worker.kill()
+            shoot(site, 5)
+            until(lambda: http.get("/status").json()["decisions"] == 10, "not all decided after the worker's end")
+            assert http.get("/status").json()["runtime"]["workers"]["restarted"] == 1
+            assert 'edgewise_edge_worker_events_total{event="worker_died"} 1.0' in http.get("/metrics").text
+            until(lambda: any(upload.report.card for upload in site.hub.uploads), "no capability card was sent")
+        (worker,) = psutil.Process(process.pid).children()
+        process.kill()
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker is an orphan")
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):

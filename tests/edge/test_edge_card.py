@@ -9,7 +9,7 @@ import pytest
 from edgewise.edge.card import CARD_FILE, bring_card, load_card, make_card
 from edgewise.ports import SystemClock
 from edgewise.trust import CertificateKey, open_by_key
-from edgewise.wire import CARD_TYPE, CapabilityCard, decode
+from edgewise.wire import CARD_TYPE, CapabilityCard, Needs, decode
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KEY = CertificateKey.generate(b"device")
@@ -65,3 +65,16 @@ def test_no_card_leaves_where_no_report_may(fleet, made):
     bring_card(device, made[0], KEY, SystemClock())
     fleet.run(device, 3)
     assert all(upload.report.card is None and not upload.report.facts for upload in fleet.hub.uploads)
+
+
+def test_a_bundle_that_would_be_too_slow_here_by_the_card_is_not_downloaded(fleet, made):
+    device = fleet.device()
+    bring_card(device, made[0], KEY, SystemClock())
+    here_ms = made[1].reference["vision"].p50_ms
+    # Where it was made the reference network took a thousandth of what it takes here, and a decision a second.
+    needs = Needs(opset=18, ram_mb=10, latency_ms=1000, reference_ms=here_ms / 1000)
+    fleet.assign(fleet.release(1, needs=needs))
+    fleet.run(device, 5)
+    assert device.updater.running is None
+    assert "one decision takes about" in device.updater.state.last_failure
+    assert device.updater.state.bytes_fetched == 0

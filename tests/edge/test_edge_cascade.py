@@ -233,6 +233,12 @@ def replace_usecase(identity: Identity, case) -> Identity:
     return identity.model_copy(update={"usecase": case})
 
 
+def test_a_networks_own_doubt_goes_before_the_margin():
+    decision = Decision(label="good", confidence=0.95, margin=0.9, bundle="b" * 64)
+    assert Item(name="f", size_bytes=1, decision=decision).ease == 0.9
+    assert Item(name="f", size_bytes=1, decision=decision, doubt=0.75).ease == 0.25
+
+
 # -- what goes out -----------------------------------------------------------------------------------------------------
 
 

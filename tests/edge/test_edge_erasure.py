@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -362,4 +363,25 @@ def test_what_waits_for_a_sink_is_forgotten_too(fleet):
     device.erase(Erasure(subject=device.keeper.hidden("ADA")), fleet.clock.now() + timedelta(seconds=1))
     assert told.queues["s"].waiting == 5
     told.close()
+    device.close(fleet.clock.now())
+
+
+def test_an_erasure_that_cannot_end_says_why_and_holds_up_no_decision(fleet):
+    device, release = offline_with_people(fleet, sealed_after=10_000)
+    reader = sqlite3.connect(fleet.folder / "outbox" / "outbox.db")  # somebody reads the file all the while
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM made").fetchone()
+    envelope = fleet.assign(release, erasures=(Erasure(number=1, subject=device.keeper.hidden("ADA")),))
+    device.updater.accept(envelope, fleet.clock.now())
+    feed_people(fleet, 64, 10)
+    assert fleet.run(device, steps=12) == 10
+    assert device.eraser.done == 0
+    assert any("an erasure: " in reason for reason in device.waits_for())
+    assert device.eraser.holds(device.updater.assignment, fleet.clock.now())
+    late = fleet.clock.now() + timedelta(seconds=120)
+    assert not device.eraser.holds(device.updater.assignment, late)  # an alarm does not wait for a disk that fails
+    reader.close()
+    fleet.run(device, steps=3)
+    assert device.eraser.done == 1
+    assert not any("an erasure: " in reason for reason in device.waits_for())
     device.close(fleet.clock.now())

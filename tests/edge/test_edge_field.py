@@ -137,7 +137,7 @@ def test_an_outage_is_one_outage_and_one_line_however_often_it_is_looked_at() ->
     inside.add(Frame(name="a", data=b"", media_type="image/jpeg", taken_at=NOW))
     assert source.next() is not None
     inside.fails = NotNow("no picture", code="camera_lost")
-    failed(source, 10_000)
+    failed(source, 2000)
     assert (source.outages, source.is_up, source.frames) == (1, False, 1)
     inside.fails = None
     assert source.next() is None

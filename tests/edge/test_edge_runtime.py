@@ -15,7 +15,15 @@ import pytest
 from edgewise.edge.agent import load_config
 from edgewise.edge.runtime import TUNED_FILE, RuntimeConfig, Tuned, open_runtime, runtime_status, with_tuned
 from edgewise.frames import golden_inputs
-from edgewise.ports import Session, WorkerLimits, WorkerRuntime, WorkerSession, can_isolate, open_pipeline
+from edgewise.ports import (
+    MemoryRuntime,
+    Session,
+    WorkerLimits,
+    WorkerRuntime,
+    WorkerSession,
+    can_isolate,
+    open_pipeline,
+)
 from edgewise.ports._batch import BatchedSession
 from edgewise.wire import ImageSpec, NotValid, encode
 from networks import onnx_model, picture_network
@@ -117,12 +125,26 @@ def together(session, rows):
 # Hot swap
 
 
+class SlowRuntime(MemoryRuntime):
+    """Takes as long to open a network as 20 frames take, as a worker does."""
+
+    def __init__(self, fleet):
+        self._fleet = fleet
+
+    def open(self, model, *, threads=None):
+        fed, end = self._fleet.fed, time.monotonic() + 10
+        while self._fleet.fed < fed + 20 and time.monotonic() < end:
+            time.sleep(0.001)
+        return super().open(model, threads=threads)
+
+
 def test_a_swap_while_frames_stream_gives_every_frame_exactly_one_decision(fleet):
     """The decision loop turns in one thread, updates are staged, tried and committed in another, as in the agent."""
     acted: list[tuple[str, str]] = []
     device = fleet.device(act=lambda frame, decision: acted.append((frame.name, decision.release)))
     fleet.assign(fleet.release(1))
     fleet.run(device, 3)
+    device.updater._slots._runtime = SlowRuntime(fleet)
     stop, releases = threading.Event(), []
 
     def update() -> None:
@@ -146,6 +168,7 @@ def test_a_swap_while_frames_stream_gives_every_frame_exactly_one_decision(fleet
         assert device.decide_step(fleet.clock.now()) is not None, "a frame was left undecided"
         if fleet.fed % 50 == 0:
             device.record_step(fleet.clock.now())
+        time.sleep(0.0005)  # a camera's pace, so that the other thread has its turn as well
     talk.join(10)
     assert stop.is_set()
     fleet.feed(1)

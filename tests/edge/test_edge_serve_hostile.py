@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gzip
 import json
 import os
@@ -271,9 +273,9 @@ class Mutator:
                 break
             place = inner
         if isinstance(place, dict):
-            place[draw.choice(NAMES)] = draw.choice(HOSTILE)
+            place[draw.choice(NAMES)] = copy.deepcopy(draw.choice(HOSTILE))
         elif isinstance(place, list):
-            place[draw.randrange(len(place))] = draw.choice(HOSTILE)
+            place[draw.randrange(len(place))] = copy.deepcopy(draw.choice(HOSTILE))
 
     def _noise(self, body: bytes) -> bytes:
         draw = self._draw
@@ -305,6 +307,7 @@ def resident_mb(process: subprocess.Popen) -> float:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("count", [1500, pytest.param(100_000, marks=pytest.mark.campaign)])
 def test_mutated_requests_never_make_the_server_fail_or_grow(models, count):
+    stack = contextlib.ExitStack()
     server = subprocess.Popen(
         [sys.executable, "-c", STARTER, *map(str, models)],
         stdout=subprocess.PIPE,
@@ -315,7 +318,7 @@ def test_mutated_requests_never_make_the_server_fail_or_grow(models, count):
         assert server.stdout is not None
         host = server.stdout.readline().split()[2].removeprefix("http://")
         mutator, seen, grown = Mutator(seed=count), dict.fromkeys((200, 400, 404, 413), 0), 0.0
-        connection = HTTPConnection(host, timeout=10)
+        connection = stack.enter_context(contextlib.closing(HTTPConnection(host, timeout=10)))
         for number in range(count):
             name, body, headers = mutator.request()
             started = time.perf_counter()
@@ -332,8 +335,8 @@ def test_mutated_requests_never_make_the_server_fail_or_grow(models, count):
         grown += resident_mb(server)
         assert grown < 8, f"{grown} MB more after {count} requests"
         assert min(seen[200], seen[400], seen[404]) > count / 100, seen
-        connection.close()
     finally:
+        stack.close()
         server.terminate()
         server.wait(20)
         assert server.stdout is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from conftest import missing
 from edgewise.ports import MemoryClock, MemorySink, Sink, open_sink
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, SinkEvent, SinkSpec
 from field_servers import Broker, Hook, Listener, Machine, closing_all, needs_broker, until
@@ -136,11 +139,16 @@ def test_where_nobody_answers_it_is_not_now(hold, tmp_path, clock, spec):
 
 def test_a_post_is_signed_and_names_its_event(hold, tmp_path, clock, monkeypatch):
     hook = hold(Hook())
-    monkeypatch.setenv("HOOK_SECRET", "s3cret")
-    token = tmp_path / "token"
+    monkeypatch.setenv("EDGEWISE_SECRET_HOOK", "s3cret")
+    token = tmp_path / "secrets" / "hook-token"
+    token.parent.mkdir()
     token.write_text("t0ken\n")
     token.chmod(0o600)
-    sink = hold(opening(tmp_path, clock, kind="webhook", url=hook.url, secret_env="HOOK_SECRET", token_file=str(token)))
+    sink = hold(
+        opening(
+            tmp_path, clock, kind="webhook", url=hook.url, secret_env="EDGEWISE_SECRET_HOOK", token_file="hook-token"
+        )
+    )
     sink.send(event(number=7))
     headers, body = hook.posts[0]
     assert headers["idempotency-key"] == f"{7:032x}"
@@ -150,7 +158,7 @@ def test_a_post_is_signed_and_names_its_event(hold, tmp_path, clock, monkeypatch
     assert headers["x-edgewise-signature"] == f"sha256={wanted}"
     token.chmod(0o644)
     with pytest.raises(NotTrusted, match="chmod 600"):
-        opening(tmp_path, clock, kind="webhook", url=hook.url, token_file=str(token))
+        opening(tmp_path, clock, kind="webhook", url=hook.url, token_file="hook-token")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +173,46 @@ def test_an_answer_says_whether_to_try_again(hold, tmp_path, clock, status, fami
         sink.send(event())
     assert len(hook.posts) == 1
     sink.send(event())
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"token_file": "/etc/shadow"},
+        {"token_file": "../data.key"},
+        {"token_file": ".hidden"},
+        {"secret_file": "a/b"},
+        {"token_env": "EDGEWISE_EDGE_DATA_KEY"},
+        {"secret_env": "AWS_SECRET_ACCESS_KEY"},
+    ],
+    ids=str,
+)
+def test_a_use_case_cannot_have_the_devices_other_secrets_sent(where):
+    with pytest.raises(ValueError, match="pattern"):
+        SPEC.validate_python({"kind": "webhook", "name": "w", "url": "https://evil.example"} | where)
+    login = {"user": "a"} | {
+        key.replace("token", "password").replace("secret", "password"): v for key, v in where.items()
+    }
+    with pytest.raises(ValueError, match="pattern"):
+        SPEC.validate_python({"kind": "mqtt", "name": "m", "host": "evil.example", "topic": "a", "login": login})
+
+
+def test_a_sink_logs_in_with_the_password_that_lies_on_the_device(hold, tmp_path, clock):
+    needs_broker()
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "broker").write_text("right\n")
+    (secrets / "broker").chmod(0o600)
+    passwords = shutil.which("mosquitto_passwd")
+    if passwords is None:
+        missing("mosquitto", "mosquitto_passwd is not installed")
+    subprocess.run([passwords, "-b", "-c", str(tmp_path / "users"), "ann", "right"], check=True, capture_output=True)
+    guarded = hold(Broker(tmp_path, lines=("allow_anonymous false", f"password_file {tmp_path}/users")).start())
+    spec = {"kind": "mqtt", "host": "127.0.0.1", "port": guarded.port, "topic": "a"}
+    hold(opening(tmp_path, clock, login={"user": "ann", "password_file": "broker"}, **spec)).send(event())
+    (secrets / "broker").write_text("wrong\n")
+    with pytest.raises(NotValid, match=r"refuses (this user|user or password)"):
+        hold(opening(tmp_path, clock, login={"user": "ann", "password_file": "broker"}, **spec)).send(event())
 
 
 # -- MQTT --------------------------------------------------------------------------------------------------------------

@@ -67,19 +67,27 @@ def row(frame: Frame) -> dict[str, Any]:
 # -- the thread and its queue, without any server ----------------------------------------------------------------------
 
 
-def reading(frames: list[Frame | Exception], gate: threading.Event | None = None) -> Callable[[ThreadSource], Any]:
-    def read(source: ThreadSource) -> Iterator[Frame | None]:
-        if gate is not None:
-            gate.wait(10)
-        while frames:
-            item = frames.pop(0)
+class Reading:
+    """A reader that gives these, or raises them, once it is let go."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+        self._go = threading.Event()
+
+    def __call__(self, source: ThreadSource) -> Iterator[Frame | None]:
+        assert self._go.wait(10)
+        while self.items:
+            item = self.items.pop(0)
             if isinstance(item, Exception):
                 raise item
             yield item
         source.stop.wait(10)
         yield None
 
-    return read
+    def begin(self, source: ThreadSource) -> None:
+        """Ask for a first frame, when there is none yet, and let go."""
+        assert source.next() is None
+        self._go.set()
 
 
 def frame(number: int, size: int = 1) -> Frame:
@@ -91,36 +99,45 @@ def frame(number: int, size: int = 1) -> Frame:
 
 @pytest.mark.parametrize(("when_full", "kept"), [("drop_oldest", [7, 8, 9]), ("drop_newest", [0, 1, 2])])
 def test_what_finds_no_room_is_dropped_by_rule_and_counted(hold, when_full, kept):
-    frames: list[Any] = [frame(number) for number in range(10)]
-    source = hold(ThreadSource(reading(frames), name="x", queue_max=3, bytes_max=99, when_full=when_full))
-    until(lambda: not frames and source.skipped == 7, "all are read")
+    reader = Reading([frame(number) for number in range(10)])
+    source = hold(ThreadSource(reader, name="x", queue_max=3, bytes_max=99, when_full=when_full))
+    reader.begin(source)
+    until(lambda: not reader.items and source.skipped == 7, "all are read")
     assert [source.next().name for _ in kept] == [f"f{number:03d}" for number in kept]
     assert source.next() is None
     assert "slower than this source" in source.last_skip
 
 
+def test_a_source_that_nobody_asks_is_not_opened(hold):
+    reader = Reading([frame(0)])
+    source = hold(ThreadSource(reader, name="x", queue_max=3, bytes_max=99, when_full="wait"))
+    assert not [thread for thread in threading.enumerate() if thread.name == "edgewise-source-x"]
+    reader.begin(source)
+    assert taken(source).name == "f000"
+
+
 def test_a_queue_is_bounded_in_bytes_too(hold):
-    frames: list[Any] = [frame(0, 60), frame(1, 60), frame(2, 200)]
-    source = hold(ThreadSource(reading(frames), name="x", queue_max=9, bytes_max=100, when_full="drop_oldest"))
+    reader = Reading([frame(0, 60), frame(1, 60), frame(2, 200)])
+    source = hold(ThreadSource(reader, name="x", queue_max=9, bytes_max=100, when_full="drop_oldest"))
+    reader.begin(source)
     until(lambda: source.skipped == 2, "all are read")
     assert source.next().name == "f001"
     assert "200 bytes, the queue holds 100" in source.last_skip
 
 
 def test_a_source_that_can_wait_loses_nothing(hold):
-    frames: list[Any] = [frame(number) for number in range(50)]
-    source = hold(ThreadSource(reading(frames), name="x", queue_max=2, bytes_max=99, when_full="wait"))
+    reader = Reading([frame(number) for number in range(50)])
+    source = hold(ThreadSource(reader, name="x", queue_max=2, bytes_max=99, when_full="wait"))
+    reader.begin(source)
     assert [taken(source).name for _ in range(50)] == [f"f{number:03d}" for number in range(50)]
     assert source.skipped == 0
 
 
 def test_an_error_of_any_kind_is_told_and_the_source_is_opened_again(hold):
-    frames: list[Any] = [frame(0), RuntimeError("the driver is confused"), frame(1)]
-    source = hold(
-        ThreadSource(
-            reading(frames), name="x", queue_max=9, bytes_max=99, when_full="wait", retry_s_min=0.2, retry_s_max=0.2
-        )
-    )
+    reader = Reading([frame(0), RuntimeError("the driver is confused"), frame(1)])
+    pauses = {"retry_s_min": 0.2, "retry_s_max": 0.2}
+    source = hold(ThreadSource(reader, name="x", queue_max=9, bytes_max=99, when_full="wait", **pauses))
+    reader.begin(source)
     assert taken(source).name == "f000"
     error = until(lambda: error_of(source), "the error is told")
     assert isinstance(error, NotNow)
@@ -340,7 +357,7 @@ NODES = [{"column": "force", "node": "ns=2;s=Force"}, {"column": "open", "node":
 
 @pytest.fixture(scope="module")
 def only_server() -> Iterator[OpcUa]:
-    server = OpcUa({"Force": 1.5, "Open": True, "Text": "high"}).start()
+    server = OpcUa({"Force": 1.5, "Open": True, "Text": "high"}, users={"ann": "good"}).start()
     yield server
     server.stop()
 
@@ -402,8 +419,7 @@ def test_a_node_that_is_not_there_is_for_a_person(hold, server, node, says):
     assert says in str(error)
 
 
-def test_a_user_whom_the_server_refuses_is_for_a_person(hold, monkeypatch):
-    server = hold(OpcUa({"Force": 1.5}, users={"ann": "good"}).start())
+def test_a_user_whom_the_server_refuses_is_for_a_person(hold, server, monkeypatch):
     monkeypatch.setenv("OPC_PASSWORD", "wrong")
     login = {"user": "ann", "password_env": "OPC_PASSWORD"}
     spec = {"kind": "opcua", "url": server.url, "nodes": NODES[:1], "login": login, "every_s": 0.05}

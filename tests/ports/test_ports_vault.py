@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import socket
@@ -24,6 +26,7 @@ from edgewise.ports import (
     TpmVault,
     Vault,
     open_safe,
+    read_safe,
     rotate_key,
 )
 from edgewise.ports._safe import CELL_EXTRA_BYTES, free_name
@@ -146,15 +149,26 @@ def test_a_key_comes_from_the_named_file_and_its_lack_is_named(tmp_path):
         assert caught.value.code == "key_missing"
 
 
-def test_another_tpm_does_not_open_what_this_one_sealed(tmp_path, tpm):
+def test_what_another_tpm_sealed_or_a_disk_damaged_is_said_to_be_lost(tmp_path, tpm):
     vault = TpmVault(tmp_path, tcti=tpm)
     vault.load()
-    private = tmp_path / "data-key.priv"
-    data = bytearray(private.read_bytes())
-    data[-1] ^= 1  # as for a chip whose parent key is another one: the seal's integrity does not hold
-    private.write_bytes(bytes(data))
+    file = tmp_path / "data-key.tpm"
+    parts = json.loads(file.read_bytes())
+    private = bytearray(base64.b64decode(parts["private"]))
+    private[-1] ^= 1  # as for a chip whose parent key is another one: the seal's integrity does not hold
+    file.write_text(json.dumps(parts | {"private": base64.b64encode(private).decode()}))
     with pytest.raises(NotValid, match="another TPM"):
         vault.load()
+    file.write_text("{")
+    with pytest.raises(NotValid, match="damaged"):
+        vault.load()
+
+
+def test_a_machine_without_a_tpm_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotValid, match="tpm2-tools") as caught:
+        TpmVault(tmp_path).load()
+    assert caught.value.code == "key_missing"
 
 
 # -- the data key ------------------------------------------------------------------------------------------------------
@@ -175,10 +189,26 @@ def test_a_missing_key_leads_to_the_fallback_and_a_named_place_takes_over_from_i
     nowhere = EnvironmentVault({})
     first = open_safe(tmp_path, nowhere, beside)
     assert first.trouble is None  # nothing was locked before, so nothing is lost
+    assert first.notice is not None
+    assert "EDGEWISE_EDGE_DATA_KEY" in first.notice
+    assert "stays locked" in (open_safe(tmp_path, nowhere, beside).notice or "")
     named = EnvironmentVault({"EDGEWISE_EDGE_DATA_KEY": FIRST})
-    assert open_safe(tmp_path, named, beside).safe.id == first.safe.id
+    moved = open_safe(tmp_path, named, beside)
+    assert (moved.safe.id, moved.notice) == (first.safe.id, None)
     assert open_safe(tmp_path, named).safe.id == first.safe.id  # locked by the named one alone now
     assert open_safe(tmp_path, beside).trouble is not None
+
+
+def test_looking_into_a_folder_changes_nothing_there(tmp_path):
+    vault = MemoryVault(bytes.fromhex(FIRST))
+    with pytest.raises(NotValid, match="there is none yet"):
+        read_safe(tmp_path, vault)
+    made = open_safe(tmp_path, vault).safe.id
+    assert read_safe(tmp_path, EnvironmentVault({}), vault).id == made
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(NotValid, match="does not fit"):
+        read_safe(tmp_path, MemoryVault(bytes.fromhex(SECOND)))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_rotation_cut_off_at_any_step_leaves_data_that_open(tmp_path):

@@ -199,3 +199,9 @@ def test_threads_reach_the_worker():
     session = WorkerSession(picture_network(), RuntimeSettings(threads=2), WorkerLimits())
     threads = len(list(Path(f"/proc/{child_of(session)}/task").iterdir()))
     assert threads >= 2
+
+
+def test_a_worker_that_is_not_there_in_time_is_not_now_for_the_machine_is_busy():
+    with pytest.raises(NotNow) as caught:
+        opened(limits=WorkerLimits(start_s_max=0.001))
+    assert caught.value.code in ("worker_not_started", "too_slow")

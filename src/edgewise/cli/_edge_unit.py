@@ -13,7 +13,7 @@ EXAMPLE = "Example: edgewise edge unit --source /srv/camera -o /etc/systemd/syst
 
 def unit(
     source: Path | None = typer.Option(
-        None, "--source", help="folder in which pictures appear; not needed where edge.yaml names pipelines"
+        None, "--source", help="folder in which pictures appear; any other source is named in edge.yaml"
     ),
     data_dir: Path = typer.Option(
         Path("/var/lib/edgewise"),
@@ -25,11 +25,14 @@ def unit(
     output: Path | None = typer.Option(None, "-o", "--output", help="write it there instead of printing it"),
 ) -> None:
     """Print the systemd unit of the device in a folder: watchdog, limits and hardening included."""
+    from edgewise.edge._source_text import as_spec
     from edgewise.edge.agent import load_identity
     from edgewise.edge.unit import unit_text
     from edgewise.ports import replace_file
     from edgewise.wire import NotValid
 
+    if source is not None and as_spec(str(source)).kind != "folder":
+        raise NotValid(f"a unit takes a folder; write `source: {source}` into edge.yaml", code="source_invalid")
     folder, device, owner = data_dir.absolute(), "", None
     with contextlib.suppress(NotValid):  # it may be enrolled later
         device = load_identity(folder).device

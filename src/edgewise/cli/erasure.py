@@ -32,6 +32,10 @@ def create(
     output: Format = FORMAT,
 ) -> None:
     """Order an erasure: of what all that is named covers. Devices report when it is done."""
+    from edgewise.wire import NotValid
+
+    if not (subject or site or since or until):
+        raise NotValid("an erasure names --subject, --site, --from or --to; give at least one", code="usage")
     times = {"since": in_zone(since), "until": in_zone(until)}
     body: dict[str, Any] = {"use_case": use_case, "subject": subject, "site": site, "reason": reason}
     body |= {name: when.isoformat() for name, when in times.items() if when is not None}

@@ -59,6 +59,12 @@ class Item:
     kept: bool = False
     subject: str = ""  # whom or what the frame is about, by the name it has here
     taken_at: datetime | None = None
+    doubt: float | None = None  # the network's own, that a larger one would say something else
+
+    @property
+    def ease(self) -> float:
+        """How sure it is that a larger network would say the same, 0 to 1."""
+        return self.decision.margin if self.doubt is None else 1 - self.doubt
 
 
 @dataclass(kw_only=True, slots=True)
@@ -189,7 +195,7 @@ class Decider:
             decision = self._decide(period, frame, running, self._updater.shadow, now)
         self._ring.put(frame, self.name)
         if decision is not None and self._defer is not None:
-            self._defer(period.items[-1], decision.margin, self.corrected)
+            self._defer(period.items[-1], period.items[-1].ease, self.corrected)
         self._close_if_full(period)
         return decision
 
@@ -285,17 +291,19 @@ class Decider:
         self.decided += 1
         self.latency.add(latency_ms)
         item = _item(frame, decision, answer.embedding)
+        item.doubt = answer.doubt
         text = self._acted(frame, decision)
         rollout = self._updater.rollout if shadow else None
         pipeline = None if self.name == MAIN else self.name
         counts = period.windows.of((running.release, running.bundle, rollout, pipeline))
         counts.add(decision, len(frame.data), latency_ms, now)
         counts.alarms += is_alarm(decision, running.pipeline.manifest)
+        shadow_ms = 0.0
         if shadow is not None:
-            self._pair(item, frame, shadow, rollout)
+            shadow_ms = self._pair(item, frame, shadow, rollout)
             counts.paired += item.shadow is not None
             counts.disagreed += item.shadow is not None and item.shadow.label != decision.label
-        self._second_opinion(item, frame, shadow)
+        self._second_opinion(item, frame, shadow, shadow_ms)
         period.items.append(item)
         period.bytes_seen += len(frame.data)
         self._remember(item)
@@ -332,27 +340,32 @@ class Decider:
             self.act_error = f"{type(error).__name__}: {error}"
             return None
 
-    def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> None:
-        """The other bundle's word on the same frame. What it raises is its own affair: nothing acts on it."""
+    def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> float:
+        """The other bundle's word on the same frame, and the milliseconds it took.
+
+        What it raises is its own affair: nothing acts on it.
+        """
+        began = self._clock.monotonic_s()
         try:
             item.shadow = self._ask(shadow, frame)[1]
             item.rollout = rollout
         except Exception:
             item.shadow = None
+        return (self._clock.monotonic_s() - began) * 1000
 
-    def _second_opinion(self, item: Item, frame: Frame, shadow: Running | None) -> None:
+    def _second_opinion(self, item: Item, frame: Frame, shadow: Running | None, shadow_ms: float) -> None:
         """The word of a bundle known to be good here, while the guard doubts the one that decides."""
         second = self._updater.second
         if second is None:
             return
-        other = item.shadow
-        if second is not shadow:
-            try:
-                other = self._ask(second, frame)[1]
-            except Exception:
-                return
+        if second is shadow:
+            other, took_ms = item.shadow, shadow_ms
+        else:
+            asked = replace(item)
+            took_ms = self._pair(asked, frame, second, None)
+            other = asked.shadow
         if other is not None:
-            self._updater.watch.compared(item.decision, other, where=self.name)
+            self._updater.watch.compared(item.decision, other, other_ms=took_ms, where=self.name)
 
     def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""

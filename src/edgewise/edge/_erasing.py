@@ -19,6 +19,7 @@ from edgewise.ports import Chance, Frame
 from edgewise.wire import Assignment, Erasure, Event, NotNow, decode, digest, loads, plain
 
 STATE_KEY = "erasures"
+PAUSE_S = 2.0  # after a try that did not come to its end
 HOLD_S_MAX = 60.0  # that sealing waits for an erasure
 STANDING_MAX = 256  # erasures that are remembered, so that a source which tells of old frames again is not believed
 
@@ -87,6 +88,8 @@ class Eraser:
         self._held_since: datetime | None = None
         self.others: list[Callable[[Covers], None]] = []  # whoever else holds something about frames in memory
         self._known = _Remembered.of(outbox.state(STATE_KEY))
+        self._again_at: datetime | None = None
+        self.error: str | None = None  # why the erasure in hand does not come to its end
         self.last: dict[str, Any] | None = None  # what became of the last one, as told
         keeper.is_erased = self._is_erased
 
@@ -112,7 +115,8 @@ class Eraser:
         if not self.is_open(assignment):
             self._held_since = None
             return False
-        self._held_since = self._held_since or now
+        if self._held_since is None or now < self._held_since:  # or the clock was set back
+            self._held_since = now
         return now - self._held_since < timedelta(seconds=HOLD_S_MAX)
 
     @property
@@ -125,14 +129,18 @@ class Eraser:
 
     def step(self, assignment: Assignment | None, now: datetime) -> None:
         """Go on with the erasure in hand, or begin the next one, as far as the disk allows."""
+        if self._again_at is not None and self._again_at - timedelta(seconds=PAUSE_S) <= now < self._again_at:
+            return
         try:
             if self._work is None:
                 self._work = self._begin(assignment, now)
             # Memory twice: a frame that was on its way to its decision at first is found the second time.
             elif self._forget(self._work):
                 self._finish(self._work, now)
-        except NotNow:
-            return  # the disk is full or busy: the same again in the next step
+            self.error, self._again_at = None, None
+        except NotNow as error:
+            # The disk is full or busy: the same again a little later.
+            self.error, self._again_at = str(error), now + timedelta(seconds=PAUSE_S)
 
     def _begin(self, assignment: Assignment | None, now: datetime) -> _Work | None:
         erasure = self._wishes[0] if self._wishes else self._next(assignment)

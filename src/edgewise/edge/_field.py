@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from edgewise.edge._decider import Act
 from edgewise.edge._pipelines import OpenSource, PipelinePart
 from edgewise.edge._push import PushDoor
-from edgewise.edge._rarely import Rarely
+from edgewise.edge._rarely import Rarely, Voice
 from edgewise.edge._sinks import OpenSink, Sinks
 from edgewise.edge._watched_source import WatchedSource
 from edgewise.edge.device import Device, Identity
@@ -34,7 +34,8 @@ class FieldSide:
     def __init__(self, identity: Identity, folder: Path, *, clock: Clock, open_sink: OpenSink | None = None) -> None:
         self._policy = identity.usecase.data
         self._names = may_name_frames(self._policy, "local-api")
-        self.sinks = Sinks(identity, folder, clock=clock, open_one=open_sink)
+        self.voice = Voice()
+        self.sinks = Sinks(identity, folder, clock=clock, open_one=open_sink, write=self.voice)
         self.push = PushDoor(may_show=self._names)
         self.sources: dict[str, WatchedSource] = {}
 
@@ -62,7 +63,7 @@ class FieldSide:
         self.sinks.close()
 
     def _watched(self, part: PipelinePart) -> OpenSource:
-        name, rarely = part.name, Rarely(f"source {part.name}", self._policy)
+        name, rarely = part.name, Rarely(f"source {part.name}", self._policy, self.voice)
 
         def opened(after: str | None) -> Source:
             try:
@@ -73,7 +74,7 @@ class FieldSide:
                 raise
             if isinstance(inside, PushSource):
                 self.push.add(inside)
-            self.sources[name] = watched = WatchedSource(inside, name, self._policy)
+            self.sources[name] = watched = WatchedSource(inside, name, self._policy, self.voice)
             return watched
 
         return opened

@@ -13,7 +13,7 @@ from edgewise.measure import Histogram, ShareDetector
 from edgewise.wire import Decision
 
 SATURATED = 1 - 1e-6  # a decision's probabilities have six digits
-MODES = ("label", "same", "saturated")
+MODES = ("label", "same", "saturated", "late")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,11 @@ class Failures:
 
 
 class Lateness:
-    """Decisions over their deadline: in the trial by the 95th percentile, later by blocks of some seconds."""
+    """Decisions over their deadline: in the trial a bundle must keep it, later lateness alone blames nobody.
+
+    A machine that is busy for a while is late with any bundle. So after the trial it is only remarked on here, by
+    blocks of some seconds; `Opinion` asks the other bundle whether it would have been in time.
+    """
 
     def __init__(self, limits: GuardLimits, *, ms_max: float, count_min: int) -> None:
         self._limits, self._ms_max, self._count_min = limits, ms_max, count_min
@@ -101,57 +105,68 @@ class Lateness:
             self._blocks.add(2 * self._block_late > self._block_seen)
             self._block_at, self._block_seen, self._block_late = at_s, 0, 0
 
-    def complaint(self, *, trial: bool) -> str | None:
-        p95 = self._all.quantile(0.95) if trial and self._all.count >= self._count_min else None
-        if p95 is not None and p95 > self._ms_max:
-            return f"decisions take {p95:.3g} ms (95th percentile), at most {self._ms_max:g} allowed"
-        if self._blocks.alarm:
-            return (
-                f"most decisions took longer than {self._ms_max:g} ms in {self._blocks.hits} of the last "
-                f"{self._blocks.count} stretches of {self._limits.late_block_s:g} s"
-            )
-        return None
+    def complaint(self) -> str | None:
+        """Why the bundle fails its trial."""
+        p95 = self._all.quantile(0.95) if self._all.count >= self._count_min else None
+        if p95 is None or p95 <= self._ms_max:
+            return None
+        return f"decisions take {p95:.3g} ms (95th percentile), at most {self._ms_max:g} allowed"
+
+    def remark(self) -> str | None:
+        """That decisions are late, whosever fault it is; told once, then it is looked at anew."""
+        if not self._blocks.alarm:
+            return None
+        text = (
+            f"most decisions took longer than {self._ms_max:g} ms in {self._blocks.hits} of the last "
+            f"{self._blocks.count} stretches of {self._limits.late_block_s:g} s"
+        )
+        self._blocks.clear()
+        return text
 
 
 class Opinion:
     """Whether a bundle that says the same again and again is dead, or right: the bundle of the other slot is asked.
 
-    A night with nothing to see, a frozen camera and a good day all look the same for hours, so no count of frames says
-    anything. What says something is a bundle known to be good here that contradicts on the same frames. A block of the
-    same only leads to the question, after 1, 2, 4, 8, … such blocks, so asking costs little; the answers feed three
-    e-detectors: another label, other scores where these stand still, doubt where these never have any.
+    A night with nothing to see, a frozen camera and a good day all look the same for hours, and a busy machine is late
+    with any bundle; so no count of frames says anything. What says something is a bundle known to be good here that
+    contradicts on the same frames. A block of the same only leads to the question, after 1, 2, 4, 8, … such blocks, so
+    asking costs little; the answers feed e-detectors: another label, other scores where these stand still, doubt where
+    these never have any, and an answer in time where these are late.
     """
 
-    def __init__(self, limits: GuardLimits) -> None:
-        self._limits = limits
+    def __init__(self, limits: GuardLimits, *, ms_max: float) -> None:
+        self._limits, self._ms_max = limits, ms_max
         self._against = {
             mode: ShareDetector(limits.opinion_share_max, mean_count=limits.opinion_mean_count) for mode in MODES
         }
         self._last: Decision | None = None
         self._last_other: Decision | None = None
-        self._counts: dict[str, int] = {}
-        self._block = self._same = self._saturated = 0
+        self._last_ms = 0.0
+        self._labels: dict[str, int] = {}
+        self._block = self._same = self._saturated = self._late = 0
         self._blocks_alike, self._ask_at = 0, 1
         self._suspect: frozenset[str] = frozenset()
         self._label = ""
         self.frames_left = self._more = 0  # frames that the other bundle should be asked about
         self._asked = self._contradicted = 0
 
-    def decided(self, decision: Decision) -> None:
+    def decided(self, decision: Decision, latency_ms: float = 0.0) -> None:
         self._block += 1
-        self._counts[decision.label] = self._counts.get(decision.label, 0) + 1
+        self._labels[decision.label] = self._labels.get(decision.label, 0) + 1
         self._saturated += decision.confidence >= SATURATED
         self._same += self._last is not None and _equal(decision, self._last)
-        self._last = decision
+        self._late += latency_ms > self._ms_max
+        self._last, self._last_ms = decision, latency_ms
         if self._block >= self._limits.suspect_block:
             self._end_block()
 
     def _end_block(self) -> None:
-        label, most = max(self._counts.items(), key=lambda item: item[1])
-        counts = dict(zip(MODES, (most, self._same, self._saturated), strict=True))
+        label, most = max(self._labels.items(), key=lambda item: item[1])
         enough = self._limits.suspect_share * self._block
-        suspect = frozenset(mode for mode, count in counts.items() if count >= enough)
-        self._counts, self._block, self._same, self._saturated = {}, 0, 0, 0
+        counts = {"label": most, "same": self._same, "saturated": self._saturated}
+        late = {"late"} if 2 * self._late > self._block else set()
+        suspect = frozenset({mode for mode, count in counts.items() if count >= enough} | late)
+        self._labels, self._block, self._same, self._saturated, self._late = {}, 0, 0, 0, 0
         if not suspect or (suspect, label) != (self._suspect, self._label):
             self._blocks_alike, self._ask_at = 0, 1
         self._suspect, self._label = suspect, label
@@ -164,8 +179,8 @@ class Opinion:
         self.frames_left, self._last_other = self._limits.opinion_frames, None
         self._asked = self._contradicted = 0
 
-    def compared(self, decision: Decision, other: Decision) -> None:
-        """What the other bundle says of the frame just decided on."""
+    def compared(self, decision: Decision, other: Decision, other_ms: float = 0.0) -> None:
+        """What the other bundle says of the frame just decided on, and how long it took."""
         before, self._last_other = self._last_other, other
         if self.frames_left <= 0:
             return
@@ -175,6 +190,7 @@ class Opinion:
             "label": other.label != decision.label if decision.label == self._label else None,
             "same": not _equal(before, other) if before is not None else None,
             "saturated": other.confidence < SATURATED if decision.confidence >= SATURATED else None,
+            "late": other_ms <= self._ms_max if self._last_ms > self._ms_max else None,
         }
         for mode in self._suspect:
             hit = contradictions[mode]
@@ -191,6 +207,7 @@ class Opinion:
             "label": f"nearly all decisions are {self._label!r}, and {other} says otherwise on {{}} of {{}} frames",
             "same": f"the scores stand still, and those of {other} move on {{}} of {{}} frames",
             "saturated": f"every decision is entirely sure, and {other} is not on {{}} of {{}} frames",
+            "late": f"decisions take longer than {self._ms_max:g} ms, and {other} is in time on {{}} of {{}} frames",
         }
         for mode, detector in self._against.items():
             if detector.alarm:

@@ -72,7 +72,7 @@ def lone_blobs(db: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
     needed: set[str] = set()
     covered = set(ids)
     for row in db.execute(sql.ALL_SEGMENTS).fetchall() if covered else ():
-        for line in unpack(bytes(row[3])):
+        for line in unpack(bytes(row[3])) if row[3] is not None else ():
             record = loads(line)
             if blob := record.get("blob"):
                 (gone if record["id"] in covered else needed).add(blob)

@@ -156,7 +156,12 @@ class OutboxFile:
         Raises:
             NotNow: somebody else reads the file just now, or the disk fails; ask again.
         """
-        busy, *_ = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        with self._lock:
+            self.rows("PRAGMA busy_timeout = 0")  # whoever reads may read for long, and others wait for this lock
+            try:
+                busy, *_ = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+            finally:
+                self.rows(f"PRAGMA busy_timeout = {round(BUSY_S_MAX * 1000)}")
         if busy:
             raise NotNow(f"{self.path} is being read; what was erased stays in its log until later", code="log_busy")
 

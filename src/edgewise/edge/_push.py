@@ -12,14 +12,17 @@ from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs
 
+from pydantic import Field
+
 from edgewise.edge._v2 import Receive, Reply, Scope
 from edgewise.ports import PushSource, QueueFull
-from edgewise.wire import Decision, EdgewiseError, NotNow, NotTrusted, NotValid, plain
+from edgewise.wire import Decision, EdgewiseError, NotNow, NotTrusted, NotValid, Strict, plain
 
 REMEMBERED_MAX = 256  # decisions that a caller may still fetch
 WAIT_S_MAX = 10.0
 LOOK_EVERY_S = 0.01
-WAITING_MAX = 64  # callers that wait for their decisions at once
+REQUESTS_MAX = 64  # at once; more are told to come again
+BODY_S_MAX = 30.0  # for one frame to arrive
 JSON = {"content-type": "application/json"}
 PAGE = {
     "content-type": "text/html; charset=utf-8",
@@ -35,6 +38,15 @@ FILES = {
 }
 
 
+class PhoneDoor(Strict):
+    """A second listener, over TLS, for those who push frames over the network. Nothing else is answered there."""
+
+    host: str = Field("0.0.0.0", description="address to listen on")
+    port: int = Field(8444, ge=0, le=65_535)
+    certificate_file: str = Field(description="this device's certificate for its name in the network, PEM")
+    key_file: str = Field(description="its key, PEM, without a password")
+
+
 class PushDoor:
     """The push sources of a device by name, and the newest decisions on what came in by them."""
 
@@ -43,7 +55,7 @@ class PushDoor:
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
         self._turn = threading.Lock()
         self._may_show = may_show  # whether the policy lets decisions out by the local API
-        self._waiting = 0
+        self._requests = 0
 
     def add(self, source: PushSource) -> None:
         self._sources[source.spec.name] = source
@@ -69,10 +81,15 @@ class PushDoor:
             return self._file(path, scope["method"])
         if not path.startswith("/push/"):
             return None
+        self._requests += 1
         try:
+            if self._requests > REQUESTS_MAX:
+                raise NotNow(f"{REQUESTS_MAX} requests are under way; send it again in a second", code="requests_full")
             return await self._pushed(scope, receive)
         except EdgewiseError as error:
             return _refusal(error)
+        finally:
+            self._requests -= 1
 
     def _file(self, path: str, method: str) -> Reply:
         if method not in ("GET", "HEAD"):
@@ -103,19 +120,15 @@ class PushDoor:
         return 202 if decision is None else 200, JSON, json.dumps(answer).encode()
 
     async def _wait_for(self, frame: str, wait_s: float) -> Decision | None:
-        if not self._may_show or self._waiting >= WAITING_MAX:
+        if not self._may_show:
             return None
-        self._waiting += 1
-        try:
-            end_s = asyncio.get_running_loop().time() + wait_s
-            while asyncio.get_running_loop().time() < end_s:
-                with self._turn:
-                    if (decision := self._decisions.pop(frame, None)) is not None:
-                        return decision
-                await asyncio.sleep(LOOK_EVERY_S)
-            return None
-        finally:
-            self._waiting -= 1
+        end_s = asyncio.get_running_loop().time() + wait_s
+        while asyncio.get_running_loop().time() < end_s:
+            with self._turn:
+                if (decision := self._decisions.pop(frame, None)) is not None:
+                    return decision
+            await asyncio.sleep(LOOK_EVERY_S)
+        return None
 
 
 def _wait_s(scope: Scope) -> float:
@@ -130,6 +143,14 @@ def _wait_s(scope: Scope) -> float:
 
 
 async def _body(receive: Receive, bytes_max: int) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            return await _whole(receive, bytes_max)
+    except TimeoutError as error:
+        raise NotNow(f"the frame has not arrived within {BODY_S_MAX:g} s", code="too_slow") from error
+
+
+async def _whole(receive: Receive, bytes_max: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()

@@ -9,6 +9,18 @@ from edgewise.policy import error_words, may_name_frames
 from edgewise.wire import DataPolicy
 
 
+class Voice:
+    """Takes lines: on the error stream, and in the device's own log once there is one."""
+
+    def __init__(self) -> None:
+        self.log: Callable[[str, str], None] | None = None
+
+    def __call__(self, line: str) -> None:
+        write_line(line)
+        if self.log is not None:
+            self.log("field", line.removeprefix("edgewise "))
+
+
 class Rarely:
     """Counts one kind of trouble of one thing, and says it the first, tenth, hundredth… time.
 

@@ -71,7 +71,7 @@ class ReleaseFetch:
         self._use_case = use_case
         self._trusted = trusted
         self._clock = clock
-        self._facts = facts
+        self.facts = facts  # replaced whole, when more of them were measured
         self._limits = limits
         self._cap = bytes_per_s_max
         self._bucket: Bucket | None = None
@@ -179,6 +179,6 @@ class ReleaseFetch:
         )
 
     def _check_fit(self, manifest: Manifest) -> None:
-        reasons = misfits(manifest.needs, self._facts, latency_ms_max=self._limits.latency_ms_max)
+        reasons = misfits(manifest.needs, self.facts, latency_ms_max=self._limits.latency_ms_max)
         if reasons:
             raise NotValid("; ".join(reasons), code="misfit")

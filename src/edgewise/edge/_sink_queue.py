@@ -21,7 +21,7 @@ CONFIRMED_AT_ONCE = 20  # looks into the outbox in one turn
 UNCONFIRMED_MAX = 1000  # alarms that were delivered and are not durable yet
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: it is made in the decision loop, where that would cost a microsecond
 class Offer:
     """A decision or an alarm as the decision loop hands it over; the event is made from it by the sink's thread."""
 
@@ -82,7 +82,8 @@ class SinkQueue:
         self._open_sink, self._make, self._may_send, self._is_durable = open_sink, make, may_send, is_durable
         self._clock = clock
         self._rarely = rarely
-        self._labels = frozenset(spec.labels)
+        self._labels, self._events = frozenset(spec.labels), frozenset(spec.events)
+        self._when, self._queue_max = spec.when, spec.queue_max
         self._alarms: deque[Offer] = deque()
         self._decisions: deque[Offer] = deque()
         self._turn = threading.Lock()
@@ -95,18 +96,23 @@ class SinkQueue:
 
     # -- the decision loop's side --------------------------------------------------------------------------------------
 
+    def wants(self, event: SinkKind, label: str) -> bool:
+        """Whether the sink is meant for events like this one."""
+        return event in self._events and (not self._labels or label in self._labels)
+
     def offer(self, offer: Offer) -> None:
         """Take this, if the sink is meant for it; what finds no room pushes out what matters less."""
-        if offer.event not in self.spec.events or (self._labels and offer.decision.label not in self._labels):
+        if not self.wants(offer.event, offer.decision.label):
             return
-        if self.spec.when and unmet(self.spec.when, _facts_of(offer)):
+        if self._when and unmet(self._when, _facts_of(offer)):
             return
         with self._turn:
             (self._alarms if offer.event == "alarm" else self._decisions).append(offer)
-            while len(self._alarms) + len(self._decisions) > self.spec.queue_max:
+            while len(self._alarms) + len(self._decisions) > self._queue_max:
                 pushed_out = (self._decisions or self._alarms).popleft()
                 self.counts.shed[pushed_out.event] += 1
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def forget(self, match: Callable[[Offer], bool]) -> None:
         """Drop what waits and matches an erasure."""

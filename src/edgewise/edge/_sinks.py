@@ -11,6 +11,7 @@ from edgewise.edge._decider import Act
 from edgewise.edge._erasing import Covers
 from edgewise.edge._keeper import NAME_KEY
 from edgewise.edge._rarely import Rarely
+from edgewise.edge._say import write_line
 from edgewise.edge._sink_queue import Offer, SinkQueue
 from edgewise.edge.device import Device, Identity
 from edgewise.edge.private import event_id
@@ -31,9 +32,19 @@ class Sinks:
         folder: the device's folder.
         clock: dates events.
         open_one: opens a sink; `ports.open_sink` where not given.
+        write: takes a line about what goes wrong.
     """
 
-    def __init__(self, identity: Identity, folder: Path, *, clock: Clock, open_one: OpenSink | None = None) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        folder: Path,
+        *,
+        clock: Clock,
+        open_one: OpenSink | None = None,
+        write: Callable[[str], None] = write_line,
+    ) -> None:
+        self._write = write
         self._identity = identity
         self._policy = identity.usecase.data
         self._clock = clock
@@ -54,7 +65,7 @@ class Sinks:
             may_send=self._may_send,
             is_durable=self._is_durable,
             clock=self._clock,
-            rarely=Rarely(f"sink {spec.name}", self._policy),
+            rarely=Rarely(f"sink {spec.name}", self._policy, self._write),
         )
 
     # -- before the device is there ------------------------------------------------------------------------------------
@@ -86,6 +97,9 @@ class Sinks:
         return acted
 
     def _tell(self, queues: Sequence[SinkQueue], kind: SinkKind, frame: Frame, decision: Decision, text: str) -> None:
+        wanting = [queue for queue in queues if queue.wants(kind, decision.label)]
+        if not wanting:
+            return
         offer = Offer(
             event=kind,
             frame=frame.name,
@@ -96,7 +110,7 @@ class Sinks:
             at=self._clock.now(),
             at_s=self._clock.monotonic_s(),
         )
-        for queue in queues:
+        for queue in wanting:
             queue.offer(offer)
 
     # -- while the device runs -----------------------------------------------------------------------------------------
@@ -158,8 +172,10 @@ class Sinks:
     def _event(self, offer: Offer) -> SinkEvent:
         policy, identity, decision = self._policy, self._identity, offer.decision
         name = frame_name(policy, offer.frame, self._name_key)
+        # A correction is another decision on the same frame; an alarm on a frame is one alarm, whoever raised it.
+        what = "deferred decision" if decision.deferred and offer.event == "decision" else offer.event
         return SinkEvent(
-            id=event_id(identity.device, offer.event, name),
+            id=event_id(identity.device, what, name),
             event=offer.event,
             at=offer.at,
             device=identity.device,
@@ -172,6 +188,7 @@ class Sinks:
             margin=decision.margin,
             release=decision.release,
             bundle=decision.bundle,
+            deferred=decision.deferred,
             text=hide_words(policy, offer.text, frame=offer.frame, group=offer.group, facts=offer.facts)[:500],
             facts=private_facts(policy, offer.facts),
         )

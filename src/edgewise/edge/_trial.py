@@ -108,6 +108,9 @@ class Trial:
         """The device's own watch after the trial: a bundle that stops working goes back, offline too."""
         if self.state.crashes and self._clock.monotonic_s() - self._started_s >= self.limits.guard.calm_s:
             self._journal.save(crashes=0)
+        remark = self.watch.remark()
+        if remark is not None:
+            self._journal.tell("bundle_late", remark, self.state.assignment)
         complaint = self._complaint(trial=False)
         return complaint is not None and self.running is not None and self._send_back(self.running, now, complaint)
 

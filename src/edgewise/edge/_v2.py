@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
+from edgewise.edge._http_head import Head
 from edgewise.edge._v2_messages import (
     BODY_BYTES_MAX,
     HEADER_LENGTH,
@@ -20,6 +21,7 @@ from edgewise.edge._v2_messages import (
     write_answer,
 )
 from edgewise.edge._v2_models import Served, ServedModel
+from edgewise.edge._v2_repeat import Repeat
 from edgewise.policy import error_words
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, encode
 
@@ -28,7 +30,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-Reply: TypeAlias = tuple[int, dict[str, str], bytes]
+Reply: TypeAlias = tuple[int, Mapping[str, str], bytes]
 """Status, headers, body."""
 Observe: TypeAlias = Callable[[str, int, float], None]
 """Told the served name, the status and the seconds of each inference or decision."""
@@ -46,11 +48,12 @@ REFUSED = {
     "shared-memory": "shared memory",
 }
 JSON_TYPE = {"content-type": "application/json"}
+FAILED = b'{"error": "this request made the server fail; its log says why"}'
 
 log = logging.getLogger("edgewise.edge.v2")
 
 
-def v2_app(models: Mapping[str, ServedModel], observe: Observe | None = None) -> AsgiApp:
+def v2_app(models: Mapping[str, ServedModel], observe: Observe | None = None) -> V2:
     """An ASGI app for every path from ``/v2`` on.
 
     Args:
@@ -64,7 +67,13 @@ def v2_app(models: Mapping[str, ServedModel], observe: Observe | None = None) ->
 class V2:
     """The app of `v2_app`."""
 
+    @staticmethod
+    def takes_buffers(_head: Head) -> bool:
+        """Bodies may come as a memoryview."""
+        return True
+
     def __init__(self, models: Mapping[str, ServedModel], observe: Observe) -> None:
+        self._models = models
         self._served = Served(models)
         self._observe = observe
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="v2")
@@ -81,8 +90,70 @@ class V2:
             # hold what the client sent, which does not belong into a log.
             log.error("%s %s failed: %s", scope["method"], scope["path"][:200], error_words(error, names=False))
             status, headers = 500, JSON_TYPE
-            body = b'{"error": "this request made the server fail; its log says why"}'
+            body = FAILED
         await reply(send, status, headers, body)
+
+    def now(self, head: Head, body: memoryview) -> tuple[int, Sequence[bytes]] | None:
+        """The answer to an inference that is too short to be worth a task; None for everything else.
+
+        It is the same as by ASGI, in place: on the event loop, on the bytes of the connection's buffer.
+        """
+        if head.memo is None:
+            head.memo = _short_way(head)
+        name, version, length = head.memo
+        served = self._models.get(name)
+        if served is None or not served.is_short or len(body) > INLINE_JSON_BYTES_MAX:
+            return None
+        if version not in (None, served.version):
+            return None
+        started = time.perf_counter()
+        try:
+            status, parts = 200, _parts(*self._run_now(served, name, body, length))
+        except EdgewiseError as error:
+            status, about, text = failure(error)
+            parts = _parts(about, [text])
+        except Exception as error:
+            log.error("%s failed: %s", name[:80], error_words(error, names=False))
+            status, parts = 500, _parts(JSON_TYPE, [FAILED])
+        self._observe(name, status, time.perf_counter() - started)
+        return status, parts
+
+    @staticmethod
+    def _run_now(
+        served: ServedModel, name: str, body: bytes | memoryview, length: str | None
+    ) -> tuple[Mapping[str, str], list[bytes]]:
+        request = served.reader.read(body, length)
+        results = served.infer(request.inputs, request.names)
+        head, raw = write_answer(request, results, served.declared, name=name, version=served.version)
+        return _about(head, raw), [head, *raw]
+
+    def repeat(self, head: Head, body: memoryview, allowed: Callable[[], bool] = lambda: True) -> Repeat | None:
+        """The quickest way for requests that begin as this one does; None where there is none.
+
+        Args:
+            allowed: asked before each answer.
+        """
+        name, version, length = head.memo or _short_way(head)
+        served = self._models.get(name)
+        if served is None or not served.is_short or length is None or version not in (None, served.version):
+            return None
+        try:
+            request = served.reader.read(body, length)
+            if not served.reader.is_plain or request.answers is None or not all(request.outputs.values()):
+                return None
+            results = served.session.run_named(request.inputs, request.names)  # not counted: nobody asked for it
+            json_part, raw = write_answer(request, results, served.declared, name=name, version=served.version)
+        except EdgewiseError:
+            return None
+        (values,) = request.inputs.values()
+        bound = served.bound(values.shape, tuple(request.names))
+        if bound is None or any(served.declared[output] in ("bfloat16", "object") for output in request.outputs):
+            return None
+        answer = b"".join(_parts(_about(json_part, raw), [json_part, *raw])[:2])
+        prefix = head.data + b"\r\n\r\n" + bytes(body[: int(length)])
+        return Repeat(
+            self._models, name, request, results, answer, bound, allowed, prefix=prefix, observe=self._observe
+        )
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         parts = [part for part in scope["path"].split("/") if part][1:]
@@ -178,11 +249,11 @@ class V2:
         else:
             request = served.reader.read(body, length)
         if served.is_short:
-            results = served.infer(request.inputs, list(request.outputs))
+            results = served.infer(request.inputs, request.names)
         else:
-            results = await self._in_pool(served.infer, request.inputs, list(request.outputs))
+            results = await self._in_pool(served.infer, request.inputs, request.names)
         head, raw = write_answer(request, results, served.declared, name=name, version=served.version)
-        about = JSON_TYPE if not raw else {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+        about = _about(head, raw)
         answer = b"".join([head, *raw]) if raw else head
         coding = headers.get("accept-encoding", "").strip().lower()
         # Only for who asks for one coding by name: libraries list all they know on every request, and packing numbers
@@ -193,6 +264,63 @@ class V2:
 
     async def _in_pool(self, act: Callable[..., Any], *values: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, act, *values)
+
+
+class InPlace:
+    """An app that has protocol v2 below ``/v2``, answered in place where that can be.
+
+    Args:
+        app: the whole app, for every path.
+        protocol: the same that the app asks below ``/v2``.
+        allowed: whether a request may be answered in place; it must not allow what the app would refuse.
+    """
+
+    def __init__(self, app: AsgiApp, protocol: V2, allowed: Callable[[Head], bool] = lambda _head: True) -> None:
+        self._app = app
+        self._protocol = protocol
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def now(self, head: Head, body: memoryview) -> tuple[int, Sequence[bytes]] | None:
+        """As `V2.now`."""
+        return self._protocol.now(head, body) if self._allowed(head) else None
+
+    def repeat(self, head: Head, body: memoryview) -> Repeat | None:
+        """As `V2.repeat`; each answer asks again whether it is allowed."""
+        return self._protocol.repeat(head, body, lambda: self._allowed(head))
+
+    @staticmethod
+    def takes_buffers(head: Head) -> bool:
+        """Whether the body of such a request may come as a memoryview."""
+        return head.path.startswith("/v2/")
+
+
+def _short_way(head: Head) -> tuple[str, str | None, str | None]:
+    """Name, version and length of the JSON of an inference without anything special; the name is "" for all others."""
+    fields = dict(head.headers)
+    packed = fields.get(b"accept-encoding", b"").lower() in (b"gzip", b"deflate") or b"content-encoding" in fields
+    length = fields.get(HEADER_LENGTH.encode())
+    text = None if length is None else length.decode("latin-1")
+    match [head.method, *(part for part in head.path.split("/") if part)]:
+        case ["POST", "v2", "models", name, "infer"] if not packed:
+            return name, None, text
+        case ["POST", "v2", "models", name, "versions", version, "infer"] if not packed:
+            return name, version, text
+    return "", None, None
+
+
+def _about(head: bytes, raw: Sequence[bytes]) -> Mapping[str, str]:
+    if not raw:
+        return JSON_TYPE
+    return {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+
+
+def _parts(about: Mapping[str, str], body: list[bytes]) -> list[bytes]:
+    """An answer from its first header field on."""
+    fields = "".join([f"{name}: {value}\r\n" for name, value in about.items()])
+    return [f"{fields}content-length: {sum(map(len, body))}\r\n\r\n".encode(), *body]
 
 
 def not_served(what: str) -> BadRequest:

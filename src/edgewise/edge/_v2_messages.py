@@ -40,6 +40,11 @@ class InferRequest:
     outputs: Mapping[str, bool]  # name -> whether as binary data, in the order asked for
     answers: dict[Any, bytes] | None = None  # answer heads that such requests got, where they can be used again
 
+    @property
+    def names(self) -> list[str]:
+        """The outputs asked for."""
+        return list(self.outputs)
+
 
 def uncompressed(body: bytes | memoryview, coding: str) -> bytes | memoryview:
     """The body as it was before ``Content-Encoding``, of bounded size.
@@ -142,6 +147,13 @@ class RequestReader:
                 self._plans.clear()  # clients with ever new ids would only fill it
             self._plans[head] = _Plan(request, self._inputs, len(raw))
         return request
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the network takes one input, of numbers that lie in memory as they are sent."""
+        return len(self._inputs) == 1 and all(
+            tensor.dtype not in ("object", "bool", "bfloat16") for tensor in self._inputs.values()
+        )
 
     def _is_all_binary(self, about: Mapping[str, Any]) -> bool:
         return all(

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from edgewise import __version__
 from edgewise.edge._v2_messages import BadRequest, RequestReader
 from edgewise.frames import input_shape
-from edgewise.ports import Pipeline, Tensor
+from edgewise.ports import Bound, Pipeline, Tensor
 from edgewise.ports.tensors import DATATYPES
 from edgewise.wire import Decision, EdgewiseError, ImageSpec, NotValid
 
 INLINE_S_MAX = 0.0005  # a run shorter than this is done on the event loop: the hop to a thread and back costs more
+MEDIAN_STEP = 1.05
+BOUNDS_MAX = 8  # sets of buffers that are kept for a network
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics", "model_repository"]
 PLATFORM = "onnxruntime_onnx"
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -52,7 +54,8 @@ class ServedModel:
         self.failures = 0
         self.run_s_total = 0.0
         self.last_run_at = 0.0  # Unix time
-        self._run_s = INLINE_S_MAX  # smoothed; starts at the bound, so that the first run goes to a thread
+        self._run_s = INLINE_S_MAX  # about the median; starts at the bound, so that the first run goes to a thread
+        self._bounds: dict[tuple[tuple[int, ...], tuple[str, ...]], Bound] = {}
         self._counting = threading.Lock()  # runs come from the event loop and from threads
 
     @classmethod
@@ -73,10 +76,27 @@ class ServedModel:
         except EdgewiseError:
             self._count_failure()
             raise
-        seconds = time.perf_counter() - started
-        self._count(seconds)
-        self._run_s += (min(seconds, 1.0) - self._run_s) * 0.1
+        self.count(time.perf_counter() - started)
         return results
+
+    def bound(self, shape: tuple[int, ...], outputs: tuple[str, ...]) -> Bound | None:
+        """Buffers for runs of this shape on the event loop; the same ones for the same shape and outputs.
+
+        None where the session has none.
+        """
+        key = shape, outputs
+        bind: Callable[..., Bound] | None = getattr(self.session, "bind", None)
+        if key not in self._bounds and bind is not None:
+            if len(self._bounds) >= BOUNDS_MAX:
+                self._bounds.clear()
+            self._bounds[key] = bind(shape, outputs)
+        return self._bounds.get(key)
+
+    def count(self, seconds: float) -> None:
+        """Note a run that took so long."""
+        self._count(seconds)
+        # Follows the median, which one run that was interrupted does not move much (as a mean would).
+        self._run_s = min(self._run_s * MEDIAN_STEP, 1.0) if seconds > self._run_s else self._run_s / MEDIAN_STEP
 
     def decide(self, data: bytes) -> Decision:
         """The bundle's decision on a frame. NotValid: no bundle, or a frame that cannot be used."""

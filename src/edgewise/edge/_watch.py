@@ -70,17 +70,17 @@ class Watch:
             self._failures.decided()
             self._lateness.decided(latency_ms, at_s)
             if decision is not None:
-                self._opinion(where).decided(decision)
+                self._opinion(where).decided(decision, latency_ms)
 
-    def compared(self, decision: Decision, other: Decision, *, where: str = "") -> None:
-        """The other slot's bundle decided on the same frame."""
+    def compared(self, decision: Decision, other: Decision, *, other_ms: float = 0.0, where: str = "") -> None:
+        """The other slot's bundle decided on the same frame, in so many milliseconds."""
         with self._lock:
-            self._opinion(where).compared(decision, other)
+            self._opinion(where).compared(decision, other, other_ms)
 
     def _opinion(self, where: str) -> Opinion:
         found = self._opinions.get(where)
         if found is None:  # not `setdefault`, which would make an opinion at every frame
-            found = self._opinions[where] = Opinion(self._limits.guard)
+            found = self._opinions[where] = Opinion(self._limits.guard, ms_max=self._limits.latency_ms_max)
         return found
 
     def failed(self, error: Exception) -> None:
@@ -110,10 +110,15 @@ class Watch:
         with self._lock:
             return (
                 self._failures.complaint()
-                or self._lateness.complaint(trial=trial)
+                or (self._lateness.complaint() if trial else None)
                 or self._memory.complaint()
                 or next(filter(None, (opinion.complaint(other) for opinion in self._opinions.values())), None)
             )
+
+    def remark(self) -> str | None:
+        """Something that a person should hear of, and that is no reason to go back."""
+        with self._lock:
+            return self._lateness.remark()
 
 
 def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:
@@ -124,7 +129,7 @@ def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:
     """
     opened.pipeline.check_golden()  # also warms it up: the first run of a network is no measure of it
     began = clock.monotonic_s()
-    opened.pipeline.check_golden()
+    opened.pipeline.check_golden(paths=False)  # every graph once for each input: the longest way there is
     latency_ms = (clock.monotonic_s() - began) * 1000 / opened.pipeline.manifest.golden.count
     if latency_ms > limits.latency_ms_max:
         raise NotValid(

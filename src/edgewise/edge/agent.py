@@ -30,6 +30,7 @@ from edgewise.edge._last_words import write_last_words
 from edgewise.edge._offline import read_status
 from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
 from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
+from edgewise.edge._push import PhoneDoor
 from edgewise.edge._say import Sayer
 from edgewise.edge._source_text import settled
 from edgewise.edge._update_state import UpdateLimits
@@ -67,6 +68,7 @@ from edgewise.wire import explain as wrong
 IDENTITY_FILE = "device.json"
 CONFIG_FILE = "edge.yaml"
 LOCK_FILE = "lock"
+GIVEN_AS_YAML = {"facts", "phones", "pipelines", "runtime", "source"}  # settings that are more than one word
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
 DEFER_WAIT_S = 0.5  # longest wait for a frame to defer, so that a stop is noticed
@@ -105,6 +107,9 @@ class AgentConfig(Strict):
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="how networks run; see RuntimeConfig")
     source: SourceSpec | str | None = Field(
         default=None, description="the only source, as a record or as a text: docs/sources.md"
+    )
+    phones: PhoneDoor | None = Field(
+        default=None, description="a listener over TLS for those who push frames over the network: docs/sources.md"
     )
     pipelines: tuple[PipelineConfig, ...] = Field(
         (), max_length=PIPELINES_MAX, description="several sources; without any there is one, named main"
@@ -198,7 +203,9 @@ def load_config(data_dir: Path) -> AgentConfig:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _yaml(name, given) if name in ("facts", "pipelines", "runtime", "source") else given
+            values[name] = (
+                _yaml(name, given) if name in ("facts", "phones", "pipelines", "runtime", "source") else given
+            )
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
@@ -265,11 +272,11 @@ class Agent:
         self._field = field
         self._supervisor = supervisor or SystemdSupervisor({})
         self._renewal = renewal
-        self._config = config or AgentConfig()
+        self.config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
-        self._log = log or DeviceLog(log_files(device.folder, self._config), self._clock)
+        self._log = log or DeviceLog(log_files(device.folder, self.config), self._clock)
         self._sayer = Sayer(device.policy, log=self._log.add)
         device.keeper.heard = self._log.add
         self._contacts_noted = ContactMemory(device.folder)
@@ -289,6 +296,7 @@ class Agent:
         self._start("record", self._record)
         self._log.add("agent", f"edgewise {__version__} runs: {self._sentence()}")
         if self._field is not None:
+            self._field.voice.log = self._log.add
             self._field.start(self.device)
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
@@ -328,7 +336,7 @@ class Agent:
                 idle_s = 0.005
                 continue
             self._stop.wait(idle_s)
-            idle_s = min(idle_s * 2, self._config.idle_s_max)
+            idle_s = min(idle_s * 2, self.config.idle_s_max)
 
     def _watched(self) -> threading.Thread:
         """The watchdog, in a thread that does nothing else."""
@@ -411,7 +419,7 @@ class Agent:
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         def turn() -> None:
-            while not self._stop.wait(self._config.pace_s):
+            while not self._stop.wait(self.config.pace_s):
                 try:
                     work()
                 except Exception as error:
@@ -528,36 +536,27 @@ def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | N
     with contextlib.ExitStack() as stack:
         if http_port is not None:
             stack.enter_context(_serving(agent, device, clock, http_port, field))
+        if (phones := agent.config.phones) is not None:
+            from edgewise.edge._serving import phones_served
+
+            stack.enter_context(phones_served(phones, field.push))
         agent.run()
 
 
 @contextlib.contextmanager
 def _serving(agent: Agent, device: Device, clock: Clock, http_port: int, field: FieldSide) -> Iterator[None]:
     """The local API in a thread of its own."""
+    from edgewise.edge._serving import served
     from edgewise.edge.api import local_api
-    from edgewise.edge.serve import run_app
     from edgewise.ports import address, listen
 
-    servers: list[Any] = []
-    ready = threading.Event()
     with listen("127.0.0.1", http_port) as listener:
         app = local_api(device, clock, agent.is_alive, field)
-        work = threading.Thread(
-            target=lambda: run_app(app, listener, on_ready=ready.set, on_server=servers.append),
-            name="edgewise-api",
-            daemon=True,
-        )
-        work.start()
-        ready.wait(10)
-        # The address as a line of its own: whoever started us with port 0 reads it.
-        sys.stdout.write(f"{device.identity.device} runs; status on {address(listener)}\n")
-        sys.stdout.flush()
-        try:
+        with served(app, listener, name="api"):
+            # The address as a line of its own: whoever started us with port 0 reads it.
+            sys.stdout.write(f"{device.identity.device} runs; status on {address(listener)}\n")
+            sys.stdout.flush()
             yield
-        finally:
-            for server in servers:
-                server.should_exit = True
-            work.join(timeout=5)
 
 
 # -- status without the agent ------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from prometheus_client.registry import Collector
 
 from edgewise.edge._cascade_metrics import cascade_metrics
 from edgewise.edge._field import FieldSide
+from edgewise.edge._http_head import Head
 from edgewise.edge._pipeline_metrics import pipeline_metrics
 from edgewise.edge._runtime_metrics import runtime_metrics
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, reply, v2_app
 from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames
@@ -23,6 +24,7 @@ from edgewise.ports import Clock
 from edgewise.wire import EdgewiseError, NotNow, NotValid
 
 FEEDBACK_BYTES_MAX = 16_384
+FEEDBACK_TEXT_MAX = 2000  # characters of each field
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 JSON = {"content-type": "application/json"}
 _FORBIDDEN = b'{"error": "the policy lets no decision leave by the local API; add local-api to data.leave"}'
@@ -119,6 +121,10 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool], field:
     registry.register(_DeviceMetrics(device, field))
     protocol = v2_app(_RunningModels(device))
 
+    def may_answer(head: Head) -> bool:
+        """What the app below asks before it hands an inference on, for those that are answered in place."""
+        return _is_local({"headers": head.headers}) and may_name_frames(device.policy, "local-api")
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if not _is_local(scope):
@@ -158,7 +164,7 @@ def local_api(device: Device, clock: Clock, is_alive: Callable[[], bool], field:
         known = "/, /status, /livez, /readyz, /metrics, /v2 and POST /feedback"
         return 404, JSON, json.dumps({"error": f"{path[:200]} is not here; there is {known}"}).encode()
 
-    return app
+    return InPlace(app, protocol, may_answer)
 
 
 def _is_local(scope: Scope) -> bool:
@@ -195,13 +201,17 @@ async def _feedback(device: Device, clock: Clock, scope: Scope, receive: Receive
 def _feedback_fields(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError as error:
-        raise NotValid(f"feedback is not JSON: {error}", code="not_json") from error
-    names = {"verdict", "frame", "label", "note"}
-    texts = isinstance(value, dict) and all(isinstance(item, str) for item in value.values() if item is not None)
+        json.dumps(value, ensure_ascii=False).encode()  # JSON may write half a character, which no record can hold
+    except (ValueError, RecursionError) as error:
+        raise NotValid(f"feedback is not JSON: {str(error)[:200]}", code="not_json") from error
+    names, longest = {"verdict", "frame", "label", "note"}, FEEDBACK_TEXT_MAX
+    texts = isinstance(value, dict) and all(
+        isinstance(item, str) and len(item) <= longest for item in value.values() if item is not None
+    )
     if not texts or not set(value) <= names or "verdict" not in value:
         raise NotValid(
-            f"feedback needs verdict (wrong, missed or unknown) and may have frame, label and note; seen {body[:80]!r}",
+            f"feedback needs verdict (wrong, missed or unknown) and may have frame, label and note, texts of at most "
+            f"{longest} characters; seen {body[:80]!r}",
             code="feedback_invalid",
         )
     return {name: item for name, item in value.items() if item is not None}

@@ -200,7 +200,7 @@ class Device:
             self.contacts = Contacts(
                 uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
             )
-            self._started(clock.now(), opened.trouble)
+            self._started(clock.now(), opened)
         except BaseException:
             self.outbox.close()  # nobody gets this device, so nobody else can
             raise
@@ -238,7 +238,7 @@ class Device:
             defer=self.cascade.offer if self.cascade is not None else None,
         )
 
-    def _started(self, now: datetime, trouble: str | None) -> None:
+    def _started(self, now: datetime, opened: OpenedSafe) -> None:
         running = self.updater.running
         text = f"the agent started with {running.release if running else 'no bundle yet'}"
         self.keeper.note("started", text, now, {"version": __version__, "phase": self.updater.phase.value})
@@ -246,9 +246,11 @@ class Device:
             text = "the outbox could not be read and was set aside as outbox.db.broken; what it held was not sent"
             self.keeper.note("outbox_broken", text, now, {"epoch": self.outbox.epoch}, alarm=True)
 
-        if trouble is not None or self.outbox.locked_as is not None:
+        if opened.notice is not None:
+            self.keeper.note("data_key_elsewhere", opened.notice, now, {})
+        if opened.trouble is not None or self.outbox.locked_as is not None:
             place = self.outbox.locked_as
-            text = f"{trouble or 'the outbox is locked with another data key'}; " + (
+            text = f"{opened.trouble or 'the outbox is locked with another data key'}; " + (
                 f"what waited to be sent was set aside in {place.name}" if place else "nothing waited to be sent"
             )
             self.keeper.note("outbox_locked", text, now, {"epoch": self.outbox.epoch}, alarm=True)
@@ -311,6 +313,7 @@ class Device:
     def take_card(self, card: CapabilityCard, envelope: Envelope) -> None:
         """Report what the card says, and the card itself until the hub has heard it. Any thread may call."""
         self._facts = {**self._facts, **card.facts()}
+        self.updater.take_facts(card.facts())
         self._card = envelope
 
     def _reported(self) -> dict[str, Fact]:
@@ -342,7 +345,7 @@ class Device:
         """Record what is left, and carry out every erasure that is known; only where nothing else steps this device."""
         for _ in range(ERASE_STEPS_MAX):
             self.record_step(now)
-            if not self.eraser.is_open(self.updater.assignment):
+            if self.eraser.error or not self.eraser.is_open(self.updater.assignment):
                 return
 
     def erase(self, erasure: Erasure, now: datetime) -> dict[str, Any]:
@@ -356,9 +359,11 @@ class Device:
         self.eraser.wish(erasure)
         for _ in range(ERASE_STEPS_MAX):
             self.eraser.step(self.updater.assignment, now)
+            if self.eraser.error:
+                break
             if self.eraser.is_idle and self.eraser.last is not None:
                 return self.eraser.last
-        raise NotNow("the erasure could not be finished; stop what reads this folder and ask again", code="log_busy")
+        raise NotNow(f"the erasure is not finished: {self.eraser.error}; ask again", code="erasure_unfinished")
 
     def close(self, now: datetime) -> None:
         """A planned stop: what is decided is recorded, and the next start is no crash."""
@@ -399,6 +404,8 @@ class Device:
         reasons = [self.updater.waits_for] if self.updater.waits_for else []
         if self.updater.running is None:
             reasons.append("a first release")
+        if self.eraser.error:
+            reasons.append(f"an erasure: {self.eraser.error}")
         if self.contacts.error:
             reasons.append(f"the hub: {self.contacts.error}")
         reasons += self.pipelines.complaints(names=may_name_frames(self.policy, way))

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
-from edgewise.edge._data_key import device_safe, site_key
+from edgewise.edge._data_key import site_key, vaults
 from edgewise.edge._keeper import NAME_KEY
 from edgewise.edge._outbox_file import FILE
 from edgewise.edge.agent import load_config, load_identity
 from edgewise.edge.courier import with_device
 from edgewise.policy import subject_hash
+from edgewise.ports import read_safe
 from edgewise.wire import Erasure, NotValid, canonical, decode
 
 
@@ -33,6 +34,8 @@ def erase_here(
         NotValid: nothing is named, or a time without a zone. NotNow: the agent runs, or the disk is full.
     """
     data_dir = Path(data_dir)
+    if not (subject or site or since or until):
+        raise NotValid("an erasure names a subject, a site, or a time from or to which it reaches", code="usage")
     hidden = subject_name(data_dir, subject) if subject else None
     wish = {"subject": hidden, "site": site or None, "since": since, "until": until, "reason": reason}
     given = {name: value for name, value in wish.items() if value is not None}
@@ -59,8 +62,8 @@ def _name_key(data_dir: Path) -> bytes:
             row = connection.execute(sql.RAW_STATE_OF, (NAME_KEY,)).fetchone()
     if row is None:
         raise NotValid(f"{data_dir} holds no key for subjects yet; run the agent once", code="key_missing")
-    opened = device_safe(data_dir, load_config(data_dir).data_key_from)
-    return opened.safe.unseal("state", NAME_KEY, row[0])
+    safe = read_safe(data_dir, *vaults(data_dir, load_config(data_dir).data_key_from))
+    return safe.unseal("state", NAME_KEY, row[0])
 
 
 def _plain(value: str | datetime) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, failure, reply, v2_app
+from edgewise.edge._http_server import HttpServer
+from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, failure, reply, v2_app
 from edgewise.edge._v2_decide import DECIDE_SUFFIX, decide_model
 from edgewise.edge._v2_metrics import TallyMetrics
 from edgewise.edge._v2_models import Repository, ServedModel, Tally
@@ -37,7 +35,6 @@ from edgewise.wire import NotValid, canonical
 __all__ = ["ServedModel", "open_models", "run_app", "serve", "serve_app", "v2_app"]
 
 ONNX_BYTES_MAX = 2 << 30  # protobuf itself ends there
-SHUTDOWN_S_MAX = 5
 STATE_FILE = "serve.json"
 
 
@@ -182,17 +179,7 @@ def serve_app(models: Mapping[str, ServedModel], tally: Tally | None = None) -> 
             error = NotValid(f"{path[:200]} is not here; there is /v2, /livez, /readyz, /metrics", code="not_found")
             await reply(send, *failure(error))
 
-    return app
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
+    return InPlace(app, protocol)
 
 
 def run_app(
@@ -201,7 +188,7 @@ def run_app(
     *,
     tls: ssl.SSLContext | None = None,
     on_ready: Callable[[], None] = lambda: None,
-    on_server: Callable[[uvicorn.Server], None] = lambda _: None,
+    on_server: Callable[[HttpServer], None] = lambda _: None,
 ) -> None:
     """Run an ASGI app on a socket until a signal, or until ``should_exit`` of the server is set.
 
@@ -212,37 +199,9 @@ def run_app(
         on_ready: called once requests are answered.
         on_server: handed the server, for a caller that stops it itself.
     """
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
-    )
-    server = _Server(config, on_ready)
+    server = HttpServer(app, tls=tls)
     on_server(server)
-    with _quiet_end():
-        server.run(sockets=[listener])
-
-
-@contextlib.contextmanager
-def _quiet_end() -> Iterator[None]:
-    """uvicorn raises the signal that stopped it once more; we are done by then, and still have a file to remove."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    server.run(listener, on_ready)
 
 
 @contextlib.contextmanager

@@ -237,6 +237,10 @@ class Updater:
             )
         return new
 
+    def take_facts(self, facts: Mapping[str, Any]) -> None:
+        """More of the capability card, measured since the start. Any thread may call."""
+        self._fetch.facts = {**self._fetch.facts, **facts}
+
     def hear(self, link: Link, metadata: int, now: datetime) -> None:
         """What the hub says about the release repository; see `MetadataWatch.hear`."""
         self._metadata.hear(link, metadata, now)

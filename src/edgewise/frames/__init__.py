@@ -1,8 +1,9 @@
 """Pixels, rows, windows of series: ONE implementation for training and devices, so that they cannot differ. Pure."""
 
 from edgewise.frames._cannot import CannotMakePrivate
+from edgewise.frames._crop import BadBox, crop, prepare_crop
 from edgewise.frames._decide import BadScores, decide, good_labels, is_alarm
-from edgewise.frames._golden import golden_inputs
+from edgewise.frames._golden import golden_frames, golden_inputs
 from edgewise.frames._hide import Hider, masked
 from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, decode_image, prepare_image
 from edgewise.frames._prepare import BadFrame, input_shape, prepare, prepare_many
@@ -15,6 +16,7 @@ __all__ = [
     "PIXELS_MAX",
     "ROW_TYPE",
     "SERIES_TYPE",
+    "BadBox",
     "BadFrame",
     "BadPicture",
     "BadRow",
@@ -24,8 +26,10 @@ __all__ = [
     "Hider",
     "Made",
     "Windower",
+    "crop",
     "decide",
     "decode_image",
+    "golden_frames",
     "golden_inputs",
     "good_labels",
     "input_shape",
@@ -34,6 +38,7 @@ __all__ = [
     "make_private",
     "masked",
     "prepare",
+    "prepare_crop",
     "prepare_image",
     "prepare_many",
     "prepare_row",

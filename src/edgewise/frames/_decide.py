@@ -48,7 +48,7 @@ def decide(scores: NDArray[np.float32], manifest: Manifest, *, bundle: str, rele
         raise BadScores(f"scores are from {scores.min()} to {scores.max()}, needs probabilities from 0 to 1")
     at = values.index(best)
     second = max((*values[:at], *values[at + 1 :]), default=0.0)
-    return Decision(
+    return Decision.sure(
         label=manifest.labels[at],
         confidence=_share(best),
         defect=_defect(values, manifest),

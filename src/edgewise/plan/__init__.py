@@ -2,6 +2,7 @@
 
 from edgewise.plan._defer import BURST, DeferRule, DeferState, Verdict, consider, first_state, give_back, settle
 from edgewise.plan._fit import misfits, predicted_bytes, predicted_latency_ms
+from edgewise.plan._stages import summed
 
 __all__ = [
     "BURST",
@@ -15,4 +16,5 @@ __all__ = [
     "predicted_bytes",
     "predicted_latency_ms",
     "settle",
+    "summed",
 ]

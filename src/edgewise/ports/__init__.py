@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
+    from edgewise.ports._bound import Bound
     from edgewise.ports._bundle import (
         OpenBundle,
         StoredBundle,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from edgewise.ports._http import LinkDown, Refused
     from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
-    from edgewise.ports._large import DECIDE_SUFFIX, Large, MemoryLarge, V2Large
+    from edgewise.ports._large import Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
     from edgewise.ports._listen import address, listen
     from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import PROVIDERS, RuntimeSettings
-    from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, rotate_key
+    from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, read_safe, rotate_key
     from edgewise.ports._sealed_blobs import SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._sink import MemorySink, Sink, open_sink
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
-    from edgewise.ports._tls_server import TlsFiles, server_context
+    from edgewise.ports._tls_server import TlsFiles, server_context, tls_server_context
     from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
     from edgewise.ports._tuf_fetch import Fetcher, HttpFetcher, MemoryFetcher, NotServed
     from edgewise.ports._tuf_link import METADATA_URL, TARGETS_URL, LinkFetcher
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from edgewise.ports._worker import WorkerRuntime, WorkerSession
     from edgewise.ports._worker_process import WorkerLimits
     from edgewise.ports.api import HubApi
+    from edgewise.ports.tensors import DECIDE_SUFFIX
 
 __all__ = [
     "DECIDE_SUFFIX",
@@ -76,6 +78,7 @@ __all__ = [
     "TARGETS_URL",
     "Answer",
     "Blobs",
+    "Bound",
     "Chance",
     "Clock",
     "Credentials",
@@ -197,6 +200,7 @@ __all__ = [
     "public_text",
     "read_bundle",
     "read_public_keys",
+    "read_safe",
     "read_signers",
     "replace_file",
     "rotate_key",
@@ -204,6 +208,7 @@ __all__ = [
     "split_token",
     "start_trust",
     "sync_folder",
+    "tls_server_context",
     "verify_bundle",
     "vet_bundle",
     "write_bundle",
@@ -211,6 +216,7 @@ __all__ = [
 
 _HOMES = {
     "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
+    "_bound": ("Bound",),
     "_bundle": (
         "OpenBundle",
         "StoredBundle",
@@ -234,7 +240,7 @@ _HOMES = {
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
-    "_large": ("DECIDE_SUFFIX", "Large", "MemoryLarge", "V2Large"),
+    "_large": ("Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),
     "_listen": ("address", "listen"),
@@ -247,14 +253,14 @@ _HOMES = {
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("PROVIDERS", "RuntimeSettings"),
-    "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "rotate_key"),
+    "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "read_safe", "rotate_key"),
     "_sealed_blobs": ("SealedBlobs",),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_sink": ("MemorySink", "Sink", "open_sink"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
-    "_tls_server": ("TlsFiles", "server_context"),
+    "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
@@ -262,6 +268,7 @@ _HOMES = {
     "_tuf_link": ("METADATA_URL", "TARGETS_URL", "LinkFetcher"),
     "_tuf_trusted": ("RoleState",),
     "_tuf_updater": ("TufBounds",),
+    "tensors": ("DECIDE_SUFFIX",),
     "_vault": ("EnvironmentVault", "FileVault", "MemoryVault", "Vault"),
     "_vault_tpm": ("TpmVault",),
     "_v2_client": ("V2Client",),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from edgewise.ports.api import problem
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, loads
+
+if TYPE_CHECKING:
+    import httpx
 
 REPLY_BYTES_MAX = 8 << 20  # of a receipt, an envelope or a manifest
 CHUNK_BYTES = 256 << 10
@@ -46,6 +47,8 @@ def client(base_url: str, context: ssl.SSLContext, timeout_s: float) -> httpx.Cl
     Raises:
         NotValid: not an https address.
     """
+    import httpx  # late: 15 % of the time from start to the first decision, and that needs no link
+
     if not base_url.startswith("https://"):
         raise NotValid(
             f"{base_url!r} is not the devices' address of a hub; needs https:// in front, such as "
@@ -73,6 +76,8 @@ def ask(
     Raises:
         LinkDown: no answer, or the hub is busy. Refused: it says no. NotTrusted: one side does not trust the other.
     """
+    import httpx
+
     try:
         with http.stream(method, path, content=body or None, headers=headers) as response:
             refuse_failed(response)
@@ -115,6 +120,8 @@ def _problem_document(data: bytes) -> dict[str, Any]:
 
 def down(base_url: str, error: Exception) -> EdgewiseError:
     """What a failed connection means: a link that is down, or two sides of which one does not trust the other."""
+    import httpx
+
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return NotTrusted(

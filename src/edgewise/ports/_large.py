@@ -10,10 +10,9 @@ from edgewise.ports._credentials import Credentials
 from edgewise.ports._http import LinkDown, Refused
 from edgewise.ports._pipeline import Pipeline
 from edgewise.ports._v2_client import V2Client
-from edgewise.ports.tensors import objects
+from edgewise.ports.tensors import DECIDE_SUFFIX, objects
 from edgewise.wire import Decision, NotValid, decode
 
-DECIDE_SUFFIX = ".decide"  # `edge serve` serves each bundle's decisions on whole frames under this name
 FRAME, DECISION = "frame", "decision"
 REPLY_BYTES_MAX = 64_000
 LABEL_MAX = 256

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
-
-import httpx
 
 from edgewise.ports._blobs import check_digest
 from edgewise.ports._clock import Clock, SystemClock
@@ -16,6 +14,9 @@ from edgewise.ports._http import LinkDown, Refused, ask, client, down, refuse_fa
 from edgewise.ports._patience import RATE_MIN_BYTES_S, Patience
 from edgewise.ports.api import API
 from edgewise.wire import MEDIA_TYPE, NotNow, NotValid
+
+if TYPE_CHECKING:
+    import httpx
 
 Answer = TypeVar("Answer")
 UPLOAD_TYPE = "application/partial-upload"
@@ -205,6 +206,8 @@ class HttpLink:
             self._call("PUT", path, data)
 
     def blob_offset(self, sha256: str) -> int | None:
+        import httpx  # late, as in `client`
+
         try:
             with self._http.stream("HEAD", f"{API}/blobs/{check_digest(sha256)}") as response:
                 if response.status_code != 404:
@@ -225,6 +228,8 @@ class HttpLink:
         yield from self._read(f"/tuf/{quote(path, safe='/@:')}", offset, None)
 
     def _read(self, path: str, offset: int, left: int | None) -> Iterator[bytes]:
+        import httpx
+
         last = "" if left is None else str(offset + left - 1)
         headers = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
         # Packed, a few bytes could become gigabytes, and their rate could not be told.

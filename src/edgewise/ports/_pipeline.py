@@ -2,52 +2,97 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.frames import decide, golden_inputs, input_shape, prepare
+from edgewise.frames import decide, golden_frames, prepare, prepare_crop
+from edgewise.ports import _golden_check
 from edgewise.ports._blobs import check_bytes
-from edgewise.ports._bound import Bound, PublicBound
-from edgewise.ports._runtime import Runtime, Session
-from edgewise.wire import Decision, Graph, Manifest, NotTrusted, NotValid
+from edgewise.ports._runtime import Runtime
+from edgewise.ports._stage import Results, Stage, check_stages, next_graph
+from edgewise.wire import Decision, Golden, ImageSpec, Manifest, NotTrusted, StageDecision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What a bundle's network gave for one frame."""
+    """What a bundle's networks gave for one frame."""
 
-    scores: NDArray[np.float32]  # (C,), probabilities in the order of the manifest's labels
-    embedding: NDArray[np.float32] | None  # (D,)
+    scores: NDArray[np.float32]  # (C,), probabilities in the order of the manifest's labels, of the graph that decides
+    embedding: NDArray[np.float32] | None  # (D,), of the first graph
+    doubt: float | None = None  # 0 to 1, of the graph that decides; None where it has no such output
+    graph: str | None = None  # the one that decides, where the bundle has several
+    earlier: tuple[tuple[str, NDArray[np.float32]], ...] = ()  # name and scores of those before it
 
 
 class Pipeline:
-    """A bundle, ready to answer. Threads may share it; they take turns."""
+    """A bundle, ready to answer. Threads may share it; they take turns.
 
-    def __init__(self, manifest: Manifest, bundle: str, graph: Graph, session: Session) -> None:
+    Where it has several graphs, each frame goes through the first; behind a graph comes the one that runs after its
+    label, on the whole frame or on the part that its best box names; the last one decides.
+    """
+
+    def __init__(self, manifest: Manifest, bundle: str, stages: Sequence[Stage]) -> None:
         self.manifest = manifest
         self.bundle = bundle
-        self.graph = graph
-        self.session = session
-        self._outputs = [graph.scores] + ([graph.embedding] if graph.embedding else [])
-        self._bound = _bind(session, graph, self._outputs)  # one set of buffers for every frame
+        self.stages = tuple(stages)
+        self.graph, self.session = stages[0].graph, stages[0].session  # what a client that sends tensors asks
+        self._by_name = {stage.graph.name: stage for stage in stages}
         self._turn = threading.Lock()
 
     def answer(self, data: bytes, media_type: str) -> Answer:
-        """The network's answer to one frame.
+        """The networks' answer to one frame.
 
         Raises:
-            NotValid: the frame cannot be used, or the network does not give what the manifest says.
+            NotValid: the frame cannot be used, or a network does not give what the manifest says.
         """
         with self._turn:
-            prepare(data, media_type, self.graph.pre, out=self._bound.input[0])
-            scores, embedding = self._checked(self._bound.run(), 1)
+            first = self.stages[0]
+            prepare(data, media_type, first.graph.pre, out=first.bound.input[0])
+            found = first.run_bound()
             # Copied: the next frame's answer is written where this one is.
-            return Answer(scores=scores[0].copy(), embedding=None if embedding is None else embedding[0].copy())
+            answer = Answer(
+                scores=found.scores[0].copy(),
+                embedding=None if found.embedding is None else found.embedding[0].copy(),
+                doubt=None if found.doubt is None else float(found.doubt[0]),
+            )
+            return answer if len(self.stages) == 1 else self._further(data, media_type, answer, found)
+
+    def _further(self, data: bytes, media_type: str, answer: Answer, found: Results) -> Answer:
+        """The answer of the graph that decides, and what those before it said."""
+        stage, embedding = self.stages[0], answer.embedding
+        earlier: list[tuple[str, NDArray[np.float32]]] = []
+        scores, doubt = answer.scores, answer.doubt
+        while (behind := self._behind(stage, scores, found)) is not None:
+            earlier.append((stage.graph.name, scores))
+            self._prepare(data, media_type, behind, found)
+            stage, found = behind, behind.run_bound()
+            scores = found.scores[0].copy()
+            doubt = None if found.doubt is None else float(found.doubt[0])
+        name = stage.graph.name
+        return Answer(scores=scores, embedding=embedding, doubt=doubt, graph=name, earlier=tuple(earlier))
+
+    def _behind(self, stage: Stage, scores: NDArray[np.float32], found: Results) -> Stage | None:
+        """The stage behind this one; a graph runs after an earlier one only, so this ends."""
+        label = decide(scores, self.manifest, bundle=self.bundle, release=None).label
+        graph = next_graph(self.manifest.graphs, stage.graph.name, label)
+        if graph is None or graph.after is None:
+            return None
+        if graph.after.crop and (found.boxes is None or not len(found.boxes)):
+            return None  # nothing was found to look at: what was said stands
+        return self._by_name[graph.name]
+
+    @staticmethod
+    def _prepare(data: bytes, media_type: str, stage: Stage, found: Results) -> None:
+        spec, after = stage.graph.pre, stage.graph.after
+        if after is not None and after.crop and found.boxes is not None and isinstance(spec, ImageSpec):
+            prepare_crop(data, media_type, spec, found.boxes[0], out=stage.bound.input[0])
+        else:
+            prepare(data, media_type, spec, out=stage.bound.input[0])
 
     def answer_many(self, frames: Sequence[tuple[bytes, str]]) -> list[Answer]:
         """The answers to several frames, each bit-equal to what `answer` gives.
@@ -59,53 +104,47 @@ class Pipeline:
 
     def decide(self, answer: Answer, release: str | None) -> Decision:
         """The decision that follows from an answer. NotValid: the scores are no probabilities."""
-        return decide(answer.scores, self.manifest, bundle=self.bundle, release=release)
+        decision = decide(answer.scores, self.manifest, bundle=self.bundle, release=release)
+        if answer.graph is None:
+            return decision
+        said = [self._said(name, scores) for name, scores in answer.earlier]
+        return decision.model_copy(update={"graph": answer.graph, "earlier": tuple(said) or None})
+
+    def _said(self, graph: str, scores: NDArray[np.float32]) -> StageDecision:
+        made = decide(scores, self.manifest, bundle=self.bundle, release=None)
+        return StageDecision(graph=graph, label=made.label, confidence=made.confidence, margin=made.margin)
 
     def run_prepared(self, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Scores (N, C) and embeddings (N, D) or None, for prepared inputs (N, …).
+        """Scores (N, C) and embeddings (N, D) or None of the first graph, for prepared inputs (N, …).
 
         Raises:
             NotValid: the network does not take them, or gives another shape than the manifest says.
         """
-        return self._checked(self.session.run_named({self.graph.input: values}, self._outputs), len(values))
+        found = self.stages[0].run(values)
+        return found.scores, found.embedding
 
-    def _checked(
-        self, results: Mapping[str, NDArray[Any]], count: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        scores = np.asarray(results[self.graph.scores], np.float32)
-        if scores.shape != (count, len(self.manifest.labels)):
-            raise _invalid(
-                f"output {self.graph.scores} has shape {scores.shape}, "
-                f"needs ({count}, {len(self.manifest.labels)}): one score a label"
-            )
-        if self.graph.embedding is None:
-            return scores, None
-        embedding = np.asarray(results[self.graph.embedding], np.float32)
-        if embedding.ndim != 2 or len(embedding) != count:
-            raise _invalid(f"output {self.graph.embedding} has shape {embedding.shape}, needs ({count}, D)")
-        return scores, embedding
+    def check_golden(self, *, paths: bool = True) -> None:
+        """Run the golden inputs through every graph and compare with what the bundle must answer.
 
-    def check_golden(self) -> None:
-        """Run the golden inputs and compare with what the bundle must answer.
-
+        Args:
+            paths: also send whole golden frames through all graphs; without, each graph runs once for each input.
         Raises:
             NotValid: with code ``golden_failed``; the message says how far off the worst score is.
         """
-        golden = self.manifest.golden
-        inputs = golden_inputs(self.graph.pre, golden.seed, golden.count)
-        wanted = np.array([list(row) for row in golden.scores], np.float64)
-        # One by one, as on the device: a network with a fixed batch of one must pass as well.
-        seen = np.concatenate([self.run_prepared(inputs[index : index + 1])[0] for index in range(golden.count)])
-        if wanted.shape != seen.shape:
-            raise NotValid(f"golden outputs have shape {wanted.shape}, needs {seen.shape}", code="golden_failed")
-        worst = float(np.abs(seen - wanted).max())
-        if not worst <= golden.tolerance:  # so written that NaN fails as well
-            raise NotValid(
-                f"golden outputs of bundle {self.bundle[:12]}… are off by {worst:.2g}, "
-                f"at most {golden.tolerance:.2g} is allowed; "
-                "this machine computes something else than the one that made it",
-                code="golden_failed",
-            )
+        taken = self._paths if paths else None
+        _golden_check.check_golden(self.stages, taken, self.manifest.golden, bundle=self.bundle)
+
+    def make_golden(self, *, seed: int, count: int, tolerance: float = 1e-3) -> Golden:
+        """The golden answers of these graphs, for the manifest of the bundle that is being made."""
+        paths = functools.partial(self._paths_of, seed, count)
+        return _golden_check.make_golden(self.stages, paths, seed=seed, count=count, tolerance=tolerance)
+
+    def _paths(self) -> list[str]:
+        return self._paths_of(self.manifest.golden.seed, self.manifest.golden.count)
+
+    def _paths_of(self, seed: int, count: int) -> list[str]:
+        frames = golden_frames([stage.graph.pre for stage in self.stages], seed, count)
+        return [self.answer(data, kind).graph or self.graph.name for data, kind in frames]
 
 
 def open_pipeline(manifest: Manifest, bundle: str, read_blob: Callable[[str], bytes], runtime: Runtime) -> Pipeline:
@@ -115,41 +154,17 @@ def open_pipeline(manifest: Manifest, bundle: str, read_blob: Callable[[str], by
         manifest: the bundle's manifest, verified.
         bundle: the manifest's digest.
         read_blob: gives a blob's bytes by its SHA-256; they are checked here once more.
-        runtime: what runs the network.
+        runtime: what runs the networks.
     Raises:
-        NotValid: the network and the manifest do not fit. NotTrusted: the blob has other bytes.
+        NotValid: the networks and the manifest do not fit. NotTrusted: a blob has other bytes.
     """
-    if len(manifest.graphs) != 1:
-        raise _invalid(f"this bundle has {len(manifest.graphs)} graphs, this version of edgewise runs exactly one")
-    graph = manifest.graphs[0]
-    if graph.blob not in manifest.blobs:
-        raise NotTrusted(
-            f"graph {graph.name} names blob {graph.blob!r}, the manifest has none such", code="bundle_corrupt"
-        )
-    sha256 = manifest.blobs[graph.blob].sha256
-    session = runtime.open(check_bytes(sha256, read_blob(sha256)))
-    _check_names(graph, session)
-    return Pipeline(manifest, bundle, graph, session)
-
-
-def _bind(session: Session, graph: Graph, outputs: Sequence[str]) -> Bound:
-    shape = (1, *input_shape(graph.pre))
-    bound = session.bind(shape, outputs)
-    if bound.input.dtype == np.float32:
-        return bound
-    return PublicBound(session, graph.input, np.zeros(shape, np.float32), outputs)  # its runs say what is wrong
-
-
-def _check_names(graph: Graph, session: Session) -> None:
-    inputs = {tensor.name for tensor in session.inputs}
-    outputs = {tensor.name for tensor in session.outputs}
-    wanted = {graph.scores} | ({graph.embedding} if graph.embedding else set())
-    if inputs != {graph.input} or not wanted <= outputs:
-        raise _invalid(
-            f"the network takes {sorted(inputs)} and gives {sorted(outputs)}, "
-            f"the manifest says {[graph.input]} and {sorted(wanted)}"
-        )
-
-
-def _invalid(message: str) -> NotValid:
-    return NotValid(f"{message}; export the bundle again", code="bundle_invalid")
+    check_stages(manifest)
+    stages = []
+    for graph in manifest.graphs:
+        if graph.blob not in manifest.blobs:
+            raise NotTrusted(
+                f"graph {graph.name} names blob {graph.blob!r}, the manifest has none such", code="bundle_corrupt"
+            )
+        sha256 = manifest.blobs[graph.blob].sha256
+        stages.append(Stage(graph, runtime.open(check_bytes(sha256, read_blob(sha256))), len(manifest.labels)))
+    return Pipeline(manifest, bundle, stages)

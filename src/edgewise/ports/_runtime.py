@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.ports._bfloat import held_as, run_bfloat
 from edgewise.ports._bound import Allocate, Bound, OnnxBound, PublicBound, SafeBound, bind_onnx
 from edgewise.ports._runtime_settings import CPU, RuntimeSettings, chosen_providers
-from edgewise.wire import Graph, Needs, NotValid
+from edgewise.wire import NotValid
 
 if TYPE_CHECKING:
     from edgewise.ports._vet import VetLimits
+    from edgewise.wire import Graph, Needs
 
 # ONNX tensor types as numpy names; what is missing here (bfloat16, maps, sequences) cannot be run through this port.
 NUMPY_NAMES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
     "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",  # float32 in and out: `_bfloat.run_bfloat`
     "tensor(int8)": "int8",
     "tensor(int16)": "int16",
     "tensor(int32)": "int32",
@@ -144,6 +147,9 @@ class OnnxSession:
         if not self.outputs:
             raise NotValid("this network has no output that is a tensor; export it with tensors", code="model_invalid")
         self._output_names = [tensor.name for tensor in self.outputs]
+        self._bfloat = {tensor.name: tensor.dtype for tensor in self.inputs}
+        if not any(tensor.dtype == "bfloat16" for tensor in (*self.inputs, *self.outputs)):
+            self._bfloat = {}
         self._warm_up(settings)
 
     def run(self, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
@@ -157,14 +163,17 @@ class OnnxSession:
     def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         names = list(outputs) or self._output_names
         try:
-            results = self._session.run(names, dict(values))
+            if self._bfloat:
+                results = run_bfloat(self._session, names, values, self._bfloat)
+            else:
+                results = self._session.run(names, dict(values))
         except Exception as error:  # as in open
             raise NotValid(f"the network does not take this input: {first_line(error)}", code="run_failed") from error
         return dict(zip(names, results, strict=True))
 
     def bind(self, shape: tuple[int, ...], outputs: Sequence[str] = ()) -> Bound:
         names, tensor = list(outputs) or self._output_names, self.inputs[0]
-        public = PublicBound(self, tensor.name, np.zeros(shape, tensor.dtype), names)
+        public = PublicBound(self, tensor.name, np.zeros(shape, held_as(tensor.dtype)), names)
         fast = self.bind_buffers(shape, names, lambda size, dtype: np.zeros(size, dtype))
         if fast is None:
             return public
@@ -173,7 +182,7 @@ class OnnxSession:
     def bind_buffers(self, shape: tuple[int, ...], outputs: Sequence[str], allocate: Allocate) -> OnnxBound | None:
         """As `bind`, in buffers of the caller's making; None where the network cannot be bound."""
         on_cpu = self._session.get_providers() == [CPU]
-        if not on_cpu or len(self.inputs) != 1 or self.inputs[0].dtype == "object":
+        if not on_cpu or len(self.inputs) != 1 or self.inputs[0].dtype == "object" or self._bfloat:
             return None
         names, tensor = list(outputs) or self._output_names, self.inputs[0]
         return bind_onnx(self._session, tensor.name, shape, tensor.dtype, names, allocate)
@@ -193,7 +202,9 @@ def blank_inputs(inputs: Sequence[Tensor], values_max: int) -> dict[str, NDArray
     feed: dict[str, NDArray[Any]] = {}
     for tensor in inputs:
         shape = None if tensor.shape is None else (*(max(size, 1) for size in tensor.shape[:1]), *tensor.shape[1:])
-        if shape is None or min(shape, default=1) < 1 or math.prod(shape) > values_max or tensor.dtype == "object":
+        if shape is None or min(shape, default=1) < 1 or math.prod(shape) > values_max:
+            return None
+        if tensor.dtype in ("object", "bfloat16"):
             return None
         feed[tensor.name] = np.zeros(shape, tensor.dtype)
     return feed

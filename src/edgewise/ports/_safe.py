@@ -131,10 +131,12 @@ class OpenedSafe:
 
     Attributes:
         trouble: a sentence for people; the former data key could not be opened and a new one is in use.
+        notice: another one; the place that was named gives no key, so a fallback locks the data key.
     """
 
     safe: Safe
     trouble: str | None = None
+    notice: str | None = None
 
 
 def open_safe(folder: Path, vault: Vault, *fallbacks: Vault) -> OpenedSafe:
@@ -160,13 +162,33 @@ def open_safe(folder: Path, vault: Vault, *fallbacks: Vault) -> OpenedSafe:
             tried.append(str(error))
             continue
         if (data_key := _unlock(entry, key)) is not None:
-            _lock_again(file, entry, data_key, key, vaults)
-            return OpenedSafe(safe=Safe(data_key))
+            return OpenedSafe(safe=Safe(data_key), notice=_lock_again(file, entry, data_key, key, vaults))
         tried.append(f"{place.where} holds key {key_id(key)}")
-    trouble = None
-    if file.exists():
-        trouble = _set_aside_key(file, entry, tried)
-    return OpenedSafe(safe=_make(file, vaults), trouble=trouble)
+    trouble = _set_aside_key(file, entry, tried) if file.exists() else None
+    safe, notice = _make(file, vaults)
+    return OpenedSafe(safe=safe, trouble=trouble, notice=notice)
+
+
+def read_safe(folder: Path, vault: Vault, *fallbacks: Vault) -> Safe:
+    """The folder's data key, for looking into it while an agent may run on it: nothing is made, locked or moved.
+
+    Raises:
+        NotValid: there is none, or no key opens it. NotTrusted: a key file can be read by others.
+    """
+    entry, tried = _read(Path(folder) / FILE), list[str]()
+    for place in (vault, *fallbacks) if entry else ():
+        assert entry is not None, "asked above"
+        try:
+            data_key = _unlock(entry, place.load())
+        except NotValid as error:
+            tried.append(str(error))
+            continue
+        if data_key is not None:
+            return Safe(data_key)
+        tried.append(f"the key of {place.where} does not fit")
+    raise NotValid(
+        f"the data key of {folder} cannot be opened: {'; '.join(tried) or 'there is none yet'}", code="key_wrong"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,31 +273,34 @@ def _unlock(entry: dict[str, Any], key: bytes) -> bytes | None:
     return None
 
 
-def _lock_again(file: Path, entry: dict[str, Any], data_key: bytes, used: bytes, vaults: list[Vault]) -> None:
-    """Lock with the first vault's key alone where another one opened, or a rotation has ended."""
+def _lock_again(file: Path, entry: dict[str, Any], data_key: bytes, used: bytes, vaults: list[Vault]) -> str | None:
+    """Lock with the first vault's key alone where another one opened, or a rotation has ended; why it cannot."""
     try:
         wanted = vaults[0].load()
-    except EdgewiseError:
-        return
+    except EdgewiseError as error:
+        return f"{error}; the data key stays locked as it was"
     newest = entry["locks"][-1]["key"]
     if used != wanted or (len(entry["locks"]) > 1 and newest == key_id(wanted)):
         _write(file, data_key, wanted)
+    return None
 
 
-def _make(file: Path, vaults: list[Vault]) -> Safe:
-    data_key = secrets.token_bytes(KEY_BYTES)
+def _make(file: Path, vaults: list[Vault]) -> tuple[Safe, str | None]:
+    """A new data key, locked by the first vault that gives a key; and why that is not the first."""
+    data_key, notice = secrets.token_bytes(KEY_BYTES), None
     for number, place in enumerate(vaults, start=1):
         try:
             key = place.load()
         except NotTrusted:
             raise
-        except EdgewiseError:
+        except EdgewiseError as error:
             if number == len(vaults):
                 raise
+            notice = f"{error}; the data key is locked with the next place's key"
             continue
         _write(file, data_key, key)
         break
-    return Safe(data_key)
+    return Safe(data_key), notice
 
 
 def _write(file: Path, data_key: bytes, *keys: bytes) -> None:

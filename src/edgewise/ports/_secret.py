@@ -29,6 +29,11 @@ def read_secret(file: str | None, env: str | None, what: str) -> str | None:
     return value
 
 
+def below(folder: Path, name: str | None) -> str | None:
+    """The path of a file by its plain name in a folder, None for None."""
+    return None if name is None else str(folder / name)
+
+
 def login_of(login: Login | None, what: str) -> tuple[str, str] | None:
     """User and password, None where there is no login. Raises as `read_secret`."""
     if login is None:

@@ -9,6 +9,7 @@ from edgewise.ports._clock import Clock
 from edgewise.wire import ConsoleSink, FileSink, ModbusSink, MqttSink, SinkEvent, SinkSpec, WebhookSink
 
 SINKS_FOLDER = "sinks"
+SECRETS_FOLDER = "secrets"  # all that a use case may name
 
 
 class Sink(Protocol):
@@ -63,7 +64,7 @@ def open_sink(spec: SinkSpec, *, folder: Path, device: str, clock: Clock) -> Sin
     """The sink of this description. Nothing is connected before it is used.
 
     Args:
-        folder: the device's folder; files are written below ``sinks`` in it.
+        folder: the device's folder; files are written below ``sinks`` in it, secrets are read from ``secrets``.
         device: its name, by which a broker knows it.
         clock: for intervals and holding times.
     Raises:
@@ -73,11 +74,11 @@ def open_sink(spec: SinkSpec, *, folder: Path, device: str, clock: Clock) -> Sin
         case MqttSink():
             from edgewise.ports._sink_mqtt import MqttSinkLine
 
-            return MqttSinkLine(spec, device=device)
+            return MqttSinkLine(spec, device=device, secrets=folder / SECRETS_FOLDER)
         case WebhookSink():
             from edgewise.ports._sink_webhook import Webhook
 
-            return Webhook(spec, clock=clock)
+            return Webhook(spec, clock=clock, secrets=folder / SECRETS_FOLDER)
         case ModbusSink():
             from edgewise.ports._sink_modbus import ModbusWriter
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgewise.ports._mqtt import Broker, MqttLine
-from edgewise.wire import EdgewiseError, MqttSink, SinkEvent, encode
+from edgewise.ports._secret import below
+from edgewise.wire import EdgewiseError, Login, MqttSink, SinkEvent, encode
 
 NOT_IN_A_LEVEL = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})
 
@@ -11,11 +14,13 @@ NOT_IN_A_LEVEL = str.maketrans({"/": "_", "+": "_", "#": "_", "\0": "_"})
 class MqttSinkLine:
     """A line to a broker that is opened when it is needed and again after it was lost.
 
+    Args:
+        secrets: the folder in which the password lies.
     Raises:
         NotValid, NotTrusted: the MQTT library is not installed, or a password or certificate cannot be used.
     """
 
-    def __init__(self, spec: MqttSink, *, device: str) -> None:
+    def __init__(self, spec: MqttSink, *, device: str, secrets: Path) -> None:
         self._spec = spec
         self._device = device
         self._broker = Broker(
@@ -24,7 +29,7 @@ class MqttSinkLine:
             client=spec.client or f"{device}-sink-{spec.name}",
             keepalive_s=spec.keepalive_s,
             timeout_s=spec.timeout_s,
-            login=spec.login,
+            login=_login(spec, secrets),
             tls=spec.tls,
             status_topic=None if spec.status_topic is None else spec.status_topic.replace("{device}", device),
         )
@@ -65,3 +70,10 @@ class MqttSinkLine:
         line, self._line = self._line, None
         if line is not None:
             line.close()
+
+
+def _login(spec: MqttSink, secrets: Path) -> Login | None:
+    if spec.login is None:
+        return None
+    held = {"password_file": below(secrets, spec.login.password_file), "password_env": spec.login.password_env}
+    return Login(user=spec.login.user, **held)

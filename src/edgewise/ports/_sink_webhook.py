@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from pathlib import Path
 
 import httpx
 
 from edgewise.ports._clock import Clock
 from edgewise.ports._mqtt import tls_context
-from edgewise.ports._secret import read_secret
+from edgewise.ports._secret import below, read_secret
 from edgewise.wire import NotNow, NotValid, SinkEvent, WebhookSink, encode
 
 TRY_AGAIN = {408, 425, 429}
@@ -27,15 +28,17 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 class Webhook:
     """A receiver of events. Redirects are not followed: an event goes where the use case says, or nowhere.
 
+    Args:
+        secrets: the folder in which secret and token lie.
     Raises:
         NotValid, NotTrusted: the secret, token or certificate cannot be read.
     """
 
-    def __init__(self, spec: WebhookSink, *, clock: Clock) -> None:
+    def __init__(self, spec: WebhookSink, *, clock: Clock, secrets: Path) -> None:
         self._spec = spec
         self._clock = clock
-        self._secret = read_secret(spec.secret_file, spec.secret_env, f"the secret of webhook {spec.name}")
-        self._token = read_secret(spec.token_file, spec.token_env, f"the token of webhook {spec.name}")
+        self._secret = read_secret(below(secrets, spec.secret_file), spec.secret_env, f"the secret of sink {spec.name}")
+        self._token = read_secret(below(secrets, spec.token_file), spec.token_env, f"the token of sink {spec.name}")
         verify = True if spec.tls is None else tls_context(spec.tls)
         self._client = httpx.Client(timeout=spec.timeout_s, verify=verify, follow_redirects=False)
 

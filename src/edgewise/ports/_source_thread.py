@@ -18,7 +18,7 @@ Reader: TypeAlias = "Callable[[ThreadSource], Iterator[Frame | None]]"
 
 
 class ThreadSource:
-    """Frames from a reader in its own thread.
+    """Frames from a reader in its own thread, which starts when the first frame is asked for.
 
     Args:
         read: opens the source and gives its frames; called again after an error, with pauses.
@@ -51,11 +51,14 @@ class ThreadSource:
         self._retry_s_min, self._retry_s_max = retry_s_min, retry_s_max
         self._room = threading.Condition()
         self._error: EdgewiseError | None = None
-        self._thread = threading.Thread(target=self._run, name=f"edgewise-source-{name}", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def next(self) -> Frame | None:
         """The next frame; None when there is none. NotNow or NotValid: why none comes."""
+        if self._thread is None:
+            # Not before: a device without a bundle asks for nothing, and leaves frames where they are.
+            self._thread = threading.Thread(target=self._run, name=f"edgewise-source-{self._name}", daemon=True)
+            self._thread.start()
         with self._room:
             if self._queue:
                 frame = self._queue.popleft()
@@ -70,7 +73,8 @@ class ThreadSource:
         self.stop.set()
         with self._room:
             self._room.notify_all()
-        self._thread.join(timeout=JOIN_S_MAX)  # a driver that hangs must not keep a stop waiting
+        if self._thread is not None:
+            self._thread.join(timeout=JOIN_S_MAX)  # a driver that hangs must not keep a stop waiting
 
     def skip(self, why: str) -> None:
         """Count one frame that cannot be used."""

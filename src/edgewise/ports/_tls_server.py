@@ -38,15 +38,7 @@ class TlsFiles:
         Raises:
             NotValid: a file cannot be read, is not such a file, or certificate and key do not belong together.
         """
-        context = server_context()
-        try:
-            context.load_cert_chain(self.certificate, self.key, password=_no_password)
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise NotValid(
-                f"the certificate {self.certificate} with the key {self.key} cannot be used ({_why(error)}); needs two "
-                "PEM files that belong together, the key without a password",
-                code="tls_certificate",
-            ) from error
+        context = tls_server_context(self.certificate, self.key)
         try:
             context.load_verify_locations(cafile=self.client_ca)
         except OSError as error:
@@ -56,6 +48,24 @@ class TlsFiles:
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+def tls_server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A context for a server that proves itself and asks no client to.
+
+    Raises:
+        NotValid: a file cannot be read, is not such a file, or certificate and key do not belong together.
+    """
+    context = server_context()
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise NotValid(
+            f"the certificate {certificate} with the key {key} cannot be used ({_why(error)}); needs two "
+            "PEM files that belong together, the key without a password",
+            code="tls_certificate",
+        ) from error
+    return context
 
 
 def _no_password() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
 import shutil
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from edgewise.ports._files import disk_error, replace_file, sync_folder
 from edgewise.ports._vault import VAULT_KEY_BYTES
-from edgewise.wire import NotNow, NotValid
+from edgewise.wire import NotNow, NotValid, canonical
 
 DEVICE = Path("/dev/tpmrm0")
 TOOLS = ("tpm2_createprimary", "tpm2_create", "tpm2_load", "tpm2_unseal", "tpm2_flushcontext")
@@ -25,12 +27,13 @@ class TpmVault:
     for it, somebody who took the disk cannot.
 
     Args:
-        folder: holds ``data-key.pub`` and ``data-key.priv``; made when missing.
+        folder: holds ``data-key.tpm``; made when missing.
         tcti: how the tools reach the TPM, as ``TPM2TOOLS_TCTI``; the kernel's resource manager unless given.
     """
 
     def __init__(self, folder: Path, *, tcti: str = "") -> None:
         self.folder = Path(folder)
+        self._file, self._new = self.folder / "data-key.tpm", self.folder / "data-key.tpm.new"
         self._tcti = tcti
 
     @property
@@ -44,48 +47,41 @@ class TpmVault:
         return has_tpm and all(shutil.which(tool) for tool in TOOLS)
 
     def load(self) -> bytes:
-        if not self._pair("data-key")[1].exists():
-            return self._make("data-key")
-        return self._unseal("data-key")
+        return self._unseal(self._file) if self._file.exists() else self._make(self._file)
 
     def prepare(self) -> bytes:
-        if not self._pair("data-key.new")[1].exists():
-            return self._make("data-key.new")
-        return self._unseal("data-key.new")
+        return self._unseal(self._new) if self._new.exists() else self._make(self._new)
 
     def settle(self) -> None:
-        if not self._pair("data-key.new")[1].exists():
-            return
         try:
-            # The public part first: until the private one has moved too, `load` fails and `settle` is called again.
-            for new, old in zip(self._pair("data-key.new"), self._pair("data-key"), strict=True):
-                if new.exists():
-                    new.replace(old)
+            self._new.replace(self._file)
             sync_folder(self.folder)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise disk_error(error, self.folder) from error
 
-    def _pair(self, name: str) -> tuple[Path, Path]:
-        return self.folder / f"{name}.pub", self.folder / f"{name}.priv"
-
-    def _make(self, name: str) -> bytes:
+    def _make(self, file: Path) -> bytes:
         key = secrets.token_bytes(VAULT_KEY_BYTES)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, self.folder) from error
         with tempfile.TemporaryDirectory(prefix="edgewise-tpm-") as place:
-            public, private = Path(place) / "pub", Path(place) / "priv"
+            public, private = _parts(place).values()
             parent = self._primary(place)
             # Through a pipe: the key itself is in no file and in no list of processes.
             self._run("tpm2_create", "-C", parent, "-i", "-", "-u", str(public), "-r", str(private), given=key)
-            for part, file in zip((public, private), self._pair(name), strict=True):
-                replace_file(file, part.read_bytes(), mode=0o600)
+            # Both in one file: a power cut must not leave the public part of one key with the private part of another.
+            parts = {name: base64.b64encode(part.read_bytes()).decode() for name, part in _parts(place).items()}
+            replace_file(file, canonical(parts), mode=0o600)
         return key
 
-    def _unseal(self, name: str) -> bytes:
-        public, private = self._pair(name)
+    def _unseal(self, file: Path) -> bytes:
         with tempfile.TemporaryDirectory(prefix="edgewise-tpm-") as place:
+            for name, part in _parts(place).items():
+                part.write_bytes(_part_of(file, name))
+            public, private = _parts(place).values()
             parent, loaded = self._primary(place), f"{place}/key.ctx"
             self._run("tpm2_load", "-C", parent, "-u", str(public), "-r", str(private), "-c", loaded)
             self._flush()
@@ -134,3 +130,16 @@ class TpmVault:
                 code="key_invalid",
             )
         return done.stdout
+
+
+def _parts(place: str) -> dict[str, Path]:
+    return {"public": Path(place) / "pub", "private": Path(place) / "priv"}
+
+
+def _part_of(file: Path, name: str) -> bytes:
+    try:
+        return base64.b64decode(json.loads(file.read_bytes())[name], validate=True)
+    except OSError as error:
+        raise disk_error(error, file) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotValid(f"{file} is damaged; the key in it is lost", code="key_invalid") from error

@@ -16,6 +16,7 @@ from edgewise.frames import input_shape
 from edgewise.ports._foreign import HEAD_BYTES, foreign
 from edgewise.ports._onnx_tensors import Bounds
 from edgewise.ports._runtime import Runtime
+from edgewise.ports._stage import check_stages
 from edgewise.wire import Graph, Manifest, Needs, NotNow, NotTrusted, NotValid, canonical, loads
 
 ANSWER_BYTES_MAX = 1 << 16
@@ -66,6 +67,10 @@ def vet_bundle(
         NotTrusted: refused; the message says which blob and why. NotNow: this machine cannot start the process.
     """
     limits = limits or VetLimits()
+    try:
+        check_stages(manifest)
+    except NotValid as error:
+        raise NotTrusted(str(error), code="stages_invalid") from error
     graphs = {graph.blob for graph in manifest.graphs}
     for name, blob in manifest.blobs.items():
         if name not in graphs:

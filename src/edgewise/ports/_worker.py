@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.ports._bfloat import held_as
 from edgewise.ports._bound import Bound, PublicBound
 from edgewise.ports._runtime import Session, Tensor
 from edgewise.ports._runtime_settings import RuntimeSettings
@@ -99,7 +100,7 @@ class WorkerSession:
 
     def _unbound(self, shape: tuple[int, ...], outputs: Sequence[str]) -> PublicBound:
         tensor = self.inputs[0]
-        return PublicBound(self, tensor.name, np.zeros(shape, tensor.dtype), outputs)
+        return PublicBound(self, tensor.name, np.zeros(shape, held_as(tensor.dtype)), outputs)
 
     # -- for a bound session, which takes its turn itself --------------------------------------------------------------
 

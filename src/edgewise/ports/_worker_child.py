@@ -1,4 +1,4 @@
-"""A worker: ``python -m edgewise.ports._worker_child ORDER``, with ORDER as `_worker_process` writes it.
+"""A worker; `_worker_start` runs it with the order that `_worker_process` writes.
 
 It opens one network and answers one question after the other: an event asks, the shared memory says what, an event
 answers. Where the session is bound to the shared buffers a run is two system calls and no copy.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -122,7 +121,3 @@ def _die_with(parent: int) -> None:
         sys.exit(0)  # it ended before we could say so
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

@@ -169,7 +169,7 @@ def _start(fds: dict[str, int], settings: RuntimeSettings, limits: WorkerLimits)
         "parent": os.getpid(),
         "settings": {name: getattr(settings, name) for name in RuntimeSettings.__slots__},
     }
-    command = [sys.executable, "-P", "-m", "edgewise.ports._worker_child", json.dumps(order)]
+    command = [sys.executable, "-P", "-m", "edgewise.ports._worker_start", json.dumps(order)]
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"OMP_NUM_THREADS": "1"}
 
     child = subprocess.Popen(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, digest
+
+if TYPE_CHECKING:
+    import httpx
 
 API = "/api/v1"
 
@@ -23,6 +24,8 @@ class HubApi:
     """
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 30.0) -> None:
+        import httpx  # late: a device reads only `problem` of this file
+
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s, follow_redirects=False
@@ -76,6 +79,8 @@ class HubApi:
         return name
 
     def _http_status(self, method: str, path: str) -> int:
+        import httpx
+
         try:
             return self._http.request(method, API + path).status_code
         except httpx.HTTPError as error:
@@ -86,6 +91,8 @@ class HubApi:
         return response.json() if response.content else None
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        import httpx
+
         try:
             response = self._http.request(method, API + path, **options)
         except httpx.HTTPError as error:

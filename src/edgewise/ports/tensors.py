@@ -36,6 +36,10 @@ ITEM_BYTES = {
 }
 
 
+DECIDE_SUFFIX = ".decide"
+"""`edge serve` serves each bundle's decisions on whole frames under its name with this behind it."""
+
+
 def pack_texts(values: Iterable[str | bytes]) -> bytes:
     """Texts in a row, each after its length in 4 bytes, little-endian.
 

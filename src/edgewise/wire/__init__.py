@@ -2,6 +2,7 @@
 
 from edgewise.wire._record import Record, Strict
 from edgewise.wire.bundle import (
+    After,
     Blob,
     Golden,
     Graph,
@@ -31,6 +32,7 @@ from edgewise.wire.contact import (
     Report,
     Sample,
     SegmentHeader,
+    StageDecision,
     Telemetry,
     UploadHeader,
     pack_upload,
@@ -124,6 +126,7 @@ __all__ = [
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
+    "After",
     "AnyRecord",
     "Assignment",
     "Blob",
@@ -204,6 +207,7 @@ __all__ = [
     "SiteScore",
     "SiteVerdict",
     "SourceSpec",
+    "StageDecision",
     "Strict",
     "SunSpec",
     "TableSpec",

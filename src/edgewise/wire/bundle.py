@@ -62,6 +62,14 @@ class SeriesSpec(Record):
 InputSpec: TypeAlias = ImageSpec | TableSpec | SeriesSpec
 
 
+class After(Record):
+    """When a graph runs: behind an earlier one, where that one's label is among these."""
+
+    graph: Name
+    labels: tuple[Word, ...] = Field(min_length=1, max_length=LABELS_MAX)
+    crop: bool = False  # on the part that the earlier graph's best box names, instead of the whole frame
+
+
 class Graph(Record):
     """One ONNX graph of the pipeline."""
 
@@ -70,6 +78,10 @@ class Graph(Record):
     input: Word  # tensor name, float32 (N, C, H, W) for pictures, (N, F) for tables, (N, C, L) for series
     scores: Word  # tensor name, float32 (N, classes), softmax probabilities
     embedding: Word | None = None  # tensor name, float32 (N, D)
+    # Tensor name, float32 (M, 4) for one picture: x1, y1, x2, y2 from 0 to 1 of width and height, best score first.
+    boxes: Word | None = None
+    doubt: Word | None = None  # tensor name, float32 (N,), 0 to 1: how likely a larger network says something else
+    after: After | None = None  # None for the first graph, which every frame goes through
     pre: InputSpec = Field(discriminator="kind")
 
 
@@ -80,6 +92,10 @@ class Golden(Record):
     count: int = Field(ge=1, le=64)
     scores: tuple[tuple[float, ...], ...] = Field(max_length=64)  # (count, classes)
     tolerance: float = Field(1e-3, ge=0, le=0.5)  # largest absolute difference allowed, for other CPUs' rounding
+    # Of a bundle with several graphs: what each further graph answers to golden inputs of its own, and which graph
+    # decides on each of `count` golden frames that go through all of them.
+    stages: dict[Name, tuple[tuple[float, ...], ...]] | None = Field(None, max_length=GRAPHS_MAX)
+    paths: tuple[Name, ...] | None = Field(None, max_length=64)
 
 
 class Needs(Record):

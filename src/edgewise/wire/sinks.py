@@ -8,9 +8,35 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Strict, Time
 from edgewise.wire.conditions import Condition
-from edgewise.wire.sources import REGISTER_WORDS, Column, Login, RegisterType, Tls, Variable, type_range
+from edgewise.wire.sources import REGISTER_WORDS, Column, RegisterType, Tls, type_range
 
 SinkKind = Literal["decision", "alarm"]
+# A use case comes from the hub. It may name secrets that a person on site has put there for sinks, and no others: a
+# hub in wrong hands could have any file's first line or any variable sent to it as a token.
+SecretFile = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
+    Field(description="name of a file in the folder `secrets` of the device's own folder, mode 0600"),
+]
+SecretVariable = Annotated[
+    str,
+    StringConstraints(pattern=r"^EDGEWISE_SECRET_[A-Z0-9_]{1,100}$"),
+    Field(description="environment variable; its name begins with EDGEWISE_SECRET_"),
+]
+
+
+class SinkLogin(Strict):
+    """A user at another machine; the password lies on the device."""
+
+    user: str
+    password_file: SecretFile | None = None
+    password_env: SecretVariable | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SinkLogin:
+        if (self.password_file is None) == (self.password_env is None):
+            raise ValueError("a login needs exactly one of password_file and password_env")
+        return self
 
 
 class SinkEvent(Record):
@@ -29,6 +55,7 @@ class SinkEvent(Record):
     margin: Share
     release: str | None = None
     bundle: Digest
+    deferred: Literal[True] | None = None  # by the large bundle of a cascade, which corrects an earlier event
     text: str = ""  # of an alarm, from the app
     facts: dict[str, str | float | int | bool] = Field(default_factory=dict)  # those that the policy lists
 
@@ -68,7 +95,7 @@ class MqttSink(_Sink):
     )
     client: Name | None = None
     keepalive_s: int = Field(30, ge=5, le=3600)
-    login: Login | None = None
+    login: SinkLogin | None = None
     tls: Tls | None = None
 
     @field_validator("topic", "status_topic")
@@ -84,10 +111,10 @@ class WebhookSink(_Sink):
 
     kind: Literal["webhook"] = "webhook"
     url: str = Field(pattern=r"^https?://[^\s@]+$", max_length=2048)
-    secret_file: str | None = Field(None, description="file with the key of X-Edgewise-Signature")
-    secret_env: Variable | None = None
-    token_file: str | None = Field(None, description="file with a bearer token for Authorization")
-    token_env: Variable | None = None
+    secret_file: SecretFile | None = Field(None, description="the key of X-Edgewise-Signature")
+    secret_env: SecretVariable | None = None
+    token_file: SecretFile | None = Field(None, description="a bearer token for Authorization")
+    token_env: SecretVariable | None = None
     tls: Tls | None = None
 
     @model_validator(mode="after")
