@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -62,6 +62,7 @@ class Keeper:
         outbox: where records become durable, and where the keeper's own state lives with them.
         ring: the frames' bytes.
         use_case: budgets and the data policy.
+        metered: bytes that went over metered links, by day; they are stored with the counts.
         subject_key: hides subjects; the site's, so that all its devices hide one alike, or else this device's own.
     """
 
@@ -75,7 +76,9 @@ class Keeper:
         site: str,
         use_case: UseCase,
         subject_key: bytes | None = None,
+        metered: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        self._metered = metered
         self._outbox = outbox
         self._ring = ring
         self._chance = chance
@@ -132,6 +135,11 @@ class Keeper:
             gone, sums = self.recorded.pop(name), self.recorded.setdefault(FORGOTTEN, Recorded())
             sums.decisions += gone.decisions
             sums.undecided += gone.undecided
+
+    @property
+    def name_key(self) -> bytes:
+        """The key of names and values that may not travel; it never leaves the device."""
+        return self._name_key
 
     # -- what others hand in -----------------------------------------------------------------------------------------
 
@@ -435,7 +443,7 @@ class Keeper:
 
     def _states(self) -> dict[str, bytes]:
         # The counts once more by themselves: they are told without the key, the rest is not.
-        counts = json.dumps({"decisions": self.decisions}).encode()
+        counts = json.dumps({"decisions": self.decisions, "metered": dict(self._metered())}).encode()
         return {STATE_KEY: self._state(), READINGS_KEY: self._block.state(), sql.COUNTS: counts}
 
     def _state(self) -> bytes:
