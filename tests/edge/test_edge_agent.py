@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,12 +20,15 @@ import numpy as np
 import psutil
 import pytest
 
+from edgewise.edge._data_key import device_safe
 from edgewise.edge.agent import Agent, enrol, load_config, locked, run, status
+from edgewise.edge.outbox import Entry, Outbox
 from edgewise.frames import golden_inputs
-from edgewise.ports import Credentials, OnnxRuntime, SystemClock
+from edgewise.ports import Credentials, OnnxRuntime, SeededChance, SystemClock
 from edgewise.trust import fingerprint, open_request, pack_certificates
 from edgewise.wire import (
     Blob,
+    Event,
     Golden,
     Graph,
     Manifest,
@@ -345,6 +349,16 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
     assert [record["verdict"] for record in site.stored("feedback")] == ["missed"]
 
 
+def test_the_command_shows_the_card_and_measures_it_once(site):
+    enrol(site.data, site.url, site.token)
+    command = [sys.executable, "-m", "edgewise", "edge", "card", "--data-dir", str(site.data), "--seconds", "0.1"]
+    first, second = (
+        json.loads(subprocess.run([*command, "-o", "json"], capture_output=True, check=True).stdout) for _ in range(2)
+    )
+    assert first == second
+    assert (first["device"], set(first["reference"])) == ("d1", {"window", "vision"})
+
+
 def test_an_agent_outlives_its_networks_worker_and_leaves_no_orphan(site):
     enrol(site.data, site.url, site.token)
     (site.data / "edge.yaml").write_text("runtime: {isolate: always}\n")
@@ -398,6 +412,60 @@ def test_a_killed_agent_comes_back_with_a_whole_bundle_and_loses_nothing(site):
     assert len(ids) == len(set(ids))
     frames = [record["frame"] for record in site.stored("sample")]
     assert len(frames) == len(set(frames))
+
+
+def test_the_cost_of_sending_is_told_by_command_while_the_agent_is_off(site):
+    enrol(site.data, site.url, site.token)
+    site.assign(site.release(1))
+    (site.data / "edge.yaml").write_text("facts: {network_metered: true}\n")
+    shoot(site, 20)
+    run(site.data, site.camera, once=True)
+    command = [sys.executable, "-m", "edgewise", "edge", "cost", "--data-dir", str(site.data), "-o", "json"]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
+    assert told["network_metered"] is True
+    assert told["today"]["bytes"] == told["this_month"]["bytes"] > 1000
+    assert told["next_contact"]["bytes"] >= 1500
+    assert status(site.data)["cost"]["today"] == told["today"]
+
+
+def ready_s(site) -> float:
+    """Seconds from the start of the process until it decides; it is killed when its bundle is committed."""
+    began = time.monotonic()
+    process, url = start(site)
+    try:
+        with httpx.Client(base_url=url, timeout=10) as http:
+            until(lambda: http.get("/readyz").status_code == 200, "no bundle runs")
+            took_s = time.monotonic() - began
+            until(lambda: http.get("/status").json()["phase"] == "committed", "not committed")
+            return took_s
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
+def test_a_start_with_a_hundred_thousand_waiting_records_is_as_fast_as_one_without(site):
+    enrol(site.data, site.url, site.token)
+    site.assign(site.release(1), trial_s=0.1)
+    ready_s(site)
+    site.http_hub.close()  # offline from now on
+    empty = min(ready_s(site) for _ in range(3))
+    box = Outbox(site.data / "outbox", chance=SeededChance(1), safe=device_safe(site.data).safe)
+    now = datetime.now(UTC)
+    for first in range(0, 100_000, 5000):
+        texts = [Event(id=f"{number:032x}", at=now, what="x", text="t") for number in range(first, first + 5000)]
+        box.add_many([Entry(record=text, record_class="telemetry", policy_version=1) for text in texts])
+    blobs = box.blobs.path
+    for number in range(100_000):  # as many files as samples would bring
+        folder = blobs / f"{number % 256:02x}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number:064x}").touch()
+    box.close()
+    full = min(ready_s(site) for _ in range(3))
+    sys.stdout.write(f"ready after {empty:.2f} s with nothing waiting, {full:.2f} s with 100,000 records and blobs\n")
+    assert full < empty + 0.5
+    assert full < 2 or full < 1.2 * empty  # a slow machine has slow starts, with or without a backlog
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from edgewise.edge._offline import outbox_status
 from edgewise.edge.outbox import Outbox, OutboxLimits
-from edgewise.ports import FileVault, MemoryVault, SeededChance, open_safe
+from edgewise.edge.recover import _move_all, _opened
+from edgewise.ports import FileVault, MemoryVault, SeededChance, open_safe, read_safe
+from edgewise.wire import Erasure, NotValid
 from outbox_entries import event, fates, sample
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -213,3 +217,47 @@ def test_two_devices_with_the_same_content_have_nothing_alike_on_disk(tmp_path):
         box.close()
         seen.append({path.name for path in (tmp_path / name / "blobs").rglob("*") if path.is_file()})
     assert not seen[0] & seen[1]
+
+
+def test_what_was_set_aside_is_moved_into_the_present_outbox_once_its_key_is_back(tmp_path):
+    key, wrong = MemoryVault(b"1" * 32), MemoryVault(b"2" * 32)
+    person = "5" * 64
+    box = Outbox(tmp_path / "outbox", chance=SeededChance(1), safe=open_safe(tmp_path, key).safe)
+    box.add_many([sample(1, subject=person), event(2, "alarm")])
+    box.seal(NOW)
+    box.add_many([replace(sample(3), subject=person, about_at=NOW), event(4)])
+    box.close()
+    present = Outbox(tmp_path / "outbox", chance=SeededChance(2), safe=open_safe(tmp_path, wrong).safe)
+    present.add(event(4))  # known here already, and not taken twice
+    present.add(event(5))
+    safes = [(tmp_path / "data-key.json.locked", read_safe(tmp_path, key, name="data-key.json.locked"))]
+    assert _move_all(tmp_path, present, safes) == {"records": 4, "shed": 0, "still_locked": 0}
+    assert present.backlog().waiting == {"sample": 2, "alarm": 1, "audit": 2}
+    assert all(present.blobs.get(sample(n).record.blob) == sample(n).content for n in (1, 3))
+    assert present.erase(Erasure(subject=person)).records == 1  # whom it is about came along
+    assert not (tmp_path / "outbox" / "outbox.locked").exists()
+    assert not (tmp_path / "data-key.json.locked").exists()
+    present.close()
+
+
+def test_a_device_gets_its_records_back_by_the_former_key_file(fleet):
+    fleet.assign(fleet.sign(fleet.bundle(1)))
+    device = fleet.device()
+    fleet.run(device, steps=40)
+    fleet.lost = lambda _what: True
+    run_with_planted(fleet, device)
+    samples = device.outbox.backlog()
+    device.close(fleet.clock.now())
+    key = fleet.folder / "keys" / "data.key"
+    key.replace(fleet.folder.parent / "old.key")
+    fleet.device().close(fleet.clock.now())
+    with pytest.raises(NotValid, match="does not fit"):
+        _opened(fleet.folder, None)
+    safes = _opened(fleet.folder, fleet.folder.parent / "old.key")
+    again = fleet.device()
+    moved = _move_all(fleet.folder, again.outbox, safes)
+    assert moved["records"] >= samples.records
+    assert not list(fleet.folder.glob("**/*.locked*"))
+    again.close(fleet.clock.now())
+    with pytest.raises(NotValid, match="nothing is set aside"):
+        _opened(fleet.folder, None)

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from edgewise.edge._outbox_tidy import Tidying
 from edgewise.edge.outbox import Entry, Outbox, OutboxLimits, unpack
-from edgewise.ports import SeededChance
+from edgewise.ports import FOLDERS, MemoryClock, SeededChance
 from edgewise.wire import CLASSES, SEGMENTS_MAX, Decision, Event, NotNow, NotValid, Sample, digest, loads
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -305,6 +306,32 @@ def test_bytes_that_no_record_names_are_tidied_up(outbox):
     outbox.blobs.put(b"left by a power cut")
     assert outbox.tidy() == 1
     assert list(outbox.blobs.digests()) == [sample(1).record.blob]
+
+
+def test_files_are_tidied_up_one_folder_at_a_time_and_the_reserve_comes_back(tmp_path):
+    box = open_outbox(tmp_path, limits=OutboxLimits(reserve_bytes=100_000))
+    box.add(sample(1))
+    for number in range(30):
+        box.blobs.put(b"left by a power cut %d" % number)
+    half = next(path for path in box.blobs.path.iterdir()) / ".abc.0123.part"
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
+    (tmp_path / "reserve").unlink()  # given back while the disk was full
+    clock = MemoryClock(NOW)
+    tidying = Tidying(box, clock, every_s=10)
+    tidying.step()
+    assert tidying.removed == 0  # not yet time
+    for _ in range(FOLDERS):
+        clock.advance(10)
+        before = tidying.removed
+        tidying.step()
+        tidying.step()
+        assert tidying.removed - before < 30  # a step is a folder
+    assert tidying.removed == 30
+    assert list(box.blobs.digests()) == [sample(1).record.blob]
+    assert not half.exists()
+    assert (tmp_path / "reserve").stat().st_size == 100_000
+    box.close()
 
 
 def test_the_ledger_forgets_finished_records_only(tmp_path):

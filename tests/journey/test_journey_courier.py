@@ -345,3 +345,26 @@ def test_a_running_agent_keeps_its_folder(island: Island) -> None:
     (island.folder / "d1" / "device.json").write_bytes(encode(island.device.identity))
     with locked(island.folder / "d1"), pytest.raises(NotNow, match="another agent runs"):
         import_stick(island.folder / "d1", island.stick)
+
+
+def test_a_stick_brings_an_erasure_and_what_it_covers_is_not_on_the_next_one(island: Island) -> None:
+    island.assign()
+    island.hub_export()
+    island.device_import()
+    island.decide(60)
+    keeper = island.device.keeper
+    gone = {keeper.hidden(f"g{number}") for number in range(0, 60, 2)}
+    for subject in sorted(gone):
+        island.api.post("/erasures", {"use_case": "parts", "subject": subject, "reason": "asked for"})
+    island.hub_export()
+    island.device_import()
+    assert island.device.eraser.done == len(gone)
+    assert sum(island.device.outbox.backlog().erased.values()) > 0
+    island.device_export()
+    island.hub_import()
+    with island.hub.store.read() as connection:
+        frames = list(connection.execute(sa.select(tables.samples.c.frame)).scalars())
+    assert frames
+    assert {int(frame.removeprefix("f")) % 2 for frame in frames} == {1}
+    assert island.world.row("d1").last_report.erased == len(gone)
+    assert island.audited("erasure.done") == 1

@@ -8,6 +8,7 @@ from edgewise.cli import (
     audit,
     bundle,
     courier,
+    deidentify,
     demo,
     edge,
     erasure,
@@ -37,7 +38,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for single in (up, demo, score, version):
+    for single in (up, demo, deidentify, score, version):
         app.command(single.NAME, epilog=single.EXAMPLE)(single.command)
     for group in (
         hub,

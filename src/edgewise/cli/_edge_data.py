@@ -1,4 +1,4 @@
-"""``edgewise edge rotate-key``, ``erase`` and ``subject``: the key of what lies on a device, and forgetting it."""
+"""``edgewise edge rotate-key``, ``recover``, ``erase``, ``subject``: what lies on a device, its key, forgetting it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ def rotate_key(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
     load_identity(data_dir)
     with locked(data_dir):
         show(rotate(data_dir, load_config(data_dir).data_key_from), output)
+
+
+def recover(
+    key_file: Path | None = typer.Option(None, "--key-file", help="the former key, where it is not in its old place"),
+    data_dir: Path = DEVICE_DIR,
+    output: Format = FORMAT,
+) -> None:
+    """Move what was set aside for want of its key into the present outbox, now that the key is back. Agent off."""
+    from edgewise.edge.recover import recover as bring_back
+
+    show(bring_back(data_dir, key_file), output)
 
 
 def erase(

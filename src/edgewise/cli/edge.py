@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli import _edge_card, _edge_doctor, _edge_logs, _edge_tune, _edge_unit
-from edgewise.cli._edge_data import erase, rotate_key, subject
+from edgewise.cli import _edge_card, _edge_cost, _edge_doctor, _edge_logs, _edge_tune, _edge_unit
+from edgewise.cli._edge_data import erase, recover, rotate_key, subject
 from edgewise.cli._edge_status import print_status
 from edgewise.cli._output import FORMAT, Format
 
@@ -90,8 +90,10 @@ def status(data_dir: Path = DEVICE_DIR, output: Format = FORMAT) -> None:
 app.command("doctor", epilog=_edge_doctor.EXAMPLE)(_edge_doctor.doctor)
 app.command("logs", epilog=_edge_logs.EXAMPLE)(_edge_logs.logs)
 app.command("unit", epilog=_edge_unit.EXAMPLE)(_edge_unit.unit)
+app.command("cost", epilog=_edge_cost.EXAMPLE)(_edge_cost.cost)
 app.command("rotate-key", epilog="Example: edgewise edge rotate-key --data-dir device-a")(rotate_key)
 app.command(_edge_card.NAME, epilog=_edge_card.EXAMPLE)(_edge_card.card)
 app.command(_edge_tune.NAME, epilog=_edge_tune.EXAMPLE)(_edge_tune.tune)
+app.command(epilog="Example: edgewise edge recover --key-file /media/usb/data.key --data-dir device-a")(recover)
 app.command(epilog="Example: edgewise edge erase --subject patient-7 --data-dir device-a")(erase)
 app.command(epilog="Example: edgewise edge subject patient-7 --data-dir device-a")(subject)

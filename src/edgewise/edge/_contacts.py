@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from edgewise.edge._keeper import Keeper
@@ -21,7 +21,7 @@ from edgewise.edge.uplink import (
     contact,
 )
 from edgewise.ports import Chance, Link
-from edgewise.wire import EdgewiseError, NotNow, NotTrusted, Report
+from edgewise.wire import CLASSES, EdgewiseError, NotNow, NotTrusted, Report
 
 BACKOFF_MAX = 8  # times the usual pause between contacts; jitter keeps a fleet from coming back all at once
 
@@ -32,6 +32,7 @@ class Contacts:
     Args:
         contact_s: pause between contacts while all is quiet, until the hub names another.
         report: the device's state.
+        may: which classes may go over the link now, after so many bytes more.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Contacts:
         chance: Chance,
         contact_s: float,
         report: Callable[[datetime], Report],
+        may: Callable[[datetime, int], Collection[str]] = lambda _now, _more: CLASSES,
     ) -> None:
         self._uplink = uplink
         self._outbox = outbox
@@ -52,6 +54,7 @@ class Contacts:
         self._chance = chance
         self._contact_s = contact_s
         self._report = report
+        self._may = may
         self.next_at: datetime | None = None  # at once
         self._planned_at: datetime | None = None  # when that was decided
         self.last_at: datetime | None = None  # of the last one that came through
@@ -91,6 +94,7 @@ class Contacts:
                 lambda: self._report(now),
                 now,
                 has_assignment=lambda: self._updater.number,
+                may=lambda more: self._may(now, more),
             ):
                 self._take(event, link, now)
         except NotNow as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -16,6 +16,7 @@ from edgewise.edge._cascade import Cascade
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
 from edgewise.edge._spans import is_over
@@ -62,6 +63,7 @@ class Keeper:
         outbox: where records become durable, and where the keeper's own state lives with them.
         ring: the frames' bytes.
         use_case: budgets and the data policy.
+        metered: bytes that went over metered links, by day; they are stored with the counts.
         subject_key: hides subjects; the site's, so that all its devices hide one alike, or else this device's own.
     """
 
@@ -75,7 +77,9 @@ class Keeper:
         site: str,
         use_case: UseCase,
         subject_key: bytes | None = None,
+        metered: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        self._metered = metered
         self._outbox = outbox
         self._ring = ring
         self._chance = chance
@@ -94,6 +98,7 @@ class Keeper:
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
+        self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
         self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._turn = threading.RLock()  # feedback comes from the local API's thread
         self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
@@ -132,6 +137,11 @@ class Keeper:
             gone, sums = self.recorded.pop(name), self.recorded.setdefault(FORGOTTEN, Recorded())
             sums.decisions += gone.decisions
             sums.undecided += gone.undecided
+
+    @property
+    def name_key(self) -> bytes:
+        """The key of names and values that may not travel; it never leaves the device."""
+        return self._name_key
 
     # -- what others hand in -----------------------------------------------------------------------------------------
 
@@ -252,6 +262,7 @@ class Keeper:
         recorded.cursor = period.cursor
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
+        self._look_for_drift(period, now)
         try:
             entries = self._selected(period, now)
         except Exception as error:
@@ -281,6 +292,20 @@ class Keeper:
     def _record_readings(self, now: datetime) -> None:
         if self._block.is_due(now):
             self._store([self._closed_block()], now)
+
+    def _look_for_drift(self, period: Period, now: datetime) -> None:
+        """Sums by channel go to the hub once what the network sees has changed; a look that fails harms nothing."""
+        if self.drift is None or not self._may("telemetry"):
+            return
+        try:
+            sums = self.drift.take(period)
+        except Exception as error:
+            self._count_not_kept(f"drift_{type(error).__name__}")
+            return
+        if sums is not None:
+            text = f"what {sums['release']} sees here has changed; the sums of its channels are attached"
+            record = Event(id=self._chance.id(), at=now, what="channel_sums", text=text, data=sums)
+            self._queue(self._plain("telemetry", record))
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
         sent = self._sent.setdefault(period.pipeline, _Sent())
@@ -435,7 +460,7 @@ class Keeper:
 
     def _states(self) -> dict[str, bytes]:
         # The counts once more by themselves: they are told without the key, the rest is not.
-        counts = json.dumps({"decisions": self.decisions}).encode()
+        counts = json.dumps({"decisions": self.decisions, "metered": dict(self._metered())}).encode()
         return {STATE_KEY: self._state(), READINGS_KEY: self._block.state(), sql.COUNTS: counts}
 
     def _state(self) -> bytes:

@@ -14,6 +14,7 @@ from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._contact_memory import newest_known, read_contact_note
 from edgewise.edge._explain import explain
+from edgewise.edge._metered import cost, days_of, waits_of
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
 from edgewise.edge._slots import POINTER_FILE
 from edgewise.edge._story import Situation, story_values
@@ -23,7 +24,7 @@ from edgewise.edge._update_choices import waits
 from edgewise.edge._update_state import UpdateState, read_state
 from edgewise.edge.certificate import certificate_sentence
 from edgewise.ports import Clock, Credentials
-from edgewise.wire import CLASSES, EdgewiseError
+from edgewise.wire import CLASSES, Connectivity, EdgewiseError, NotNow
 
 if TYPE_CHECKING:
     from edgewise.edge.device import Identity
@@ -73,6 +74,7 @@ def read_status(
         "bundle": slot.bundle if slot else None,
         "last_failure": state.last_failure,
         **outbox_status(folder / "outbox"),
+        "cost": _cost_or_why(folder, identity, facts, now),
         "why": explain(state, running=slot is not None, not_now=not_now),
     }
     situation = Situation(
@@ -93,6 +95,32 @@ def _pointer(folder: Path) -> str | None:
         return (folder / POINTER_FILE).read_text().strip()
     except OSError:
         return None
+
+
+def _cost_or_why(folder: Path, identity: Identity, facts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    try:
+        return cost_here(folder, identity.usecase.connectivity, facts, now)
+    except NotNow as error:
+        return {"error": str(error)}
+
+
+def cost_here(folder: Path, connectivity: Connectivity, facts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What waits on the device, what metered links cost so far and what the next contact would take; see `cost`.
+
+    Raises:
+        NotNow: the outbox cannot be read now.
+    """
+    file, totals, counts = folder / "outbox" / OUTBOX_FILE, [], None
+    if file.exists():
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+                totals = connection.execute(sql.TOTALS).fetchall()
+                counts = connection.execute(sql.COUNTS_OF).fetchone()
+        except sqlite3.Error as error:
+            raise NotNow(f"{file} cannot be read: {error}", code="outbox_failed") from error
+    is_metered = facts.get("network_metered") is True
+    days = days_of(counts[0] if counts else None)
+    return cost(waits_of(totals), connectivity, is_metered=is_metered, days=days, now=now)
 
 
 def outbox_status(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from edgewise.ports import Chance, Safe, disk_error, free_name
 from edgewise.wire import CLASSES, NotNow, NotTrusted, NotValid
 
 FILE = "outbox.db"
+PAGE_BYTES = 4096  # SQLite's own default
+LOG_BYTES_MIN, LOG_BYTES_MAX = 16 * PAGE_BYTES, 1000 * PAGE_BYTES
 BUSY_S_MAX = 2.0
 
 
@@ -25,9 +27,11 @@ class OutboxFile:
 
     Args:
         safe: the key under which the cells lie. A file of another key is set aside, whole, with its blobs.
+        log_bytes_max: the log is folded into the file once it is so long.
     """
 
-    def __init__(self, folder: Path, chance: Chance, safe: Safe) -> None:
+    def __init__(self, folder: Path, chance: Chance, safe: Safe, *, log_bytes_max: int = LOG_BYTES_MAX) -> None:
+        self._log_pages = min(max(log_bytes_max, LOG_BYTES_MIN), LOG_BYTES_MAX) // PAGE_BYTES
         self.path = folder / FILE
         self.was_broken = False
         self.locked_as: Path | None = None  # where the former file lies, if its key is another one
@@ -92,6 +96,8 @@ class OutboxFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_size_limit = 4000000")
+            # Folding the log into the file may need as much space as the log has: no more than the reserve can give.
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self._log_pages}")
             # What is deleted is overwritten, in the file and when the log is folded into it: erased means erased.
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -191,4 +197,18 @@ def _family(error: sqlite3.Error, path: Path) -> NotNow:
     code = getattr(error, "sqlite_errorname", "") or type(error).__name__
     if code == "SQLITE_FULL":
         return NotNow(f"no space left for {path}; free some on this disk", code="disk_full")
+    if code == "SQLITE_IOERR_WRITE":  # so a quota and a bound on a file's size are told, like a write that fails
+        return NotNow(f"{path} cannot be written; check the disk and its quota", code="write_failed")
     return NotNow(f"{path} cannot be used now ({code}: {error}); check the disk", code="outbox_failed")
+
+
+def key_of(folder: Path) -> str | None:
+    """The id of the data key under which the outbox in this folder lies; None where none can be read."""
+    file = folder / FILE
+    if not file.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            return dict(connection.execute(sql.ABOUT).fetchall()).get("data_key")
+    except sqlite3.Error:
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +15,10 @@ from edgewise.wire import CLASSES, NotValid, SegmentHeader, canonical, decode, d
 ALARM_SEALED = "alarm_sealed"  # running number of the newest alarm that was ever sealed
 
 
-def next_choice(db: sqlite3.Connection, number: int) -> Choice | None:
-    """What the segment with this number takes; None when nothing waits."""
-    waiting = [Waiting(rank=row[0], oldest=row[1], newest=row[2]) for row in db.execute(sql.ENDS_OF_CLASSES)]
+def next_choice(db: sqlite3.Connection, number: int, classes: Collection[str]) -> Choice | None:
+    """What the segment with this number takes, of these classes; None when nothing of them waits."""
+    rows = [row for row in db.execute(sql.ENDS_OF_CLASSES) if CLASSES[row[0]] in classes]
+    waiting = [Waiting(rank=row[0], oldest=row[1], newest=row[2]) for row in rows]
     row = db.execute(sql.ABOUT_OF, (ALARM_SEALED,)).fetchone()
     return choose(waiting, number=number, alarm_sealed=row[0] if row else 0)
 

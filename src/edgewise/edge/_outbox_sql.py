@@ -136,10 +136,17 @@ UNLINK = (
     "UPDATE made SET subject = NULL, about_at = NULL WHERE fate IN ('stored', 'refused') "
     "AND about_at BETWEEN ?2 AND ?3 AND (?1 IS NULL OR subject = hide(?1))"
 )
+# Everything that is held, for moving it to another outbox.
+WAITING_WHOLE = (
+    "SELECT r.seq, r.class, r.policy_version, r.transform, unseal('record', r.seq, r.body), show(m.subject), "
+    "m.about_at FROM records r JOIN made m ON m.seq = r.seq WHERE r.seq > ? ORDER BY r.seq LIMIT ?"
+)
+ABOUT_OF_ID = "SELECT show(subject), about_at FROM made WHERE id = ?"
 WAITING_CONTENT = "SELECT size_bytes, show(blob) FROM records WHERE seq = ?"
 WAITS_FOR_BLOB = "SELECT 1 FROM records WHERE blob = hide(?) LIMIT 1"
 
 USE_BLOB = "INSERT INTO blobs (digest, uses) VALUES (hide(?), 1) ON CONFLICT (digest) DO UPDATE SET uses = uses + 1"
 FREE_BLOB = "UPDATE blobs SET uses = uses - 1 WHERE digest = hide(?)"
 HAS_BLOB = "SELECT 1 FROM blobs WHERE digest = hide(?)"
+BLOB_USES = "SELECT uses FROM blobs WHERE digest = hide(?)"
 DROP_UNUSED_BLOBS = "DELETE FROM blobs WHERE uses <= 0 RETURNING show(digest)"

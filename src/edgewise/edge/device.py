@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._bandwidth import smallest
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
+from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._erasing import Eraser
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
 from edgewise.edge._keeper import Keeper
+from edgewise.edge._metered import Meter, MeteredLink, days_of, why_waiting
 from edgewise.edge._offline import known_here
 from edgewise.edge._outbox_records import nothing
+from edgewise.edge._outbox_tidy import Tidying
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
 from edgewise.edge._readings import Sampler
 from edgewise.edge._spans import is_over
@@ -129,7 +133,6 @@ class Device:
         self._card: Envelope | None = None  # until the hub has heard it
         self.folder = folder
         opened = opened or device_safe(folder)
-        self._link = link
         self._clock = clock
         self._facts = dict(facts or {})
         limits = limits or DeviceLimits()
@@ -146,6 +149,9 @@ class Device:
             safe=opened.safe,
             checkpoint=checkpoint,
         )
+        self.tidying = Tidying(self.outbox, clock)
+        self.meter = Meter(self._is_metered, clock.now, days_of(self.outbox.state(sql.COUNTS)))
+        self._link: Link = MeteredLink(link, self.meter.count)
         ring = Ring(bytes_max=limits.loop.ring_bytes, key=chance.bytes(KEY_BYTES))
         try:
             self.updater = Updater(
@@ -172,7 +178,9 @@ class Device:
                 site=identity.site,
                 use_case=usecase,
                 subject_key=subject_key,
+                metered=self.meter.plain,
             )
+            self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
             self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
             self._tries, self._tried_number = 0, 0
             self._pause: tuple[datetime, float] | None = None  # a link or disk that said not now is not asked at once
@@ -198,7 +206,14 @@ class Device:
                 may_seal=lambda now: not self.eraser.holds(self.updater.assignment, now),
             )
             self.contacts = Contacts(
-                uplink, self.outbox, self.updater, self.keeper, chance=chance, contact_s=contact_s, report=self.report
+                uplink,
+                self.outbox,
+                self.updater,
+                self.keeper,
+                chance=chance,
+                contact_s=contact_s,
+                report=self.report,
+                may=lambda now, more: self.meter.may_send(usecase.connectivity.metered, now, more),
             )
             self._started(clock.now(), opened)
         except BaseException:
@@ -217,6 +232,7 @@ class Device:
             ring=ring,
             clock=self._clock,
             stored=self.keeper.cascade_before,
+            key=self.keeper.name_key,
         )
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
@@ -265,6 +281,7 @@ class Device:
         """Make durable what was decided and chosen, as far as the disk allows."""
         self.eraser.step(self.updater.assignment, now)
         self.keeper.record(self.pipelines, now)
+        self.tidying.step()
 
     def update_step(self, now: datetime, link: Link | None = None) -> bool:
         """Work towards the newest assignment; True when something happened that the hub should hear of soon.
@@ -315,6 +332,9 @@ class Device:
         self._facts = {**self._facts, **card.facts()}
         self.updater.take_facts(card.facts())
         self._card = envelope
+
+    def _is_metered(self) -> bool:
+        return self._reported().get("network_metered") is True
 
     def _reported(self) -> dict[str, Fact]:
         """The capability card and what is true now."""
@@ -411,6 +431,8 @@ class Device:
         reasons += self.pipelines.complaints(names=may_name_frames(self.policy, way))
         if self.cascade is not None:
             reasons += self.cascade.complaints()
+        told = self.meter.cost(self.outbox.totals(), self.identity.usecase.connectivity, self._clock.now())
+        reasons += filter(None, [why_waiting(told)])
         if not self.keeper.policy_known and assignment is not None:
             reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
         return (*reasons, *self.updater.warnings(self._clock.now()))
@@ -463,6 +485,7 @@ class Device:
             },
             "cascade": self.cascade.status() if self.cascade is not None else None,
             "keep": {"room_bytes": self.keeper.credit.room(now), "not_kept": dict(self.keeper.not_kept)},
+            "cost": self.meter.cost(self.outbox.totals(), self.identity.usecase.connectivity, now),
             "contact": {
                 "last_at": _text(self.contacts.last_at),
                 "next_at": _text(self.contacts.next_at),

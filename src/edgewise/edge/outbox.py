@@ -11,14 +11,16 @@ import contextlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._outbox_entries import held_entries
 from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about, stored_about, unlink
-from edgewise.edge._outbox_file import OutboxFile
+from edgewise.edge._outbox_file import OutboxFile, key_of
 from edgewise.edge._outbox_records import (
     RESERVE_FILE,
     RESERVED,
@@ -31,6 +33,7 @@ from edgewise.edge._outbox_records import (
     spacing,
     unpack,
 )
+from edgewise.edge._outbox_room import is_full, shed_lower
 from edgewise.edge._outbox_segments import drop_unused, drop_waiting, next_choice, renew, reseal_without, seal_one
 from edgewise.ports import Blobs, Chance, FileVault, Safe, SealedBlobs, disk_error, open_safe
 from edgewise.wire import (
@@ -51,6 +54,7 @@ __all__ = ["Backlog", "Entry", "Made", "Outbox", "OutboxLimits", "unpack"]
 
 ERASING = "erasing"  # state: records forgotten so far by the erasure in hand
 FILES_MAX = 1_000_000
+Done = TypeVar("Done")
 
 
 class Outbox:
@@ -81,10 +85,12 @@ class Outbox:
         self._chance = chance
         self._checkpoint = checkpoint
         safe = safe or open_safe(folder, FileVault(folder / "data.key")).safe
-        self._file = OutboxFile(folder, chance, safe)
+        self._file = OutboxFile(folder, chance, safe, log_bytes_max=self.limits.reserve_bytes // 2)
         self.was_broken = self._file.was_broken  # the former file could not be read and lies beside this one
         self.locked_as = self._file.locked_as  # where the former one lies, if it cannot be opened with this key
-        self.blobs = blobs if blobs is not None else SealedBlobs(folder / "blobs", safe)
+        # Swept by `tidy_folder`: a start must not look at every file.
+        own = SealedBlobs(folder / "blobs", safe, sweep=False)
+        self.blobs: Blobs = blobs if blobs is not None else own
         self._reserve = folder / RESERVE_FILE
         self.hold_reserve()
 
@@ -123,6 +129,10 @@ class Outbox:
             erased=by["erased"],
             held_bytes=sum(by["waiting_bytes"].values()) + sum(by["sealed_bytes"].values()),
         )
+
+    def totals(self) -> list[tuple[int, ...]]:
+        """Class, records and bytes that wait, records and bytes that are sealed, … as the file keeps them."""
+        return self._file.rows(sql.TOTALS)
 
     def urgent(self) -> bool:
         """Whether something waits that should not wait for the next planned contact."""
@@ -175,14 +185,9 @@ class Outbox:
             NotNow: the disk is full or fails; nothing was changed. NotValid: a record over its bound.
         """
         bodies = [self._body(entry) for entry in entries]
-        try:
-            return self._store(entries, bodies, state or {})
-        except NotNow:
-            if not entries or any(CLASSES.index(entry.record_class) >= RESERVED for entry in entries):
-                raise
-            if not self._release_reserve():
-                raise
-            return self._store(entries, bodies, state or {})
+        is_reserved = bool(entries) and all(CLASSES.index(entry.record_class) < RESERVED for entry in entries)
+        wanted_bytes = sum(map(len, bodies))
+        return self._with_room(lambda: self._store(entries, bodies, state or {}), wanted_bytes, is_reserved=is_reserved)
 
     def put_state(self, key: str, value: bytes) -> None:
         """Store one value. Raises NotNow as ``add_many``."""
@@ -265,30 +270,46 @@ class Outbox:
 
     # -- sealing and acknowledging -----------------------------------------------------------------------------------
 
-    def seal(self, now: datetime, check: Callable[[SegmentHeader], None] = lambda _: None) -> int:
+    def seal(
+        self,
+        now: datetime,
+        check: Callable[[SegmentHeader], None] = lambda _: None,
+        may: Callable[[int], Collection[str]] = lambda _: CLASSES,
+    ) -> int:
         """Seal waiting records into numbered segments in the order of `_outbox_order`; the count of new ones.
 
         Args:
             check: raises NotValid for a segment that may not leave; its records are dropped and counted as shed.
+            may: which classes may be sealed, after so many bytes were sealed by this call; blobs count.
         Raises:
             NotNow: the disk is full or fails; nothing was changed.
         """
-        sealed = 0
+        sealed = size_bytes = 0
         while True:
-            with self._file.change() as db:
-                (count, size_bytes) = db.execute(sql.OPEN_BYTES).fetchone()
-                if count >= SEGMENTS_MAX or (count and size_bytes >= self.limits.sealed_bytes_max):
-                    return sealed
-                number = int(db.execute(sql.ABOUT_OF, ("next",)).fetchone()[0])
-                choice = next_choice(db, number)
-                if choice is None:
-                    return sealed
-                left = seal_one(db, choice, number, now, check, self.limits)
-                self._checkpoint("sealed")
-            self._delete_files(left)
+            number = self.next_number
+            seal_next = partial(self._seal_next, now, check, may(size_bytes))
+            size = self._with_room(seal_next, 0, is_reserved=True)
+            if size is None:
+                return sealed
             # Only after the commit: a number that was not committed was not given.
             if self._reload_about()["next"] > number:
-                sealed += 1
+                sealed, size_bytes = sealed + 1, size_bytes + size
+
+    def _seal_next(self, now: datetime, check: Callable[[SegmentHeader], None], classes: Collection[str]) -> int | None:
+        """Seal one segment, or drop one that may not leave; its bytes, None when nothing may be sealed now."""
+        with self._file.change() as db:
+            (count, size_bytes) = db.execute(sql.OPEN_BYTES).fetchone()
+            if count >= SEGMENTS_MAX or (count and size_bytes >= self.limits.sealed_bytes_max):
+                return None
+            number = int(db.execute(sql.ABOUT_OF, ("next",)).fetchone()[0])
+            choice = next_choice(db, number, classes)
+            if choice is None:
+                return None
+            left = seal_one(db, choice, number, now, check, self.limits)
+            (_, after) = db.execute(sql.OPEN_BYTES).fetchone()
+            self._checkpoint("sealed")
+        self._delete_files(left)
+        return int(after - size_bytes)
 
     def ack(self, watermark: int, refused: Collection[int] = ()) -> int:
         """Delete what the hub has stored: all segments up to the watermark. Comes back with the count of records.
@@ -303,6 +324,27 @@ class Outbox:
         """
         if watermark <= self.acked:
             return 0
+        try:
+            return self._with_room(lambda: self._ack(watermark, refused), 0, is_reserved=True)
+        except NotNow:
+            # The hub has these bytes, so their files may go before the record of it: nobody asks for them any more.
+            if not self._delete_acked_files(watermark):
+                raise
+            return self._with_room(lambda: self._ack(watermark, refused), 0, is_reserved=True)
+
+    def _delete_acked_files(self, watermark: int) -> int:
+        """Delete blobs that only segments up to the watermark name; how many there were."""
+        gone = 0
+        for segment in self.open_segments():
+            for blob in segment.blobs if segment.number <= watermark else ():
+                with contextlib.suppress(NotNow):
+                    (uses,) = self._file.rows(sql.BLOB_USES, blob)[0]
+                    if uses == 1 and self.blobs.has(blob):
+                        self.blobs.delete(blob)
+                        gone += 1
+        return gone
+
+    def _ack(self, watermark: int, refused: Collection[int]) -> int:
         count, unused = 0, []
         with self._file.change() as db:
             for number, rank, header, size_bytes, records in db.execute(sql.SEGMENTS_UP_TO, (watermark,)).fetchall():
@@ -384,6 +426,15 @@ class Outbox:
         self._checkpoint("scrubbed")
         return Erased(records=done, sealed=sealed, segments=segments, stored=stored, blobs=len(blobs))
 
+    @staticmethod
+    def is_of(folder: Path, safe: Safe) -> bool:
+        """Whether the outbox in this folder lies under this data key; False where there is none that can be read."""
+        return key_of(folder) == safe.id
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything held here, sealed and waiting, as it was offered; what this disk has lost is left out."""
+        yield from held_entries(self._file.rows, self.open_segments(), self.payload, self.blobs)
+
     def unlink(self, erasure: Erasure) -> None:
         """Forget of whom finished records were, once what an erasure covers was told. Raises NotNow as `erase`."""
         with self._file.change() as db:
@@ -405,14 +456,18 @@ class Outbox:
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
-    def hold_reserve(self) -> None:
-        """Hold disk space ready for alarms and audit, if there is plenty; without it they compete with everybody."""
+    def hold_reserve(self, free_min: int = 4) -> None:
+        """Hold disk space ready for alarms and audit, if there is plenty; without it they compete with everybody.
+
+        Args:
+            free_min: times the reserve that must be free.
+        """
         size = self.limits.reserve_bytes
         if not size or (self._reserve.exists() and self._reserve.stat().st_size >= size):
             return
         try:
             room = os.statvfs(self._reserve.parent)
-            if room.f_bavail * room.f_frsize < 4 * size:
+            if room.f_bavail * room.f_frsize < free_min * size:
                 return
             handle = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
@@ -421,6 +476,51 @@ class Outbox:
                 os.close(handle)
         except OSError:
             self._reserve.unlink(missing_ok=True)
+
+    def _with_room(self, work: Callable[[], Done], wanted_bytes: int, *, is_reserved: bool) -> Done:
+        """What the work gives, tried again after room was made on a full disk.
+
+        Args:
+            is_reserved: it may use the reserve, and the place of what is less urgent: alarm, audit, and sealing and
+                acknowledging, which is how a full outbox gets empty.
+        """
+        try:
+            return work()
+        except NotNow as error:
+            for made_room in self._rooms(error, wanted_bytes, is_reserved=is_reserved):
+                if made_room:
+                    with contextlib.suppress(NotNow):
+                        done = work()
+                        self.hold_reserve(free_min=1)
+                        return done
+            raise
+
+    def _rooms(self, error: NotNow, wanted_bytes: int, *, is_reserved: bool) -> Iterator[bool]:
+        """Ways to make room, one after another; whether each made any. Folding the log costs nobody anything.
+
+        The reserve goes before what is less urgent: shedding needs space itself.
+        """
+        full = is_full(error, self._reserve.parent)
+        if full:
+            yield self._fold_log()
+        if is_reserved:
+            released = self._release_reserve()
+            shed = full and self._fold_log() and self._shed_lower(max(4 * wanted_bytes, self.limits.reserve_bytes))
+            yield released or shed
+
+    def _fold_log(self) -> bool:
+        with contextlib.suppress(NotNow):
+            self._file.scrub()
+            return True
+        return False
+
+    def _shed_lower(self, wanted_bytes: int) -> bool:
+        with contextlib.suppress(NotNow):
+            with self._file.change() as db:
+                count, unused = shed_lower(db, wanted_bytes)
+            self._delete_files(unused)
+            return self._fold_log() and count > 0
+        return False
 
     def _release_reserve(self) -> bool:
         try:
@@ -437,13 +537,25 @@ class Outbox:
         for number, blob in enumerate(self.blobs.digests()):
             if number >= limit:
                 break
-            # Inside a transaction, so that no record of this blob can be on its way in meanwhile.
-            with self._file.change() as db:
-                if not db.execute(sql.HAS_BLOB, (blob,)).fetchone():
-                    self.blobs.delete(blob)
-                    gone += 1
+            gone += self._drop_orphan(blob)
         self.hold_reserve()
         return gone
+
+    def tidy_folder(self, number: int) -> int:
+        """The same for one of the `FOLDERS` folders in which the blobs lie, so that a step is short; the count."""
+        if not isinstance(self.blobs, SealedBlobs):
+            return 0
+        gone = sum(self._drop_orphan(blob) for blob in self.blobs.sweep_folder(number))
+        self.hold_reserve()
+        return gone
+
+    def _drop_orphan(self, blob: str) -> bool:
+        # Inside a transaction, so that no record of this blob can be on its way in meanwhile.
+        with self._file.change() as db:
+            if db.execute(sql.HAS_BLOB, (blob,)).fetchone():
+                return False
+            self.blobs.delete(blob)
+            return True
 
     def close(self) -> None:
         self._file.close()

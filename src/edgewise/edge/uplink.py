@@ -5,7 +5,7 @@ The protocol object owns no socket, thread or clock: the agent and the simulator
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -14,12 +14,16 @@ from edgewise.edge.outbox import Outbox
 from edgewise.policy import check_segment, may_leave
 from edgewise.ports import Link, LinkDown, Refused
 from edgewise.wire import (
+    CLASSES,
+    SEGMENTS_MAX,
     DataPolicy,
     Envelope,
+    NotNow,
     NotTrusted,
     NotValid,
     Receipt,
     Report,
+    SegmentHeader,
     UploadHeader,
     decode,
     pack_upload,
@@ -89,6 +93,14 @@ class Heard:
 UplinkEvent: TypeAlias = Stored | BlobsMissing | Assigned | SegmentRefused | BlobLost | HubForgot | Heard
 
 
+MaySend: TypeAlias = Callable[[int], Collection[str]]
+
+
+def anything(_: int) -> Collection[str]:
+    """Every class may go, whatever it takes."""
+    return CLASSES
+
+
 class Uplink:
     """What to send next, and what an answer means.
 
@@ -113,25 +125,43 @@ class Uplink:
         self._policy = policy
         self._there: set[str] = set()  # blobs that the hub is known to hold, of the open segments only
 
-    def seal(self, now: datetime) -> None:
-        """Number what waits, as far as the bounds allow."""
-        if self._may_seal(now):
-            self._outbox.seal(now, lambda header: check_segment(self._policy, header))
+    def seal(self, now: datetime, may: MaySend = anything) -> None:
+        """Number what waits, as far as the bounds and the link allow. Raises NotNow as `Outbox.seal`."""
+        if not self._may_seal(now):
+            return
+        try:
+            self._outbox.seal(now, lambda header: check_segment(self._policy, header), may)
+        except NotNow:
+            if not self._outbox.open_segments():
+                raise
+            # On a full disk, what is sealed already makes room by leaving.
 
-    def blobs_to_put(self) -> list[str]:
-        """Blobs of the open segments that the hub may lack, in the order of the segments."""
-        named = dict.fromkeys(blob for segment in self._outbox.open_segments() for blob in segment.blobs)
-        self._there &= named.keys()
+    def to_send(self, may: MaySend = anything) -> list[SegmentHeader]:
+        """The open segments that go now: up to the last one that the link allows, because numbers have no gaps.
+
+        What was sealed over another link and may not go over this one stays, unless something behind it may: a number
+        that was given cannot be taken back.
+        """
+        segments, classes = self._outbox.open_segments(), may(0)
+        if len(segments) >= SEGMENTS_MAX and any(name in classes for name in self._outbox.backlog().waiting):
+            return segments
+        last = max((place for place, one in enumerate(segments, 1) if one.record_class in classes), default=0)
+        return segments[:last]
+
+    def blobs_to_put(self, may: MaySend = anything) -> list[str]:
+        """Blobs of the segments to send that the hub may lack, in the order of the segments."""
+        self._there &= {blob for segment in self._outbox.open_segments() for blob in segment.blobs}
+        named = dict.fromkeys(blob for segment in self.to_send(may) for blob in segment.blobs)
         return [blob for blob in named if blob not in self._there]
 
     def blob_is_there(self, blob: str) -> None:
         """The hub holds this blob."""
         self._there.add(blob)
 
-    def request(self, report: Report, now: datetime, *, has_assignment: int = 0) -> bytes:
-        """The body of the next exchange: the report, and every open segment whose blobs are at the hub."""
+    def request(self, report: Report, now: datetime, *, has_assignment: int = 0, may: MaySend = anything) -> bytes:
+        """The body of the next exchange: the report, and every segment to send whose blobs are at the hub."""
         segments = []
-        for segment in self._outbox.open_segments():
+        for segment in self.to_send(may):
             if not self._there.issuperset(segment.blobs):
                 break  # numbers must follow one another, so what comes after has to wait as well
             segments.append(segment)
@@ -228,21 +258,24 @@ def contact(
     *,
     has_assignment: Callable[[], int] = lambda: 0,
     rounds_max: int = ROUNDS_MAX,
+    may: MaySend = anything,
 ) -> Iterator[UplinkEvent]:
     """One contact: blobs first, then segments, again while there is progress. Events come as they happen.
 
     Args:
         report: the device's state, asked again for every exchange.
         has_assignment: number of the newest assignment accepted.
+        may: which classes may go over this link, after so many bytes more.
     Raises:
         LinkDown: the link broke; what was acknowledged before is done. Refused, NotTrusted: the hub says no.
         NotNow: the disk fails.
     """
     for _ in range(rounds_max):
-        uplink.seal(now)
-        yield from _put_blobs(link, uplink, outbox, now)
+        uplink.seal(now, may)
+        yield from _put_blobs(link, uplink, outbox, now, may)
         try:
-            events = uplink.receive(link.exchange(uplink.request(report(), now, has_assignment=has_assignment())))
+            request = uplink.request(report(), now, has_assignment=has_assignment(), may=may)
+            events = uplink.receive(link.exchange(request))
         except Refused as error:
             events = uplink.refused(error)
         yield from events
@@ -251,8 +284,8 @@ def contact(
             return
 
 
-def _put_blobs(link: Link, uplink: Uplink, outbox: Outbox, now: datetime) -> Iterator[UplinkEvent]:
-    for blob in uplink.blobs_to_put():
+def _put_blobs(link: Link, uplink: Uplink, outbox: Outbox, now: datetime, may: MaySend) -> Iterator[UplinkEvent]:
+    for blob in uplink.blobs_to_put(may):
         offset = link.blob_offset(blob)
         if offset is not None:
             try:

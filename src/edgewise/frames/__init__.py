@@ -3,6 +3,8 @@
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._crop import BadBox, crop, prepare_crop
 from edgewise.frames._decide import BadScores, decide, good_labels, is_alarm
+from edgewise.frames._dicom import DicomOptions, MadeDicom, private_dicom
+from edgewise.frames._documents import DocumentKind, private_document
 from edgewise.frames._golden import golden_frames, golden_inputs
 from edgewise.frames._hide import Hider, masked
 from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, decode_image, prepare_image
@@ -23,8 +25,11 @@ __all__ = [
     "BadScores",
     "BadSeries",
     "CannotMakePrivate",
+    "DicomOptions",
+    "DocumentKind",
     "Hider",
     "Made",
+    "MadeDicom",
     "Windower",
     "crop",
     "decide",
@@ -43,5 +48,7 @@ __all__ = [
     "prepare_many",
     "prepare_row",
     "prepare_series",
+    "private_dicom",
+    "private_document",
     "series_bytes",
 ]

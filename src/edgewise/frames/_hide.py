@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._check_digits import luhn
-from edgewise.frames._field_names import field_kind
-from edgewise.frames._identifiers import TEXT_MAX, find_identifiers
+from edgewise.frames._field_names import THEIRS, WORDS, field_kind
+from edgewise.frames._identifiers import TEXT_MAX, find_identifiers, patterns
 from edgewise.wire import NotValid
 
 DEPTH_MAX = 32
@@ -71,7 +73,7 @@ class Hider:
         if found and self.action == "drop":
             return None
         for one in reversed(found):
-            text = text[: one.start] + self._instead(one.kind, text[one.start : one.end]) + text[one.end :]
+            text = text[: one.start] + self.instead(one.kind, text[one.start : one.end]) + text[one.end :]
         return text
 
     def _value(self, value: Any, depth: int) -> Any:
@@ -95,7 +97,7 @@ class Hider:
         digits = str(value) if isinstance(value, int) else ""
         if 13 <= len(digits) <= 19 and digits[0] in "23456" and luhn(digits):
             self.found["card"] += 1
-            return _GONE if self.action == "drop" else self._instead("card", str(value))
+            return _GONE if self.action == "drop" else self.instead("card", str(value))
         return value
 
     def _fields(self, fields: dict[str, Any], depth: int) -> dict[str, Any]:
@@ -108,7 +110,7 @@ class Hider:
         return result
 
     def _field(self, name: str, value: Any, depth: int) -> Any:
-        kind = None if name in self.listed or value is None else field_kind(name)
+        kind = None if value is None else self.condemned(name)
         if kind is None or isinstance(value, bool):
             return self._value(value, depth + 1)
         if isinstance(value, dict | list):
@@ -118,13 +120,29 @@ class Hider:
 
     def _gone(self, kind: str, value: Any) -> Any:
         self.found[kind] += 1
-        return _GONE if self.action == "drop" else self._instead(kind, str(value))
+        return _GONE if self.action == "drop" else self.instead(kind, str(value))
 
-    def _instead(self, kind: str, text: str) -> str:
+    def condemned(self, name: str) -> str | None:
+        """What kind of identifier a field holds by its name; None where it says nothing, or is listed."""
+        return None if name in self.listed else field_kind(name)
+
+    def instead(self, kind: str, text: str) -> str:
+        """What stands in an identifier's place: its kind, and a keyed hash where the action is to hash."""
         if self.action == "mask":
             return f"[{kind}]"
         made = hmac.new(self.key, f"{kind}\n{text.strip().casefold()}".encode(), hashlib.sha256).hexdigest()
         return f"[{kind} {made[:HASH_CHARACTERS]}]"
+
+
+def is_instead(text: str) -> bool:
+    """Whether a text is nothing but what `Hider` writes in an identifier's place."""
+    return _instead().fullmatch(text) is not None
+
+
+@functools.cache
+def _instead() -> re.Pattern[str]:
+    kinds = {pattern.kind for pattern in patterns()} | {*WORDS.values(), *THEIRS.values()}
+    return re.compile(rf"\[(?:{'|'.join(sorted(kinds))})(?: [0-9a-f]{{{HASH_CHARACTERS}}})?\]")
 
 
 def masked(text: str) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._containers import BadContainer, bare_jpeg, bare_png
 from edgewise.frames._detect import FACES, PLATES
-from edgewise.frames._hide import Hider
+from edgewise.frames._hide import Hider, is_instead
 from edgewise.frames._image import BadPicture, decode_image, open_image
 from edgewise.frames._people import blurred, without
 from edgewise.frames._pixels import Pixels, centre_crop, crop_region, downscale, grey
@@ -114,7 +114,9 @@ def _numbers(row: dict[str, object], listed: frozenset[str], found: Counter[str]
     stays: dict[str, object] = {
         name: value
         for name, value in row.items()
-        if value is None or isinstance(value, int | float) or (isinstance(value, str) and name in listed)
+        if value is None
+        or isinstance(value, int | float)
+        or (isinstance(value, str) and (name in listed or is_instead(value)))
     }
     if gone := len(row) - len(stays):
         found["text"] += gone

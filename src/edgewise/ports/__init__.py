@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import PROVIDERS, RuntimeSettings
     from edgewise.ports._safe import OpenedSafe, Safe, free_name, open_safe, read_safe, rotate_key
-    from edgewise.ports._sealed_blobs import SealedBlobs
+    from edgewise.ports._sealed_blobs import FOLDERS, SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._sink import MemorySink, Sink, open_sink
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DECIDE_SUFFIX",
+    "FOLDERS",
     "METADATA_URL",
     "PROVIDERS",
     "TARGETS_URL",
@@ -254,7 +255,7 @@ _HOMES = {
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("PROVIDERS", "RuntimeSettings"),
     "_safe": ("OpenedSafe", "Safe", "free_name", "open_safe", "read_safe", "rotate_key"),
-    "_sealed_blobs": ("SealedBlobs",),
+    "_sealed_blobs": ("FOLDERS", "SealedBlobs"),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_sink": ("MemorySink", "Sink", "open_sink"),
     "_source": ("FolderSource", "Frame", "ListSource", "Source"),

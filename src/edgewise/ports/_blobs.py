@@ -75,10 +75,10 @@ def missing(sha256: str) -> NotValid:
     return NotValid(f"blob {sha256[:12]}… is not in this store", code="blob_missing")
 
 
-def sweep_parts(path: Path, stale_s: float) -> None:
-    """Remove what power cuts left half-written in a store's folders."""
+def sweep_parts(path: Path, stale_s: float, folder: str = "*") -> None:
+    """Remove what power cuts left half-written in a store's folders, or in one of them."""
     old = time.time() - stale_s
-    for part in path.glob("*/.*.part"):
+    for part in path.glob(f"{folder}/.*.part"):
         try:
             if part.stat().st_mtime < old:
                 part.unlink()

@@ -169,13 +169,16 @@ def open_safe(folder: Path, vault: Vault, *fallbacks: Vault) -> OpenedSafe:
     return OpenedSafe(safe=safe, trouble=trouble, notice=notice)
 
 
-def read_safe(folder: Path, vault: Vault, *fallbacks: Vault) -> Safe:
+def read_safe(folder: Path, vault: Vault, *fallbacks: Vault, name: str = FILE) -> Safe:
     """The folder's data key, for looking into it while an agent may run on it: nothing is made, locked or moved.
+
+    Args:
+        name: of the file that holds the data key, such as one that was set aside.
 
     Raises:
         NotValid: there is none, or no key opens it. NotTrusted: a key file can be read by others.
     """
-    entry, tried = _read(Path(folder) / FILE), list[str]()
+    entry, tried = _read(Path(folder) / name), list[str]()
     for place in (vault, *fallbacks) if entry else ():
         assert entry is not None, "asked above"
         try:
@@ -187,7 +190,8 @@ def read_safe(folder: Path, vault: Vault, *fallbacks: Vault) -> Safe:
             return Safe(data_key)
         tried.append(f"the key of {place.where} does not fit")
     raise NotValid(
-        f"the data key of {folder} cannot be opened: {'; '.join(tried) or 'there is none yet'}", code="key_wrong"
+        f"the data key {Path(folder) / name} cannot be opened: {'; '.join(tried) or 'there is none yet'}",
+        code="key_wrong",
     )
 
 

@@ -18,6 +18,7 @@ from edgewise.wire import NotTrusted, digest
 MAGIC = b"EWB1"
 HEAD = struct.Struct(f">4s{SALT_BYTES}sQ")  # magic, salt, bytes of the content
 CHUNK_BYTES = 1 << 16
+FOLDERS = 256
 BLOB_BYTES_MAX = CHUNK_BYTES << 32  # a chunk's number must fit its nonce
 
 
@@ -31,16 +32,19 @@ class SealedBlobs:
     Args:
         path: made when missing.
         safe: the device's data key.
+        sweep: remove at once what power cuts left half-written. It looks at every file, so whoever has many and must
+            start fast says no, and takes one folder after another by `sweep_folder`.
     """
 
-    def __init__(self, path: Path, safe: Safe) -> None:
+    def __init__(self, path: Path, safe: Safe, *, sweep: bool = True) -> None:
         self.path = Path(path)
         self._safe = safe
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, self.path) from error
-        sweep_parts(self.path, STALE_PART_S)
+        if sweep:
+            sweep_parts(self.path, STALE_PART_S)
 
     def put(self, data: bytes) -> str:
         sha256 = digest(data)
@@ -76,6 +80,14 @@ class SealedBlobs:
     def digests(self) -> Iterator[str]:
         names = [file.name for folder in self.path.iterdir() if folder.is_dir() for file in folder.iterdir()]
         yield from sorted(found for name in names if (found := self._digest_of(name)) is not None)
+
+    def sweep_folder(self, number: int) -> list[str]:
+        """The digests in one of the `FOLDERS` folders, after what power cuts left half-written there was removed."""
+        folder = self.path / f"{number:02x}"
+        if not folder.is_dir():
+            return []
+        sweep_parts(self.path, STALE_PART_S, folder.name)
+        return [found for file in folder.iterdir() if (found := self._digest_of(file.name)) is not None]
 
     def size(self, sha256: str) -> int:
         try:

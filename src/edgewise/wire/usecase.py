@@ -196,11 +196,21 @@ class Placement(Strict):
         return self
 
 
+class Metered(Strict):
+    """What a device may send over a link that costs money. Alarms always go; downloads follow the rollout's terms."""
+
+    classes: tuple[Literal["audit", "feedback", "disagreement", "audit_sample", "telemetry", "sample"], ...] = Field(
+        ("audit", "feedback", "disagreement", "telemetry"), description="classes that go; the others wait"
+    )
+    bytes_per_day: int = Field(5_000_000, ge=0, description="after so many bytes of a day, either way, only alarms go")
+
+
 class Connectivity(Strict):
     contact_s: float = Field(60, gt=0, description="seconds between contacts while all is quiet")
     bytes_per_s_max: float | None = Field(None, gt=0, description="most that downloads of one device may take, bytes/s")
-    price_per_gb: float | None = Field(None, ge=0)
-    currency: str | None = None
+    price_per_gb: float | None = Field(None, ge=0, description="of a metered link, for 10^9 bytes either way")
+    currency: str | None = Field(None, max_length=12, description="of the price, such as EUR")
+    metered: Metered | None = Field(None, description="without it a metered link is used like any other")
 
 
 class Signing(Strict):
