@@ -349,6 +349,16 @@ def test_the_agent_decides_updates_and_answers_over_real_http(site):
     assert [record["verdict"] for record in site.stored("feedback")] == ["missed"]
 
 
+def test_the_command_shows_the_card_and_measures_it_once(site):
+    enrol(site.data, site.url, site.token)
+    command = [sys.executable, "-m", "edgewise", "edge", "card", "--data-dir", str(site.data), "--seconds", "0.1"]
+    first, second = (
+        json.loads(subprocess.run([*command, "-o", "json"], capture_output=True, check=True).stdout) for _ in range(2)
+    )
+    assert first == second
+    assert (first["device"], set(first["reference"])) == ("d1", {"window", "vision"})
+
+
 def test_an_agent_outlives_its_networks_worker_and_leaves_no_orphan(site):
     enrol(site.data, site.url, site.token)
     (site.data / "edge.yaml").write_text("runtime: {isolate: always}\n")

@@ -19,7 +19,7 @@ from edgewise.edge.device import Identity
 from edgewise.edge.ring import Ring
 from edgewise.ports import LinkDown, ListSource, MemoryLarge, MemoryRuntime, Refused, SeededChance, open_pipeline
 from edgewise.wire import Cascade as Terms
-from edgewise.wire import DataPolicy, Decision, Manifest, NotValid, decode
+from edgewise.wire import DataPolicy, Decision, Manifest, NotValid, PrivateSettings, decode
 
 LEAVE = ("sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit", "deferral", "local-api")
 TERMS = {"url": "http://127.0.0.1:1", "bundle": "large", "margin_max": 1.0, "share_max": 1.0}
@@ -287,6 +287,20 @@ def test_only_the_private_picture_goes_out_and_nothing_beside_it(fleet):
     assert media_type == "image/jpeg"
     assert told[0][2].label == "crack"
     assert cascade.bytes_sent == len(sent)
+
+
+def test_the_settings_of_the_policys_transforms_hold_for_what_is_deferred_too(fleet):
+    decision = Decision(label="good", confidence=0.5, margin=0.1, bundle="b" * 64)
+    settings = PrivateSettings(region=(0.5, 0.0, 1.0, 1.0), side_max=8)
+    policy = DataPolicy(leave=LEAVE, transforms=("crop-region", "downscale"), private=settings)
+    ring, large = Ring(bytes_max=1_000_000, key=bytes(32)), Recorder(decision)
+    cascade = Cascade(Terms(**TERMS), policy=policy, large=large, ring=ring, clock=fleet.clock)
+    file = io.BytesIO()
+    Image.fromarray(np.hstack([np.full((32, 32), 9, np.uint8), np.full((32, 32), 200, np.uint8)])).save(file, "PNG")
+    ring.put(replace(fleet.frame(1), name="f", data=file.getvalue(), media_type="image/png"))
+    assert cascade.offer(Item(name="f", size_bytes=999, decision=decision), 0.1, lambda *_: None)
+    assert cascade.step()
+    assert np.asarray(Image.open(io.BytesIO(large.seen[0][0]))).tolist() == [[200] * 8] * 8
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
+from edgewise.edge import Device
+from edgewise.edge._field import FieldSide
+from edgewise.edge._pipelines import PipelinePart
 from edgewise.edge.api import local_api
 from edgewise.edge.courier import write_out
+from edgewise.edge.device import Identity
 from edgewise.edge.private import sample_id
 from edgewise.policy import Forbidden
-from edgewise.ports import Credentials, Frame, MemoryLink
-from edgewise.wire import DataPolicy, Decision
+from edgewise.ports import Credentials, Frame, ListSource, MemoryLink, MemoryRuntime, MemorySink, SeededChance
+from edgewise.wire import DataPolicy, Decision, NotValid
 
 NAME = "Ada-Lovelace"
 FORBIDS_ALL = {"data_class": "measurement", "transforms": [], "leave": [], "fields": []}
@@ -160,3 +164,49 @@ def test_counts_below_the_policys_minimum_wait_or_are_merged_before_they_are_que
     assert sum(record["decisions"] for record in records) == 30
     assert all(count >= 20 for record in records for count in record["labels"].values())
     assert all(record["alarms"] in (0, record["decisions"]) for record in records)
+
+
+class NeverAsked:
+    """A large bundle that nobody may ask."""
+
+    asked = 0
+
+    def decide(self, data: bytes, media_type: str, *, timeout_s: float) -> Decision:
+        del data, media_type, timeout_s
+        self.asked += 1
+        raise NotValid("it was asked")
+
+    def close(self) -> None:
+        return None
+
+
+def test_under_that_policy_neither_a_sink_nor_a_large_bundle_hears_of_a_frame(fleet, make_usecase) -> None:
+    sink, large = MemorySink(), NeverAsked()
+    terms = {"url": "http://127.0.0.1:1", "bundle": "large", "margin_max": 1.0, "share_max": 1.0}
+    case = make_usecase(
+        data=FORBIDS_ALL,
+        sinks=[{"kind": "console", "name": "s", "events": ["decision", "alarm"]}],
+        placement={"mode": "cascade", "cascade": terms},
+    )
+    identity = Identity(device="d1", site="north", use_case="parts", usecase=case, root=fleet.root)
+    field = FieldSide(identity, fleet.folder, clock=fleet.clock, open_sink=lambda _: sink)
+    source = ListSource()
+    part = field.fit([PipelinePart(open_source=lambda _: source, act=look, patient=False)])[0]
+    device = Device(
+        fleet.folder, identity=identity, open_source=lambda _: source, link=fleet.link(), runtime=MemoryRuntime(),
+        clock=fleet.clock, chance=SeededChance(1), act=part.act, large=large,
+    )  # fmt: skip
+    field.sinks.bind(device)
+    fleet.assign(fleet.release(1))
+    fleet.run(device, 10)
+    for number in range(10):
+        source.add(fleet.frame(number, operator=NAME))
+    assert fleet.run(device, 40) == 10
+    while device.defer_step():
+        pass
+    while field.sinks.queues["s"].turn() == 0:
+        pass
+    assert (sink.tries, sink.events, large.asked) == (0, [], 0)
+    assert device.cascade.totals()["forbidden"] == 10
+    assert field.status()["sinks"]["s"]["forbidden"] == {"alarm": 10, "decision": 10}
+    device.close(fleet.clock.now())

@@ -41,6 +41,19 @@ class App:
             return None
         return 200, [b"content-length: %d\r\n\r\n" % len(body), bytes(body)]
 
+    def later(self, head: Head, body: bytes | memoryview, done: Any) -> bool:
+        if head.path not in ("/later", "/slowly"):
+            return False
+
+        def work() -> None:
+            if head.path == "/slowly":
+                self.go.wait(10)
+            done(200, [b"content-length: %d\r\n\r\n" % len(body), bytes(body)])
+            self.gone.set()
+
+        threading.Thread(target=work).start()
+        return True
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
         while more:
@@ -140,6 +153,7 @@ def test_an_ordinary_client_is_answered_and_kept(place):
         for size in (0, 1, 3000, BUFFER_BYTES - 200, BUFFER_BYTES, 3_000_000):
             assert client.post("/echo", content=bytes(size)).content == bytes(size)
             assert client.post("/now", content=bytes(size)).content == bytes(size)
+            assert client.post("/later", content=bytes(size)).content == bytes(size)
         reply = client.head("/x")
         assert (reply.status_code, reply.content, int(reply.headers["content-length"]) > 0) == (200, b"", True)
         assert "date" in reply.headers
@@ -151,10 +165,9 @@ def test_many_requests_at_once_are_answered_in_order(place):
     assert seen == [(200, body) for body in bodies]
 
 
-def test_requests_in_place_and_by_task_keep_their_order(place):
-    mixed = [
-        post(b"%d" % number) if number % 3 else post(b"%d" % number).replace(b"/echo", b"/now") for number in range(60)
-    ]
+def test_requests_in_place_by_task_and_by_thread_keep_their_order(place):
+    ways = (b"/now", b"/echo", b"/later")
+    mixed = [post(b"%d" % number).replace(b"/echo", ways[number % 3]) for number in range(60)]
     assert [body for _, body in answers(talk(place, b"".join(mixed)))] == [b"%d" % number for number in range(60)]
 
 
@@ -278,6 +291,17 @@ def test_an_application_learns_that_its_client_is_gone():
             raw.sendall(GET.replace(b"/x", b"/leaves"))
             time.sleep(0.05)
         assert app.gone.wait(10)
+
+
+def test_a_client_that_leaves_before_a_threads_answer_harms_nobody():
+    app = App()
+    with running(app) as where:
+        with socket.create_connection(where, 10) as raw:
+            raw.sendall(post(bytes(100_000)).replace(b"/echo", b"/slowly"))
+            assert answers(talk(where, GET))[0][0] == 200
+        app.go.set()
+        assert app.gone.wait(10)
+        assert answers(talk(where, post(b"a").replace(b"/echo", b"/later"))) == [(200, b"a")]
 
 
 def test_a_client_that_stops_sending_may_still_read_its_answer():

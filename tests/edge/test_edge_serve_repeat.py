@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from edgewise.edge._http_head import Head
+from edgewise.edge._v2 import WAITING_MAX, v2_app
 from edgewise.edge._v2_models import ServedModel
+from edgewise.edge._v2_pool import Threads
+from edgewise.edge.serve import open_models
 from edgewise.ports import OnnxRuntime, Refused, V2Client
 from v2_world import echo_network, network, serving, tensor, values_of
 
@@ -101,3 +108,41 @@ def test_only_runs_that_are_short_in_the_middle_are_done_in_place(slow):
     for _ in range(200):
         model.count(slow)
     assert not model.is_short
+
+
+def test_threads_run_jobs_in_order_and_end_with_their_owner():
+    threads, done = Threads(2), []
+    assert threads._threads == []
+    ended = threading.Event()
+    for number in range(20):
+        threads.put(lambda number=number: done.append(number))
+    threads.put(ended.set)
+    assert ended.wait(10)
+    workers = list(threads._threads)
+    del threads
+    gc.collect()
+    assert not any(worker.is_alive() for worker in workers)
+    assert sorted(done) == list(range(20))
+
+
+def test_more_inferences_than_may_wait_are_told_to_come_again(served):
+    client, folder = served
+    protocol = v2_app(open_models([folder / "fp32.onnx"]))
+    protocol._waiting = WAITING_MAX
+    head = Head(b"POST /v2/models/fp32/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 2")
+    assert protocol.later(head, b"{}", lambda *_: None) is False
+    sent: list[dict] = []
+
+    async def ask() -> None:
+        async def receive() -> dict:
+            return {"type": "http.request", "body": b"{}"}
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/fp32/infer", "headers": []}
+        await protocol(scope, receive, send)
+
+    asyncio.run(ask())
+    assert (sent[0]["status"], b"come again" in sent[1]["body"]) == (503, True)
+    assert client.ready("fp32")

@@ -433,3 +433,25 @@ def test_a_pipeline_that_names_no_sink_of_the_use_case_is_refused(fleet, make_us
     field = FieldSide(identity, fleet.folder, clock=fleet.clock)
     with pytest.raises(NotValid, match="no sink is named siren; the use case has none"):
         field.fit([PipelinePart(open_source=lambda _: ListSource(), sinks=("siren",))])
+
+
+def test_a_correction_by_a_large_bundle_is_no_repetition_of_what_it_corrects(fleet, make_usecase, tmp_path):
+    case = make_usecase(
+        sinks=[{"kind": "console", "name": "s", "events": ["decision", "alarm"]}],
+        data={"data_class": "measurement", "transforms": [], "leave": [*LEAVE, "sink"]},
+    )
+    identity = Identity(device="d1", site="north", use_case="parts", usecase=case, root=fleet.root)
+    sink = MemorySink()
+    sinks = Sinks(identity, tmp_path, clock=fleet.clock, open_one=lambda _spec: sink)
+    act = sinks.heard(None, None)
+    assert act is not None
+    sinks.bind(fleet.device())
+    frame = Frame(name="f1", data=b"", media_type="image/jpeg", taken_at=NOW)
+    act(frame, decision("good"))
+    act(frame, decision("crack").model_copy(update={"deferred": True}))
+    while sinks.queues["s"].turn() == 0:
+        pass
+    first, second = sink.events
+    assert (first.label, first.deferred) == ("good", None)
+    assert (second.label, second.deferred) == ("crack", True)
+    assert first.id != second.id  # a receiver drops what it has seen under the same id

@@ -31,7 +31,7 @@ from edgewise.ports import (
 )
 from edgewise.ports._safe import CELL_EXTRA_BYTES, free_name
 from edgewise.ports._sealed_blobs import CHUNK_BYTES
-from edgewise.wire import NotTrusted, NotValid, digest
+from edgewise.wire import NotNow, NotTrusted, NotValid, digest
 
 FIRST, SECOND = "11" * 32, "22" * 32
 
@@ -49,23 +49,31 @@ def free_pair() -> int:
             return port
 
 
+def start_tpm(place: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """A software TPM that answers, and its port."""
+    for _ in range(5):  # a port that was free may be taken by the time it starts
+        port = free_pair()  # the tools expect the control channel at the next one
+        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={place}", "--flags", "not-need-init,startup-clear"]
+        command += ["--server", f"type=tcp,port={port},bindaddr=127.0.0.1,disconnect"]
+        command += ["--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"]
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        ends = time.monotonic() + 10
+        while time.monotonic() < ends and server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port + 1)) == 0:
+                    return server, port
+        server.kill()
+        server.wait(10)
+    raise AssertionError("swtpm does not start")
+
+
 @pytest.fixture(scope="module")
 def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """How to reach a software TPM of our own."""
     if not (shutil.which("swtpm") and TpmVault.is_present("swtpm:")):
         missing("tpm", "swtpm or tpm2-tools are not installed: the TPM part is not tested here")
-    port = free_pair()  # the tools expect the control channel at the next one
-    place = tmp_path_factory.mktemp("tpm")
-    command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={place}", "--flags", "not-need-init,startup-clear"]
-    command += ["--server", f"type=tcp,port={port},bindaddr=127.0.0.1,disconnect"]
-    command += ["--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"]
-    server = subprocess.Popen(command)
+    server, port = start_tpm(tmp_path_factory.mktemp("tpm"))
     try:
-        ends = time.monotonic() + 10
-        while time.monotonic() < ends and server.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port + 1)) == 0:
-                    break
         yield f"swtpm:host=127.0.0.1,port={port}"
     finally:
         server.terminate()
@@ -162,6 +170,11 @@ def test_what_another_tpm_sealed_or_a_disk_damaged_is_said_to_be_lost(tmp_path, 
     file.write_text("{")
     with pytest.raises(NotValid, match="damaged"):
         vault.load()
+
+
+def test_a_tpm_that_does_not_answer_is_asked_again_later(tmp_path, tpm):
+    with pytest.raises(NotNow, match="does not answer"):
+        TpmVault(tmp_path, tcti=f"{tpm.partition(',')[0]},port={free_pair()}").load()
 
 
 def test_a_machine_without_a_tpm_says_what_it_needs(tmp_path, monkeypatch):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewise.edge._decider import Corrected, Item
+from edgewise.edge.private import private_content
 from edgewise.edge.ring import Ring
-from edgewise.frames import make_private
 from edgewise.measure import Histogram
 from edgewise.plan import DeferRule, consider, first_state, give_back, settle
-from edgewise.policy import may_leave, required_transform
+from edgewise.policy import may_leave
 from edgewise.ports import Clock, Frame, Large, LinkDown
 from edgewise.wire import Cascade as Terms
 from edgewise.wire import DataPolicy, EdgewiseError, NotValid
@@ -59,6 +59,7 @@ class Cascade:
         large: the large bundle.
         ring: holds the frames' bytes.
         stored: what ``plain`` gave before the device stopped.
+        key: of keyed hashes, where the policy's transforms make some.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class Cascade:
         clock: Clock,
         policy_known: Callable[[], bool] = lambda: True,
         stored: Mapping[str, Any] | None = None,
+        key: bytes = b"",
     ) -> None:
         stored = stored or {}
         self._terms, self._policy, self._large = terms, policy, large
         self._ring, self._clock, self._policy_known = ring, clock, policy_known
+        self._key = key
         self._rule = DeferRule(
             margin_max=terms.margin_max, share_max=terms.share_max, bytes_per_day=terms.bytes_per_day
         )
@@ -169,18 +172,12 @@ class Cascade:
         if self.forbidden() is not None:  # asked again: this is the moment in which it would leave
             return "forbidden", 0
         try:
-            data, media_type = self._private(frame)
+            data, media_type, _ = private_content(frame, self._policy, key=self._key)
         except NotValid:
             return "not_private", 0
         if not self._affords(len(data), deferral.reckoned_bytes):
             return "over_bytes", 0
         return self._asked(deferral, frame, data, media_type, left_s), len(data)
-
-    def _private(self, frame: Frame) -> tuple[bytes, str]:
-        transform = required_transform(self._policy, frame.media_type)
-        if transform == "none":
-            return frame.data, frame.media_type
-        return make_private(frame.data, frame.media_type, transform.split("+"))
 
     def _affords(self, size_bytes: int, reckoned_bytes: int) -> bool:
         """Making private can make a frame larger than was reckoned with."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewise.edge._http_exchange import Exchange
 from edgewise.edge._http_head import BadHead, Chunks, Head
+from edgewise.edge._http_job import Job
 
 if TYPE_CHECKING:
     from edgewise.edge._http_server import HttpServer, Repeat
@@ -54,7 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         self._got = 0
         self._chunks: Chunks | None = None
         self._held = 0  # bytes of the server's allowance for bodies
-        self._exchange: Exchange | None = None  # a task that answers
+        self._exchange: Exchange | Job | None = None  # a task or thread that answers
         self._again: Repeat | None = None
         self._last: Head | None = None  # and how often in a row it came
         self._same = 0
@@ -249,8 +250,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         # Only an answer in place may use the buffer itself: what comes next is written there.
         own = bytes(body) if body.obj is self._bytes else body
-        self._exchange = Exchange(self, head, own, self._server)
-        self._exchange.start()
+        job = Job(self, head)
+        if self._server.answer_later(head, own, job.done):
+            self._exchange = job
+            return
+        self._exchange = exchange = Exchange(self, head, own, self._server)
+        exchange.start()
 
     def _note(self, head: Head, body: memoryview) -> None:
         """A head that comes again and again is worth its own way."""
@@ -274,6 +279,11 @@ class Connection(asyncio.BufferedProtocol):
         if last or not head.keeps or self._server.is_stopping:
             self._is_deaf = True
             self.transport.close()
+
+    def answer(self, head: Head, status: int, parts: Sequence[Any]) -> None:
+        """Send the answer of a thread, and go on."""
+        self.write([self._server.line(status), *parts])
+        self.exchange_ended(head, whole=True, last=False)
 
     def exchange_ended(self, head: Head, *, whole: bool, last: bool) -> None:
         """As `answered`, from a task: the next request may be waiting already.

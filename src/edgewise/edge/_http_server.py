@@ -43,6 +43,8 @@ class Repeat(Protocol):
         """A whole 200 answer from its first header field on; None: this request must be looked at in full."""
 
 
+Done = Callable[[int, Sequence[Any]], None]
+"""Told a status, and the parts of a whole answer from its first header field on; from any thread."""
 Now = Callable[[Head, memoryview], tuple[int, Sequence[Any]] | None]
 """A status, and the parts of a whole answer from its first header field on; None: ask by ASGI."""
 
@@ -82,6 +84,7 @@ class HttpServer:
         self.is_stopping = False
         self._tls = tls
         self._now: Now | None = getattr(app, "now", None)
+        self._later: Callable[[Head, bytes | memoryview, Done], bool] | None = getattr(app, "later", None)
         self._repeat: Callable[[Head, memoryview], Repeat | None] | None = getattr(app, "repeat", None)
         self._heads: dict[bytes, Head] = {}
         self._connections: set[Connection] = set()
@@ -196,6 +199,10 @@ class HttpServer:
             return None
         answer = self._now(head, body)
         return None if answer is None else [self.line(answer[0]), *answer[1]]
+
+    def answer_later(self, head: Head, body: bytes | memoryview, done: Done) -> bool:
+        """Whether the application answers on a thread, and tells ``done``."""
+        return self._later is not None and head.keeps and not self.is_stopping and self._later(head, body, done)
 
     def repeat(self, head: Head, body: memoryview) -> Repeat | None:
         """The application's quickest way for requests that begin as this one does."""

@@ -16,6 +16,7 @@ from edgewise.edge._cascade import Cascade
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
 from edgewise.edge._spans import is_over
@@ -97,6 +98,7 @@ class Keeper:
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._sent: dict[str, _Sent] = {}  # by pipeline
         self._notes: deque[Entry] = deque()
+        self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
         self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._turn = threading.RLock()  # feedback comes from the local API's thread
         self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
@@ -135,6 +137,11 @@ class Keeper:
             gone, sums = self.recorded.pop(name), self.recorded.setdefault(FORGOTTEN, Recorded())
             sums.decisions += gone.decisions
             sums.undecided += gone.undecided
+
+    @property
+    def name_key(self) -> bytes:
+        """The key of names and values that may not travel; it never leaves the device."""
+        return self._name_key
 
     # -- what others hand in -----------------------------------------------------------------------------------------
 
@@ -255,6 +262,7 @@ class Keeper:
         recorded.cursor = period.cursor
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
+        self._look_for_drift(period, now)
         try:
             entries = self._selected(period, now)
         except Exception as error:
@@ -284,6 +292,20 @@ class Keeper:
     def _record_readings(self, now: datetime) -> None:
         if self._block.is_due(now):
             self._store([self._closed_block()], now)
+
+    def _look_for_drift(self, period: Period, now: datetime) -> None:
+        """Sums by channel go to the hub once what the network sees has changed; a look that fails harms nothing."""
+        if self.drift is None or not self._may("telemetry"):
+            return
+        try:
+            sums = self.drift.take(period)
+        except Exception as error:
+            self._count_not_kept(f"drift_{type(error).__name__}")
+            return
+        if sums is not None:
+            text = f"what {sums['release']} sees here has changed; the sums of its channels are attached"
+            record = Event(id=self._chance.id(), at=now, what="channel_sums", text=text, data=sums)
+            self._queue(self._plain("telemetry", record))
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
         sent = self._sent.setdefault(period.pipeline, _Sent())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +24,7 @@ from edgewise.edge._v2_messages import (
     write_answer,
 )
 from edgewise.edge._v2_models import Served, ServedModel
+from edgewise.edge._v2_pool import Threads
 from edgewise.edge._v2_repeat import Repeat
 from edgewise.policy import error_words
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, encode
@@ -32,6 +36,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Reply: TypeAlias = tuple[int, Mapping[str, str], bytes]
 """Status, headers, body."""
+Done: TypeAlias = Callable[[int, Sequence[Any]], None]
+"""Told a status, and the parts of a whole answer from its first header field on."""
 Observe: TypeAlias = Callable[[str, int, float], None]
 """Told the served name, the status and the seconds of each inference or decision."""
 
@@ -77,6 +83,8 @@ class V2:
         self._served = Served(models)
         self._observe = observe
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="v2")
+        self._threads = Threads(os.cpu_count() or 1)
+        self._turn = threading.Lock()
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,16 +115,42 @@ class V2:
         if version not in (None, served.version):
             return None
         started = time.perf_counter()
-        try:
-            status, parts = 200, _parts(*self._run_now(served, name, body, length))
-        except EdgewiseError as error:
-            status, about, text = failure(error)
-            parts = _parts(about, [text])
-        except Exception as error:
-            log.error("%s failed: %s", name[:80], error_words(error, names=False))
-            status, parts = 500, _parts(JSON_TYPE, [FAILED])
+        status, parts = self._whole(served, name, body, length)
         self._observe(name, status, time.perf_counter() - started)
         return status, parts
+
+    def later(self, head: Head, body: bytes | memoryview, done: Done) -> bool:
+        """Answer an inference on a thread and tell ``done``; False for everything that needs more than that."""
+        name, version, length = head.memo or _short_way(head)
+        served = self._models.get(name)
+        if served is None or version not in (None, served.version) or self._waiting >= WAITING_MAX:
+            return False
+        with self._turn:
+            self._waiting += 1
+        self._threads.put(functools.partial(self._work, served, name, body, length, done))
+        return True
+
+    def _work(self, served: ServedModel, name: str, body: bytes | memoryview, length: str | None, done: Done) -> None:
+        started = time.perf_counter()
+        status, parts = self._whole(served, name, body, length)
+        with self._turn:
+            self._waiting -= 1
+        self._observe(name, status, time.perf_counter() - started)
+        with contextlib.suppress(RuntimeError):  # the server has ended
+            done(status, parts)
+
+    def _whole(
+        self, served: ServedModel, name: str, body: bytes | memoryview, length: str | None
+    ) -> tuple[int, list[bytes]]:
+        """Status and parts of the answer to an inference, whatever comes of it."""
+        try:
+            return 200, _parts(*self._run_now(served, name, body, length))
+        except EdgewiseError as error:
+            status, about, text = failure(error)
+            return status, _parts(about, [text])
+        except Exception as error:
+            log.error("%s failed: %s", name[:80], error_words(error, names=False))
+            return 500, _parts(JSON_TYPE, [FAILED])
 
     @staticmethod
     def _run_now(
@@ -223,7 +257,8 @@ class V2:
         status = 500
         if self._waiting >= WAITING_MAX:
             raise NotNow(f"{self._waiting} requests are waiting already; come again in a moment", code="busy")
-        self._waiting += 1
+        with self._turn:
+            self._waiting += 1
         try:
             answer = await self._infer_or_decide(scope, receive, name, served, what)
             status = answer[0]
@@ -232,7 +267,8 @@ class V2:
             status = status_of(error)
             raise
         finally:
-            self._waiting -= 1
+            with self._turn:
+                self._waiting -= 1
             self._observe(name, status, time.perf_counter() - started)
 
     async def _infer_or_decide(
@@ -286,6 +322,10 @@ class InPlace:
     def now(self, head: Head, body: memoryview) -> tuple[int, Sequence[bytes]] | None:
         """As `V2.now`."""
         return self._protocol.now(head, body) if self._allowed(head) else None
+
+    def later(self, head: Head, body: bytes | memoryview, done: Done) -> bool:
+        """As `V2.later`."""
+        return self._allowed(head) and self._protocol.later(head, body, done)
 
     def repeat(self, head: Head, body: memoryview) -> Repeat | None:
         """As `V2.repeat`; each answer asks again whether it is allowed."""

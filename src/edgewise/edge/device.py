@@ -15,6 +15,7 @@ from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
+from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._erasing import Eraser
 from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
@@ -179,6 +180,7 @@ class Device:
                 subject_key=subject_key,
                 metered=self.meter.plain,
             )
+            self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
             self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
             self._tries, self._tried_number = 0, 0
             self._pause: tuple[datetime, float] | None = None  # a link or disk that said not now is not asked at once
@@ -230,6 +232,7 @@ class Device:
             ring=ring,
             clock=self._clock,
             stored=self.keeper.cascade_before,
+            key=self.keeper.name_key,
         )
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:

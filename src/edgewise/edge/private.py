@@ -64,6 +64,20 @@ def event_id(device: str, event: str, frame: str) -> str:
     return digest(f"{device}\n{event} event\n{frame}".encode())[:32]
 
 
+def private_content(frame: Frame, policy: DataPolicy, *, key: bytes) -> tuple[bytes, str, str]:
+    """A frame's bytes as they may leave, their media type, and the transforms they went through; ``none`` without any.
+
+    Every way out that carries a frame takes it from here, so that none forgets the transforms' settings.
+
+    Raises:
+        NotValid: the policy has no way to make this private, or it failed.
+    """
+    transform = required_transform(policy, frame.media_type)
+    if transform == "none":
+        return frame.data, frame.media_type, transform
+    return *make_private(frame.data, frame.media_type, transform.split("+"), policy.private, key=key), transform
+
+
 def private_entry(
     chosen: Chosen,
     *,
@@ -85,10 +99,7 @@ def private_entry(
     """
     frame, record_class = chosen.frame, CLASS_OF[chosen.why]
     may_leave(policy, record_class)
-    transform = required_transform(policy, frame.media_type)
-    data, media_type = frame.data, frame.media_type
-    if transform != "none":
-        data, media_type = make_private(data, media_type, transform.split("+"), policy.private, key=name_key)
+    data, media_type, transform = private_content(frame, policy, key=name_key)
     name = frame_name(policy, frame.name, name_key)
     subject = subject_hash(subject_of(frame.facts, frame.group), subject_key or name_key)
     facts = private_facts(policy, frame.facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -12,14 +13,12 @@ from typing import Any, Literal
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._check_digits import luhn
 from edgewise.frames._field_names import THEIRS, WORDS, field_kind
-from edgewise.frames._identifiers import PATTERNS, TEXT_MAX, find_identifiers
+from edgewise.frames._identifiers import TEXT_MAX, find_identifiers, patterns
 from edgewise.wire import NotValid
 
 DEPTH_MAX = 32
 VALUES_MAX = 500_000  # of one row or document
 KEY_BYTES_MIN = 16
-_KINDS = {pattern.kind for pattern in PATTERNS} | {*WORDS.values(), *THEIRS.values()}
-_INSTEAD = re.compile(rf"\[(?:{'|'.join(sorted(_KINDS))})(?: [0-9a-f]{{16}})?\]")
 HASH_CHARACTERS = 16  # 64 bits: two of a billion values share one with a chance of 3 %
 _GONE: Any = object()
 
@@ -137,7 +136,13 @@ class Hider:
 
 def is_instead(text: str) -> bool:
     """Whether a text is nothing but what `Hider` writes in an identifier's place."""
-    return _INSTEAD.fullmatch(text) is not None
+    return _instead().fullmatch(text) is not None
+
+
+@functools.cache
+def _instead() -> re.Pattern[str]:
+    kinds = {pattern.kind for pattern in patterns()} | {*WORDS.values(), *THEIRS.values()}
+    return re.compile(rf"\[(?:{'|'.join(sorted(kinds))})(?: [0-9a-f]{{{HASH_CHARACTERS}}})?\]")
 
 
 def masked(text: str) -> str:

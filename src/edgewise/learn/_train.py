@@ -17,6 +17,7 @@ from edgewise import __version__
 from edgewise.frames import golden_inputs
 from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._dataset import TrainingSample, good_labels_of
+from edgewise.learn._reference import reference_of
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, Progress, Trainer, trainer_named
 from edgewise.ports import OnnxRuntime, Session, StoredBundle
 from edgewise.ports.reference import measure_reference
@@ -133,6 +134,7 @@ def train(
             scores=_rows(session.run(golden)[fitted.scores]),
             tolerance=GOLDEN_TOLERANCE,
         ),
+        reference=reference_of(fitted, session),
         needs=measure_needs(fitted, session, golden),
         provenance=Provenance(
             order=order,

@@ -1,6 +1,7 @@
 """Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
 from edgewise.measure._detector import ShareDetector
+from edgewise.measure._drift import ChannelSums, WindowDetector
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge
@@ -13,10 +14,12 @@ __all__ = [
     "E_MAX",
     "OTHER",
     "BudgetSpent",
+    "ChannelSums",
     "Histogram",
     "NoiseBudget",
     "Pair",
     "ShareDetector",
+    "WindowDetector",
     "auc",
     "better_e_value",
     "count_pairs",

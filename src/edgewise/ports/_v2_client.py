@@ -50,7 +50,7 @@ class V2Client:
         self._socket = KeptSocket(url, tls=tls, reply_bytes_max=reply_bytes_max)
         self._timeout_s = timeout_s
         self._turn = threading.Lock()
-        self._requests: dict[Any, tuple[bytes, bytes]] = {}
+        self._requests: dict[Any, bytes] = {}
         self._answers: dict[bytes, list[_Output]] = {}
 
     def __enter__(self) -> V2Client:
@@ -92,9 +92,7 @@ class V2Client:
             known = self._plan(model, inputs, tensors, outputs)
             if not any(array.dtype.kind in "OUS" for array in inputs.values()):  # texts differ in length each time
                 _remember(self._requests, key, known)
-        start, head = known
-        reply = self._ask([start + head, *tensors], timeout_s)
-        return self._results(reply)
+        return self._results(self._ask([known, *tensors], timeout_s))
 
     def ready(self, model: str) -> bool:
         """Whether the server says that this model can be asked. LinkDown, NotTrusted: as `infer`."""
@@ -115,7 +113,7 @@ class V2Client:
 
     def _ask(self, parts: Sequence[Any], timeout_s: float | None) -> Reply:
         wait_s = self._timeout_s if timeout_s is None else timeout_s
-        if not self._turn.acquire(timeout=max(wait_s, 0)):
+        if not self._turn.acquire(blocking=False) and not self._turn.acquire(timeout=max(wait_s, 0)):
             raise LinkDown("another thread uses this client all the time; give each its own", code="client_busy")
         try:
             return self._socket.exchange(parts, wait_s)
@@ -128,8 +126,8 @@ class V2Client:
 
     def _plan(
         self, model: str, inputs: Mapping[str, NDArray[Any]], tensors: Sequence[Any], outputs: Sequence[str]
-    ) -> tuple[bytes, bytes]:
-        """The HTTP head and the JSON of a request; they depend on names, types, shapes and lengths only."""
+    ) -> bytes:
+        """A request up to its tensors; it depends on names, types, shapes and lengths only."""
         sizes = [memoryview(tensor).nbytes for tensor in tensors]
         about: dict[str, Any] = {
             "inputs": [
@@ -149,7 +147,7 @@ class V2Client:
         head = json.dumps(about, separators=(",", ":")).encode()
         lengths = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Length: {len(head) + sum(sizes)}\r\n"
         more = f"Content-Type: application/octet-stream\r\n{lengths}"
-        return self._head("POST", f"{_path(model)}/infer", more), head
+        return self._head("POST", f"{_path(model)}/infer", more) + head
 
     def _results(self, reply: Reply) -> dict[str, NDArray[Any]]:
         if reply.status != 200:
@@ -251,7 +249,9 @@ def _raw(array: NDArray[Any]) -> Any:
         return pack_texts(array.reshape(-1).tolist())
     if not array.dtype.isnative or sys.byteorder == "big":
         array = array.astype(array.dtype.newbyteorder("<"))
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:

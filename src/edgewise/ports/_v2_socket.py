@@ -15,6 +15,7 @@ from edgewise.wire import NotTrusted, NotValid
 
 HEAD_BYTES_MAX = 64 << 10
 ALIGN = 16
+SMALL_BYTES = 32 << 10  # up to here, one piece is sent quicker than several
 
 
 class Reply(NamedTuple):
@@ -26,6 +27,16 @@ class Reply(NamedTuple):
     status: int
     body: memoryview
     raw_at: int
+
+
+class _Head(NamedTuple):
+    """What matters of an answer's head."""
+
+    status: int
+    length: int | None
+    json_bytes: int | None
+    chunked: bool
+    stays: bool
 
 
 class _HungUp(Exception):
@@ -55,6 +66,8 @@ class KeptSocket:
         self._reply_bytes_max = reply_bytes_max
         self._bytes = bytearray(HEAD_BYTES_MAX)
         self._buffer = memoryview(self._bytes)
+        self._last_head = b""
+        self._last = _Head(0, None, None, False, False)
         self._socket: Any = None  # a socket or an SSLSocket
         self._timeout_s = -1.0  # what the socket was last told
 
@@ -63,8 +76,8 @@ class KeptSocket:
             self._socket.close()
             self._socket = None
 
-    def exchange(self, parts: Sequence[Any], timeout_s: float) -> Reply:
-        """Send a request, given as buffers, and read its whole answer.
+    def exchange(self, parts: Sequence[bytes | memoryview], timeout_s: float) -> Reply:
+        """Send a request, given as pieces of bytes, and read its whole answer.
 
         Raises:
             LinkDown: no answer in this time. NotTrusted: one side does not trust the other.
@@ -86,7 +99,7 @@ class KeptSocket:
         why = "; if that stays so, its authority may not know this client's certificate" if self._tls else ""
         return LinkDown(f"the server at {self.url} ended the connection without an answer{why}")
 
-    def _try(self, parts: Sequence[Any], timeout_s: float, ends: float) -> Reply:
+    def _try(self, parts: Sequence[bytes | memoryview], timeout_s: float, ends: float) -> Reply:
         whole = False
         try:
             if self._socket is None:
@@ -164,15 +177,15 @@ class KeptSocket:
             raise TimeoutError
         self._allow(left)
 
-    def _send(self, parts: Sequence[Any], ends: float) -> None:
-        if self._tls is not None:
+    def _send(self, parts: Sequence[bytes | memoryview], ends: float) -> None:
+        size = sum(map(len, parts))
+        if self._tls is not None or size <= SMALL_BYTES:
             self._socket.sendall(b"".join(parts))
             return
         sent = self._socket.sendmsg(parts)
-        rest = sum(memoryview(part).nbytes for part in parts) - sent
-        if not rest:
+        if sent == size:
             return
-        views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
+        views = [memoryview(part) for part in parts if len(part)]
         while True:
             while views and sent >= len(views[0]):
                 sent -= len(views.pop(0))
@@ -184,21 +197,33 @@ class KeptSocket:
 
     def _receive(self, ends: float) -> tuple[Reply, bool]:
         got, head_ends = self._receive_head(ends)
-        head = self._buffer[: head_ends + 2].tobytes().lower()
-        status = head[9:12]
-        if not head.startswith(b"http/1.") or not status.isdigit():
-            raise self._invalid("is no HTTP answer")
-        stays = b"\r\nconnection: close" not in head and head.startswith(b"http/1.1")
+        head = self._head(self._buffer[: head_ends + 2].tobytes())
         came = self._buffer[head_ends + 4 : got]
-        json_bytes = _number(head, b"\r\ninference-header-content-length:")
-        if b"\r\ntransfer-encoding:" in head:
+        if head.chunked:
             body = self._chunked(bytearray(came), ends)
         else:
-            body = self._sized(came, _number(head, b"\r\ncontent-length:"), json_bytes or 0, ends)
-        raw_at = len(body) if json_bytes is None else json_bytes
+            body = self._sized(came, head.length, head.json_bytes or 0, ends)
+        raw_at = len(body) if head.json_bytes is None else head.json_bytes
         if raw_at > len(body):
             raise self._invalid("names more bytes of JSON than it has")
-        return Reply(int(status), body, raw_at), stays
+        return Reply(head.status, body, raw_at), head.stays
+
+    def _head(self, data: bytes) -> _Head:
+        """What the head says. For a second, until the date in it changes, an answer's head is the same."""
+        if data == self._last_head:
+            return self._last
+        head = data.lower()
+        if not head.startswith(b"http/1.") or not head[9:12].isdigit():
+            raise self._invalid("is no HTTP answer")
+        self._last = _Head(
+            status=int(head[9:12]),
+            length=_number(head, b"\r\ncontent-length:"),
+            json_bytes=_number(head, b"\r\ninference-header-content-length:"),
+            chunked=b"\r\ntransfer-encoding:" in head,
+            stays=b"\r\nconnection: close" not in head and head.startswith(b"http/1.1"),
+        )
+        self._last_head = data
+        return self._last
 
     def _receive_head(self, ends: float) -> tuple[int, int]:
         """How many bytes came, and where the headers end in them."""
@@ -235,7 +260,7 @@ class KeptSocket:
         return body
 
     def _chunked(self, came: bytearray, ends: float) -> memoryview:
-        """A body in chunks, as proxies like to make them; trailers are not read, so the connection is not kept."""
+        """A body in chunks, as proxies like to make them; without trailers."""
         body = bytearray()
         at = 0
         while True:

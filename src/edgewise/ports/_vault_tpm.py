@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from edgewise.ports._files import disk_error, replace_file, sync_folder
@@ -18,6 +19,8 @@ from edgewise.wire import NotNow, NotValid, canonical
 DEVICE = Path("/dev/tpmrm0")
 TOOLS = ("tpm2_createprimary", "tpm2_create", "tpm2_load", "tpm2_unseal", "tpm2_flushcontext")
 TOOL_S_MAX = 20.0
+TRIES_MAX = 3
+PAUSE_S = 1.0
 
 
 class TpmVault:
@@ -96,7 +99,15 @@ class TpmVault:
 
     def _primary(self, place: str) -> str:
         context = f"{place}/primary.ctx"
-        self._run("tpm2_createprimary", "-Q", "-C", "o", "-g", "sha256", "-G", "ecc", "-c", context)
+        for tries_left in reversed(range(TRIES_MAX)):
+            try:
+                self._run("tpm2_createprimary", "-Q", "-C", "o", "-g", "sha256", "-G", "ecc", "-c", context)
+                break
+            except NotNow:
+                # Early in a boot it may not answer yet; to go on without it would set all that waits aside.
+                if not tries_left:
+                    raise
+                time.sleep(PAUSE_S)
         self._flush()
         return context
 
@@ -124,11 +135,10 @@ class TpmVault:
             raise NotValid(f"{tool} cannot be run: {error.strerror}", code="key_missing") from error
         if done.returncode:
             said = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith("ERROR")]
-            raise NotValid(
-                f"{tool} failed on the {self.where}: {said[0] if said else f'code {done.returncode}'}; the key was "
-                "sealed by another TPM, or this one was cleared",
-                code="key_invalid",
-            )
+            text = f"{tool} failed on the {self.where}: {said[0] if said else f'code {done.returncode}'}"
+            if tool not in ("tpm2_load", "tpm2_unseal"):
+                raise NotNow(f"{text}; the TPM does not answer, or is not ours to use", code="tpm_failed")
+            raise NotValid(f"{text}; the key was sealed by another TPM, or this one was cleared", code="key_invalid")
         return done.stdout
 
 

@@ -11,6 +11,7 @@ from edgewise.wire.bundle import (
     Manifest,
     Needs,
     Provenance,
+    Reference,
     SeriesSpec,
     TableSpec,
 )
@@ -188,6 +189,7 @@ __all__ = [
     "Receipt",
     "Record",
     "RecordClass",
+    "Reference",
     "ReferenceRun",
     "Refusal",
     "Register",

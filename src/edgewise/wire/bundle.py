@@ -98,6 +98,16 @@ class Golden(Record):
     paths: tuple[Name, ...] | None = Field(None, max_length=64)
 
 
+class Reference(Record):
+    """What inputs and embeddings are like in training, by channel: what a site's own sums are compared with."""
+
+    count: int = Field(ge=1)  # samples behind it
+    input_mean: tuple[float, ...] = Field(max_length=4096)  # of prepared inputs: by channel, or by column
+    input_std: tuple[float, ...] = Field(max_length=4096)
+    embedding_mean: tuple[float, ...] = Field((), max_length=4096)
+    embedding_std: tuple[float, ...] = Field((), max_length=4096)
+
+
 class Needs(Record):
     """What a device must have to run the bundle."""
 
@@ -140,6 +150,7 @@ class Manifest(Record):
     # An alarm is raised when P(defect) = 1 - P(good) is at least this; the shown label stays the most probable class.
     defect_threshold: float = Field(0.5, ge=0, le=1)
     golden: Golden
+    reference: Reference | None = None
     needs: Needs
     provenance: Provenance
     licence: Word = "unstated"

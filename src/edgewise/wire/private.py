@@ -48,9 +48,6 @@ class PrivateSettings(Strict):
     counts_min: int = Field(
         1, ge=1, description="counts of a label below this are merged with others before they leave"
     )
-    noise_epsilon_per_day: float | None = Field(
-        None, gt=0, le=100, description="privacy budget of noisy sums in a day; None adds no noise"
-    )
 
     @model_validator(mode="after")
     def _region_has_an_inside(self) -> PrivateSettings:
