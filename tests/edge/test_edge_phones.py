@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from conftest import missing
+from edgewise.edge._asgi import Receive, Scope, Send, reply
 from edgewise.edge._push import PhoneDoor, PushDoor
 from edgewise.edge._serving import phones_served, served
-from edgewise.edge._v2 import Receive, Scope, Send, reply
 from edgewise.ports import MemoryClock, PushSource, listen
 from edgewise.trust import pem_of
 from edgewise.wire import Decision, NotValid, PushSpec

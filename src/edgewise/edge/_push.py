@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 from pydantic import Field
 
-from edgewise.edge._v2 import Receive, Reply, Scope
+from edgewise.edge._asgi import Receive, Reply, Scope
 from edgewise.ports import PushSource, QueueFull
 from edgewise.wire import Decision, EdgewiseError, NotNow, NotTrusted, NotValid, Strict, plain
 

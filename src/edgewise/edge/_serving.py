@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgewise.edge._asgi import AsgiApp, Receive, Scope, Send, reply
 from edgewise.edge._push import PhoneDoor, PushDoor
-from edgewise.edge._v2 import AsgiApp, Receive, Scope, Send, reply
 from edgewise.edge.serve import run_app
 from edgewise.ports import listen, tls_server_context
 

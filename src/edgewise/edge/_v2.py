@@ -10,13 +10,25 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
+from edgewise.edge._asgi import (
+    JSON_TYPE,
+    AsgiApp,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    failure,
+    headers_of,
+    read_body,
+    reply,
+    status_of,
+)
 from edgewise.edge._http_head import Head
 from edgewise.edge._v2_messages import (
-    BODY_BYTES_MAX,
     HEADER_LENGTH,
     BadRequest,
     compressed,
@@ -27,15 +39,8 @@ from edgewise.edge._v2_models import Served, ServedModel
 from edgewise.edge._v2_pool import Threads
 from edgewise.edge._v2_repeat import Repeat
 from edgewise.policy import error_words
-from edgewise.wire import EdgewiseError, NotNow, NotTrusted, encode
+from edgewise.wire import EdgewiseError, NotNow, encode
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-Reply: TypeAlias = tuple[int, Mapping[str, str], bytes]
-"""Status, headers, body."""
 Done: TypeAlias = Callable[[int, Sequence[Any]], None]
 """Told a status, and the parts of a whole answer from its first header field on."""
 Observe: TypeAlias = Callable[[str, int, float], None]
@@ -53,7 +58,6 @@ REFUSED = {
     "logging": "changing the log",
     "shared-memory": "shared memory",
 }
-JSON_TYPE = {"content-type": "application/json"}
 FAILED = b'{"error": "this request made the server fail; its log says why"}'
 
 log = logging.getLogger("edgewise.edge.v2")
@@ -382,60 +386,6 @@ async def _asked(scope: Scope, receive: Receive) -> Mapping[str, Any]:
     if not isinstance(asked, dict):
         raise BadRequest("the request must be a JSON object, or empty")
     return asked
-
-
-def headers_of(scope: Scope) -> dict[str, str]:
-    return {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-
-
-async def read_body(headers: Mapping[str, str], receive: Receive, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
-    """The whole body of a request, of bounded size.
-
-    Raises:
-        BadRequest: too large. NotNow: the client hung up.
-    """
-    announced = headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > bytes_max:
-        raise BadRequest(f"the body has {announced[:20]} bytes, at most {bytes_max} are taken", "too_large")
-    parts: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise NotNow("the client hung up", code="hung_up")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > bytes_max:
-            raise BadRequest(f"the body has more than the {bytes_max} bytes that are taken", "too_large")
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def status_of(error: EdgewiseError) -> int:
-    """The HTTP status of an error."""
-    if isinstance(error, NotNow):
-        return 503
-    if isinstance(error, NotTrusted):
-        return 403
-    return {"not_found": 404, "too_large": 413}.get(error.code, 400)
-
-
-def failure(error: EdgewiseError) -> Reply:
-    """Status, headers and body of an error: ``{"error": "text"}``, as this protocol's clients read it."""
-    status = status_of(error)
-    headers = dict(JSON_TYPE)
-    if status == 413:
-        headers["connection"] = "close"  # the rest of the body is not read
-    return status, headers, json.dumps({"error": str(error)}).encode()
-
-
-async def reply(send: Send, status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Send one whole answer."""
-    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    pairs.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _json(value: Any) -> Reply:

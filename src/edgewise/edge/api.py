@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.edge._asgi import AsgiApp, Receive, Scope, Send, reply
 from edgewise.edge._cascade_metrics import cascade_metrics
 from edgewise.edge._field import FieldSide
 from edgewise.edge._http_head import Head
 from edgewise.edge._pipeline_metrics import pipeline_metrics
 from edgewise.edge._runtime_metrics import runtime_metrics
-from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, reply, v2_app
+from edgewise.edge._v2 import InPlace, v2_app
 from edgewise.edge._v2_models import ServedModel
 from edgewise.edge.device import Device
 from edgewise.policy import may_name_frames

@@ -14,8 +14,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from edgewise.edge._asgi import AsgiApp, Receive, Scope, Send, failure, reply
 from edgewise.edge._http_server import HttpServer
-from edgewise.edge._v2 import AsgiApp, InPlace, Receive, Scope, Send, failure, reply, v2_app
+from edgewise.edge._v2 import InPlace, v2_app
 from edgewise.edge._v2_decide import DECIDE_SUFFIX, decide_model
 from edgewise.edge._v2_metrics import TallyMetrics
 from edgewise.edge._v2_models import Repository, ServedModel, Tally
