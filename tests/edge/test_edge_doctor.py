@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -20,6 +23,7 @@ from edgewise.edge.agent import enrol, locked, run
 from edgewise.edge.doctor import Check, examine, is_well
 from edgewise.ports import Credentials, SystemClock, probe_disk, probe_hub
 from edgewise.wire import NotValid, encode
+from needed import needs_program
 from tls_world import TlsWorld
 
 SECONDS_MAX = 15
@@ -92,6 +96,22 @@ def test_a_hub_that_never_answers_is_given_up_in_time(device):
         found = look(device, hub_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
     assert "tls" in found["hub tls"].name
     assert found["hub tls"].verdict == "warn"
+
+
+def test_a_clock_that_is_years_off_is_told_by_the_hubs_own_answer(device):
+    """With the clock of a whole process moved, so that no certificate holds by it any more."""
+    faketime = needs_program("faketime")
+    words = [sys.executable, "-m", "edgewise", "edge", "doctor", "--data-dir", str(device.data), "--http-port", "0"]
+    environment = {**os.environ, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    shown = subprocess.run(
+        [faketime, "-f", "+10y", *words, "--source", str(device.camera), "-o", "json"],
+        capture_output=True, text=True, env=environment, timeout=120, check=False,
+    )  # fmt: skip
+    checks = {item["name"]: item for item in json.loads(shown.stdout)}
+    assert "certificate has expired" in checks["hub tls"]["text"]
+    assert checks["clock"]["verdict"] == "fail"
+    assert "ahead of the hub's" in checks["clock"]["text"]
+    assert shown.returncode == 1
 
 
 def break_keys(folder: Path) -> None:

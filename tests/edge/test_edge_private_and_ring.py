@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import io
 from datetime import UTC, datetime
 
@@ -17,7 +18,7 @@ from edgewise.edge.private import Chosen, private_entry, sample_id
 from edgewise.edge.ring import Ring
 from edgewise.policy import Forbidden
 from edgewise.ports import Frame
-from edgewise.wire import DataPolicy, Decision, NotValid, digest
+from edgewise.wire import DataPolicy, Decision, NotValid, PrivateSettings, digest
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SAID = Decision(label="a", confidence=1, margin=1, bundle="0" * 64)
@@ -111,3 +112,15 @@ def test_a_frame_looks_like_something_even_without_a_bundle():
     assert plain_embedding(frame(b'{"a": 1, "b": 2.5, "c": "text"}', "application/json")).tolist() == [1, 2.5]
     assert plain_embedding(frame(b"no picture")) is None
     assert plain_embedding(frame(b"[1]", "application/json")) is None
+
+
+def test_a_frame_with_a_face_is_not_kept_and_its_reason_is_counted_by_name():
+    pytest.importorskip("cv2", reason="the extra `camera` brings OpenCV")
+    pytest.importorskip("skimage", reason="the extra `bench` brings scikit-image and its photographs")
+    data = (importlib.resources.files("skimage") / "data" / "astronaut.png").read_bytes()
+    policy = DataPolicy(data_class="person-image", transforms=("strip-metadata", "downscale", "drop-faces"))
+    with pytest.raises(NotValid) as refused:
+        made(policy.model_copy(update={"private": PrivateSettings(side_max=256)}), frame(data, "image/png"))
+    assert refused.value.code == "face_found"
+    tiny = PrivateSettings(side_max=16)  # so small that nobody is on it any more
+    assert made(policy.model_copy(update={"private": tiny}), frame(data, "image/png")).content

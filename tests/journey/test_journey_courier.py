@@ -19,7 +19,7 @@ from edgewise.edge.agent import locked
 from edgewise.edge.courier import import_stick, take_in, write_out
 from edgewise.edge.device import DeviceLimits, Identity
 from edgewise.edge.update import UpdateLimits
-from edgewise.hub import enrol
+from edgewise.hub import enrol, usecases
 from edgewise.hub.store import devices, tables
 from edgewise.ports import Credentials, FolderLink, Frame, HubApi, ListSource, MemoryRuntime, SeededChance, StickPart
 from edgewise.trust import CertificateKey, seal_certified, validity_of
@@ -241,6 +241,19 @@ def test_a_spoilt_stick_is_refused_by_the_hub_and_stores_nothing(island: Island,
         island.hub_import()
     assert island.hub_state() == before
     assert island.audited("courier.imported") == 0
+
+
+def test_a_stick_is_refused_by_the_hub_once_the_policy_lets_nothing_leave_by_a_courier(island: Island) -> None:
+    island.device_export()
+    before, old = island.hub_state(), island.world.usecase
+    leave = tuple(way for way in old.data.leave if way != "courier")
+    case = old.model_copy(
+        update={"data": old.data.model_copy(update={"version": old.data.version + 1, "leave": leave})}
+    )
+    usecases.apply(island.hub.store, case, source="", who="admin", now=island.hub.now())
+    with pytest.raises(NotValid, match="courier may not leave"):
+        island.hub_import()
+    assert island.hub_state() == before
 
 
 def test_a_stick_of_another_device_or_an_old_one_is_refused_and_changes_nothing(island: Island, tmp_path: Path) -> None:

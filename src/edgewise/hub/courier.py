@@ -19,6 +19,7 @@ from edgewise.hub.door import LocalDoor
 from edgewise.hub.store import intake as rows
 from edgewise.hub.store import repository as tuf_rows
 from edgewise.hub.store.devices import DeviceRow
+from edgewise.policy import may_leave
 from edgewise.trust import ders_of, key_of, open_certified, pem_of, seal, validity_of
 from edgewise.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, parse, role_of, version_of
 from edgewise.wire import (
@@ -190,9 +191,13 @@ def take(hub: Hub, sealed: SealedListing, path: str | None, content: bytes, pers
         path: as listed; None checks the listing and stores nothing.
     Raises:
         NotTrusted: the certificate, the signature, a digest or the device does not hold; nothing is stored.
-        NotValid: the intake refuses the upload. NotNow: the store cannot take it now.
+        NotValid: the policy lets nothing leave by a courier, or the intake refuses the upload. NotNow: the store is
+            busy.
     """
     row, listing = _open(hub, sealed, person)
+    with hub.store.read() as connection:
+        # The policy in force here, which may be newer than the one that the device wrote its stick under.
+        may_leave(usecases.need(connection, row.use_case).data, "courier")
     if path is None:
         return Taken(device=row.id)
     file = listing.files.get(path)
