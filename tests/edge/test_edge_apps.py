@@ -52,15 +52,16 @@ def decision(label: str) -> Decision:
 def test_an_installed_app_raises_alarms_with_a_state_of_its_own_in_each_pipeline(site: Path) -> None:
     install(site, "press_app", "press_app:make")
     make = act_maker("press")
-    assert make is not None
     one, other = make(), make()
+    assert one is not None
+    assert other is not None
     assert [one(frame("a"), decision("crack")), other(frame("b"), decision("crack"))] == [None, None]
     assert one(frame("c"), decision("crack")) == "2 cracks in a row, the last one on c"
     assert one(frame("d"), decision("none")) is None
 
 
 def test_without_an_app_there_is_nothing_to_act() -> None:
-    assert act_maker("nobody-has-this") is None
+    assert act_maker("nobody-has-this")() is None
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from edgewise.wire import NotValid
 GROUP = "edgewise.acts"  # entry points: the name is the use case's `app`
 
 
-def act_maker(app: str) -> Callable[[], Act] | None:
-    """What makes the app's function, one for each pipeline so that hysteresis has a state of its own; None without one.
+def act_maker(app: str) -> Callable[[], Act | None]:
+    """What makes the app's function, one for each pipeline so that hysteresis has a state of its own; or None.
 
     An app is a Python package installed beside edgewise. Its entry point in the group ``edgewise.acts`` has the name
     that the use case calls the app by, and is a function without arguments that returns an `Act`: called with each
@@ -23,7 +23,7 @@ def act_maker(app: str) -> Callable[[], Act] | None:
     """
     found = list(metadata.entry_points(group=GROUP, name=app))
     if not found:
-        return None
+        return lambda: None
     if len(found) > 1:
         names = ", ".join(sorted({point.value for point in found}))
         raise NotValid(f"app {app} is claimed by {names}; uninstall all but one of them", code="app_ambiguous")
