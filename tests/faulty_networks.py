@@ -71,7 +71,7 @@ def _fault(helper: Any, fault: str, values: dict[str, Any]) -> list[Any]:
                 node("Add", ["fine", "nothing"], ["scores"]),
             ]
         case "slow" | "hangs":
-            return _loop(helper, values, 150_000.0 if fault == "slow" else 1e15)
+            return _loop(helper, values, 300_000.0 if fault == "slow" else 1e15)
         case "memory":
             values["many"] = np.array([40_000_000], np.float32)
             return [

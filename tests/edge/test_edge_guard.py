@@ -291,7 +291,7 @@ def test_a_faulty_bundle_goes_back_alone_and_offline_and_is_told_later(line, fau
 
 
 def test_a_bundle_that_is_slow_on_some_frames_goes_back(fleet, make_usecase):
-    """With the real clock: a loop of 150,000 turns takes longer than the deadline of 120 ms."""
+    """With the real clock: a loop of 300,000 turns takes longer than the deadline of 120 ms."""
     line = Line(fleet, SystemClock(), make_usecase)
     device = line.start(suspect_block=8)
     line.install(device, "none", seed=1)

@@ -36,7 +36,7 @@ def parts_of(
     source: SourceSpec | str | Path | None,
     *,
     clock: Clock,
-    act: Act | None = None,
+    make_act: Callable[[], Act | None] = lambda: None,
     settle: Callable[[SourceSpec], SourceSpec] = lambda spec: spec,
 ) -> list[PipelinePart]:
     """The pipelines that are described, or the one named main on a source.
@@ -44,7 +44,7 @@ def parts_of(
     Args:
         pipelines: of ``edge.yaml``.
         source: of the only pipeline, where none is described.
-        act: the app's pure function, of each of them.
+        make_act: makes the app's function, one for each of them.
         settle: fills in what only this device knows.
     Raises:
         NotValid: both are given, or none; a text that means no source.
@@ -58,12 +58,12 @@ def parts_of(
         raise NotValid("no source; name one, or pipelines in edge.yaml", code="source_missing")
     if source is not None:
         opening = functools.partial(_open, settle(as_spec(source)), clock)
-        return [PipelinePart(open_source=opening, act=act, patient=False)]
+        return [PipelinePart(open_source=opening, act=make_act(), patient=False)]
     return [
         PipelinePart(
             name=one.name,
             open_source=functools.partial(_open, settle(one.spec), clock),
-            act=act,
+            act=make_act(),
             sinks=one.sinks,
         )
         for one in pipelines

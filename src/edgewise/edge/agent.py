@@ -35,6 +35,7 @@ from edgewise.edge._say import Sayer
 from edgewise.edge._source_text import settled
 from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge._watchdog import Watchdog
+from edgewise.edge.apps import act_maker
 from edgewise.edge.card import bring_card
 from edgewise.edge.certificate import Renewal
 from edgewise.edge.device import Device, DeviceLimits, Identity
@@ -452,9 +453,10 @@ def run(
         http_port: of the local API on loopback; 0 picks one and prints it, None has no API.
         hub_url: instead of the one given at enrolment.
         once: decide on what is there, make contact, and come back.
-        act: the app's pure function; a text it returns raises an alarm.
+        act: instead of what the installed app brings (`act_maker`); a text it returns raises an alarm.
     Raises:
-        NotValid: not enrolled, no such source, or a folder of another version. NotNow: port or folder in use.
+        NotValid: not enrolled, no such source, an app that cannot be loaded, or a folder of another version.
+        NotNow: port or folder in use.
     """
     data_dir = Path(data_dir)
     identity, config = load_identity(data_dir), load_config(data_dir)
@@ -463,7 +465,8 @@ def run(
     field = FieldSide(identity, data_dir, clock=clock)
     settle = functools.partial(settled, device=identity.device, folder=data_dir)
     given = source if source is not None else config.source
-    parts = field.fit(parts_of(config.pipelines, given, clock=clock, act=act, settle=settle))
+    make_act = act_maker(identity.usecase.app) if act is None else lambda: act
+    parts = field.fit(parts_of(config.pipelines, given, clock=clock, make_act=make_act, settle=settle))
     with locked(data_dir):
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url
         credentials.validity()  # raises where the folder is not whole
