@@ -24,7 +24,7 @@ from edgewise.hub.intake import ClonedKey, Gap
 from edgewise.hub.store import devices as device_rows
 from edgewise.hub.store import tables
 from edgewise.trust import open_assignment
-from edgewise.wire import Assignment, Event, Feedback, NotTrusted, NotValid, Report, digest
+from edgewise.wire import Assignment, DataPolicy, Event, Feedback, NotTrusted, NotValid, Report, digest
 
 TELEMETRY = (
     b'{"id":"11111111111111111111111111111111","kind":"telemetry","site":"north",'
@@ -142,6 +142,25 @@ def refused(yard, device, segment) -> str:
     rows = [row for row in yard.rows(tables.segments) if row["refused_code"]]
     assert rows[-1]["body"] is None, "what may not leave the device is not kept here either"
     return receipt.refused[0].code
+
+
+def test_sums_by_channel_without_the_noise_that_the_policy_asks_for_are_refused_and_audited(yard):
+    noise = {"epsilon_per_day": 0.5, "embedding_clip": 3.0, "input_clip": 1.0}
+    policy = DataPolicy.model_validate({"version": 2, "private": {"sums_noise": noise}})
+    yard.apply(data=policy)
+    device = yard.enrol("one")
+    part = {"clip": 3.0, "values_per_frame": 1, "total_deviation": 9.0, "square_deviation": 9.0}
+    applied = {"mechanism": "gaussian", "unit": "frame", "epsilon": 0.5, "delta": 1e-6, "parts": {"embedding": part}}
+
+    def sums(**more: Any) -> Event:
+        data = {"embedding": {"count": 1}} | more
+        return Event(id=device.id(), at=yard.clock.now(), what="channel_sums", text="", data=data)
+
+    assert refused(yard, device, device.segment(1, sums(), policy_version=2)) == "noise_missing"
+    told = [row["data"]["code"] for row in yard.rows(tables.audit) if row["action"] == "segment.refused"]
+    assert told == ["noise_missing"]
+    assert device.send(device.segment(2, sums(noise=applied), policy_version=2)).refused == ()
+    assert [row["what"] for row in yard.rows(tables.events)] == ["channel_sums"]
 
 
 def test_what_the_policy_forbids_is_refused_and_not_kept(yard):

@@ -5,12 +5,11 @@ All of it happens off the hot path, when a period is recorded. While nothing cha
 
 from __future__ import annotations
 
-import base64
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from edgewise.edge._slots import Running
 from edgewise.edge.ring import Ring
 from edgewise.frames import input_shape, prepare
 from edgewise.measure import ChannelSums, WindowDetector
-from edgewise.wire import Manifest, NotValid
+from edgewise.wire import Manifest, NotValid, SumsNoise
 
 DIMENSIONS = 16  # that a window's embedding is reduced to; our notes found this enough for every drift they tried
 
@@ -35,6 +34,22 @@ class DriftLimits:
     kept_windows: int = 16  # whose sums are sent
     inputs_per_window: int = 8  # frames that are prepared once more; decoding costs what it costs
     channels_max: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A stream that has changed, and the sums of its newest windows."""
+
+    release: str
+    bundle: str
+    pipeline: str
+    evidence: float
+    windows: int
+    since: datetime
+    until: datetime
+    embedding: ChannelSums
+    inputs: ChannelSums | None
+    values_per_frame: int  # that a frame adds to each sum of inputs: the pixels of a picture, 1 of a row
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,8 +78,12 @@ class DriftWatch:
         self._limits = limits or DriftLimits()
         self._lanes: dict[str, _Lane] = {}
 
-    def take(self, period: Period) -> dict[str, Any] | None:
-        """Look at a period's frames; the sums to send where the stream has changed, else None."""
+    def take(self, period: Period, noise: SumsNoise | None = None) -> Change | None:
+        """Look at a period's frames; the sums to tell where the stream has changed, else None.
+
+        Args:
+            noise: what the policy asks for; values are clipped to its bounds before they are summed.
+        """
         running = self._running()
         if running is None or period.bundle != running.bundle:
             return None
@@ -73,9 +92,9 @@ class DriftWatch:
         found = None
         while len(lane.items) >= self._limits.window_frames:
             window, lane.items = lane.items[: self._limits.window_frames], lane.items[self._limits.window_frames :]
-            self._look(lane, window, running.pipeline.manifest, period.opened_at)
+            self._look(lane, window, running.pipeline.manifest, period.opened_at, noise)
             if lane.detector.alarm:
-                found = self._sums(lane, running, period)
+                found = _change(lane, running, period)
                 del self._lanes[period.pipeline]
                 break
         return found
@@ -92,19 +111,20 @@ class DriftWatch:
             self._lanes[name] = lane
         return lane
 
-    def _look(self, lane: _Lane, window: Sequence[Item], manifest: Manifest, at: datetime) -> None:
+    def _look(
+        self, lane: _Lane, window: Sequence[Item], manifest: Manifest, at: datetime, noise: SumsNoise | None
+    ) -> None:
         embeddings = np.stack([item.embedding for item in window if item.embedding is not None])
         if embeddings.shape[1] > self._limits.channels_max:
             return
-        sums = ChannelSums.of(embeddings)
-        lane.embeddings.append(sums)
+        lane.embeddings.append(ChannelSums.of(embeddings, clip=noise.embedding_clip if noise else None))
         lane.since.append(at)
-        seen = self._inputs(window, manifest)
+        seen = self._inputs(window, manifest, noise.input_clip if noise else None)
         if seen is not None:
             lane.inputs.append(seen)
-        lane.detector.add(_reduced(sums.mean()))
+        lane.detector.add(_reduced(embeddings.mean(axis=0, dtype=np.float64)))
 
-    def _inputs(self, window: Sequence[Item], manifest: Manifest) -> ChannelSums | None:
+    def _inputs(self, window: Sequence[Item], manifest: Manifest, clip: float | None) -> ChannelSums | None:
         """The sums of some frames' prepared inputs by channel of a picture, or by column of a row."""
         pre, total = manifest.graphs[0].pre, None
         for item in window[: self._limits.inputs_per_window]:
@@ -119,22 +139,25 @@ class DriftWatch:
             rows = values.reshape(len(values), -1).T if values.ndim > 1 else values[None]
             if rows.shape[1] > self._limits.channels_max:
                 return None
-            sums = ChannelSums.of(rows)
+            sums = ChannelSums.of(rows, clip=clip)
             total = sums if total is None else total + sums
         return total
 
-    def _sums(self, lane: _Lane, running: Running, period: Period) -> dict[str, Any]:
-        data: dict[str, Any] = {
-            "release": running.release,
-            "bundle": running.bundle,
-            "pipeline": period.pipeline,
-            "evidence": float(f"{lane.detector.evidence:.4g}"),
-            "windows": lane.detector.windows,
-            "since": lane.since[0].isoformat(),
-            "until": period.last_at.isoformat(),
-            "embedding": _plain(_together(lane.embeddings)),
-        }
-        return data | ({"input": _plain(_together(lane.inputs))} if lane.inputs else {})
+
+def _change(lane: _Lane, running: Running, period: Period) -> Change:
+    shape = input_shape(running.pipeline.manifest.graphs[0].pre)
+    return Change(
+        release=running.release,
+        bundle=running.bundle,
+        pipeline=period.pipeline,
+        evidence=lane.detector.evidence,
+        windows=lane.detector.windows,
+        since=lane.since[0],
+        until=period.last_at,
+        embedding=_together(lane.embeddings),
+        inputs=_together(lane.inputs) if lane.inputs else None,
+        values_per_frame=math.prod(shape[1:]),
+    )
 
 
 def _together(sums: Sequence[ChannelSums]) -> ChannelSums:
@@ -142,23 +165,6 @@ def _together(sums: Sequence[ChannelSums]) -> ChannelSums:
     for one in list(sums)[1:]:
         total = total + one
     return total
-
-
-def _plain(sums: ChannelSums) -> dict[str, Any]:
-    """Little-endian float32 in base64: a thousand channels are 11 KB, once per alarm."""
-    return {
-        "count": sums.count,
-        "total": base64.b64encode(sums.total.astype("<f4").tobytes()).decode(),
-        "square": base64.b64encode(sums.square.astype("<f4").tobytes()).decode(),
-    }
-
-
-def read_sums(plain: dict[str, Any]) -> ChannelSums:
-    """The sums of an event, as the hub reads them."""
-    total, square = (
-        np.frombuffer(base64.b64decode(plain[name]), "<f4").astype(np.float64) for name in ("total", "square")
-    )
-    return ChannelSums(count=int(plain["count"]), total=total, square=square)
 
 
 def _reduced(mean: NDArray[np.float64]) -> NDArray[np.float64]:

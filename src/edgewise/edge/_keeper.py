@@ -20,12 +20,14 @@ from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
 from edgewise.edge._spans import is_over
+from edgewise.edge._sums_told import SumsTold
 from edgewise.edge.keep import Credit, Seen, remember, select
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
 from edgewise.frames import masked
-from edgewise.policy import error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
+from edgewise.measure import BudgetSpent
+from edgewise.policy import CHANNEL_SUMS, error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
 from edgewise.ports import Chance
 from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
 
@@ -100,6 +102,7 @@ class Keeper:
         self._notes: deque[Entry] = deque()
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
         self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
+        self._sums = SumsTold(use_case.data.private.sums_noise)  # its budget is durable with everything else
         self._turn = threading.RLock()  # feedback comes from the local API's thread
         self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
@@ -262,7 +265,7 @@ class Keeper:
         recorded.cursor = period.cursor
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
-        self._look_for_drift(period, now)
+        sums = self._look_for_drift(period, now)
         try:
             entries = self._selected(period, now)
         except Exception as error:
@@ -271,7 +274,7 @@ class Keeper:
             text = error_words(error, names=may_name_frames(self.policy, "audit"))
             self.note("selection_failed", text, now, {"frames": len(period.items)})
             entries = []
-        self._store([*entries, *blocks], now)
+        self._store([*entries, *blocks, *sums], now)
 
     def _gather(self, readings: Iterable[Reading], now: datetime) -> list[Entry]:
         """Add to the open block of readings; comes back with the blocks that are full."""
@@ -293,19 +296,29 @@ class Keeper:
         if self._block.is_due(now):
             self._store([self._closed_block()], now)
 
-    def _look_for_drift(self, period: Period, now: datetime) -> None:
-        """Sums by channel go to the hub once what the network sees has changed; a look that fails harms nothing."""
+    def _look_for_drift(self, period: Period, now: datetime) -> list[Entry]:
+        """Sums by channel go to the hub once what the network sees has changed; a look that fails harms nothing.
+
+        They are stored in one transaction with the budget of their noise: no power cut gives a second budget.
+        """
         if self.drift is None or not self._may("telemetry"):
-            return
+            return []
         try:
-            sums = self.drift.take(period)
+            change = self.drift.take(period, self.policy.private.sums_noise)
+            data = None if change is None else self._sums.told(change, now, self._chance.random)
+        except BudgetSpent as error:
+            self._count_not_kept(error.code)
+            if self._sums.is_first_refusal:
+                self.note(error.code, f"sums by channel are not sent: {error}", now, {"pipeline": period.pipeline})
+            return []
         except Exception as error:
             self._count_not_kept(f"drift_{type(error).__name__}")
-            return
-        if sums is not None:
-            text = f"what {sums['release']} sees here has changed; the sums of its channels are attached"
-            record = Event(id=self._chance.id(), at=now, what="channel_sums", text=text, data=sums)
-            self._queue(self._plain("telemetry", record))
+            return []
+        if data is None:
+            return []
+        text = f"what {data['release']} sees here has changed; the sums of its channels are attached"
+        record = Event(id=self._chance.id(), at=now, what=CHANNEL_SUMS, text=text, data=data)
+        return [self._plain("telemetry", record)]
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
         sent = self._sent.setdefault(period.pipeline, _Sent())
@@ -474,6 +487,7 @@ class Keeper:
             "shed_here": self.shed_here,
             "credit": asdict(self.credit),
             "windows": self.windows.plain(),
+            "sums": self._sums.plain(),
         }
         return json.dumps(value).encode()
 
@@ -491,6 +505,7 @@ class Keeper:
         bounds = {"share_of_bytes": upload.share_of_bytes, "bytes_per_day": upload.bytes_per_day}
         self.credit = Credit(**{**value["credit"], **bounds})
         self.windows = Windows.from_plain(value["windows"])
+        self._sums = SumsTold(self.policy.private.sums_noise, value.get("sums"))
 
     def _load_name_key(self) -> bytes:
         """The key under which names that may not travel are hashed; it never leaves the device."""

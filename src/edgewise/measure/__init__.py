@@ -6,6 +6,7 @@ from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
+from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
 from edgewise.measure._scores import score_sites
 from edgewise.measure._sequential import E_MAX, Pair, better_e_value, count_pairs, worse_e_value
 from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
@@ -15,8 +16,10 @@ __all__ = [
     "OTHER",
     "BudgetSpent",
     "ChannelSums",
+    "ClippedSums",
     "Histogram",
     "NoiseBudget",
+    "NoisySums",
     "Pair",
     "ShareDetector",
     "WindowDetector",
@@ -27,6 +30,7 @@ __all__ = [
     "group_bootstrap",
     "judge",
     "merge_small",
+    "noisy_channels",
     "noisy_counts",
     "noisy_sums",
     "score_sites",

@@ -37,15 +37,22 @@ class ChannelSums:
     square: Floats  # (C,)
 
     @classmethod
-    def of(cls, values: NDArray[np.floating]) -> ChannelSums:
+    def of(cls, values: NDArray[np.floating], *, clip: float | None = None) -> ChannelSums:
         """Those of values (N, C).
 
+        Args:
+            clip: values are brought into ± this first, and what is no number counts as 0; None leaves them alone.
         Raises:
             NotValid: another number of axes.
+
+        >>> ChannelSums.of(np.array([[9.0], [np.nan], [-1.0]]), clip=2.0).total.tolist()
+        [1.0]
         """
         if values.ndim != 2:
             raise NotValid(f"values have shape {values.shape}, needs (N, C)", code="shape_wrong")
         exact = values.astype(np.float64)
+        if clip is not None:
+            exact = np.clip(np.where(np.isnan(exact), 0.0, exact), -clip, clip)
         return cls(count=len(exact), total=exact.sum(axis=0), square=(exact**2).sum(axis=0))
 
     def __add__(self, other: ChannelSums) -> ChannelSums:

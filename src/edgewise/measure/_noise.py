@@ -90,13 +90,22 @@ def gaussian_sums(
     Args:
         sensitivity: Euclidean length by which one person can change the whole vector (L2).
     """
+    sigma = gaussian_deviation(epsilon=epsilon, delta=delta, sensitivity=sensitivity)
+    return [_on_grid(value + sigma * _normal(uniform), sigma) for value in sums]
+
+
+def gaussian_deviation(*, epsilon: float, delta: float, sensitivity: float) -> float:
+    """Standard deviation of the noise of `gaussian_sums`.
+
+    >>> round(gaussian_deviation(epsilon=0.5, delta=1e-5, sensitivity=3.0), 2)
+    29.07
+    """
     _check(epsilon, sensitivity)
     if not (epsilon < 1 and 0 < delta < 1):
         raise NotValid(
             f"Gaussian noise needs epsilon and delta between 0 and 1, got {epsilon} and {delta}", code="noise_invalid"
         )
-    sigma = sensitivity * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
-    return [_on_grid(value + sigma * _normal(uniform), sigma) for value in sums]
+    return sensitivity * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
 
 
 def _check(epsilon: float, sensitivity: float) -> None:

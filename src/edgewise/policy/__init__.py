@@ -11,9 +11,11 @@ from edgewise.policy._leave import (
     required_transform,
 )
 from edgewise.policy._subject import SUBJECT_FACT, subject_hash, subject_of
+from edgewise.policy._sums import CHANNEL_SUMS, noise_missing
 from edgewise.policy._words import error_words, hide_words, may_name_frames
 
 __all__ = [
+    "CHANNEL_SUMS",
     "CONTENT_CLASSES",
     "SUBJECT_FACT",
     "Forbidden",
@@ -24,6 +26,7 @@ __all__ = [
     "hide_words",
     "may_leave",
     "may_name_frames",
+    "noise_missing",
     "private_facts",
     "required_transform",
     "subject_hash",

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgewise.wire import AnyRecord, DataPolicy, NotValid, Readings, RecordClass, Sample, SegmentHeader
+from edgewise.policy._sums import noise_missing
+from edgewise.wire import AnyRecord, DataPolicy, Event, NotValid, Readings, RecordClass, Sample, SegmentHeader
 
 NO_TRANSFORM = "none"
 # A segment of these holds samples and so content.
@@ -117,7 +118,8 @@ def check_contents(policy: DataPolicy, header: SegmentHeader, records: Iterable[
         policy: the one that the header names.
     Raises:
         Forbidden: a sample whose blob the header does not name, whose type the policy cannot make private, in a class
-            without content, or with a fact or channel that may not travel.
+            without content, or with a fact or channel that may not travel; sums by channel without the noise that the
+            policy asks for.
     """
     named = set(header.blobs)
     for record in records:
@@ -131,6 +133,8 @@ def check_contents(policy: DataPolicy, header: SegmentHeader, records: Iterable[
             may_leave(policy, _class_of(record, header))
             if isinstance(record, Readings):
                 _check_channels(policy, record)
+            if isinstance(record, Event):
+                _check_sums(policy, record)
             continue
         if record.blob not in named or header.transform != required_transform(policy, record.media_type):
             raise Forbidden(
@@ -155,6 +159,17 @@ def _check_channels(policy: DataPolicy, readings: Readings) -> None:
             f"readings {readings.id} are of {', '.join(extra[:5])}, policy {policy.version} lets only "
             f"{', '.join(policy.telemetry) or 'nothing'} travel; list them under data.telemetry if they should",
             code="fields_forbidden",
+        )
+
+
+def _check_sums(policy: DataPolicy, event: Event) -> None:
+    missing, wanted = noise_missing(policy, event), policy.private.sums_noise
+    if missing and wanted is not None:
+        raise Forbidden(
+            f"event {event.id} has sums by channel with {missing}; policy {policy.version} needs Gaussian noise of "
+            f"epsilon {wanted.epsilon:g} and delta {wanted.delta:g} at most, values clipped to "
+            f"±{wanted.embedding_clip:g} (embedding) and ±{wanted.input_clip:g} (input); the device has to add it",
+            code="noise_missing",
         )
 
 

@@ -54,7 +54,15 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Verdict,
 )
-from edgewise.wire.private import PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
+from edgewise.wire.private import (
+    PICTURE_TRANSFORMS,
+    ROW_TRANSFORMS,
+    NoiseApplied,
+    PartNoise,
+    PrivateSettings,
+    SumsNoise,
+    Transform,
+)
 from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
@@ -171,6 +179,7 @@ __all__ = [
     "MqttSink",
     "MqttSpec",
     "Needs",
+    "NoiseApplied",
     "NotNow",
     "NotTrusted",
     "NotValid",
@@ -178,6 +187,7 @@ __all__ = [
     "OpcUaSpec",
     "Order",
     "Outcome",
+    "PartNoise",
     "People",
     "Placement",
     "Prediction",
@@ -213,6 +223,7 @@ __all__ = [
     "SourceSpec",
     "StageDecision",
     "Strict",
+    "SumsNoise",
     "SunSpec",
     "TableSpec",
     "Telemetry",

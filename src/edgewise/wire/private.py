@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from edgewise.wire._record import Share, Strict
+from edgewise.wire._record import Record, Share, Strict
 
 Transform: TypeAlias = Literal[
     "strip-metadata",
@@ -25,6 +25,52 @@ PICTURE_TRANSFORMS: frozenset[str] = frozenset(
 )
 # One of these a picture of people needs; what each of them misses, docs/privacy.md says.
 PERSON_TRANSFORMS: frozenset[str] = frozenset({"blur-faces", "drop-faces", "crop-region", "downscale"})
+
+
+class SumsNoise(Strict):
+    """The noise that sums by channel get before they are queued, and what a day may tell with it."""
+
+    epsilon_per_day: float = Field(gt=0, le=24, description="privacy budget of a device and a day (UTC), over all sums")
+    sends_per_day: int = Field(1, ge=1, le=100, description="how often a day; each gets an equal part of the epsilon")
+    delta: float = Field(1e-6, gt=0, le=1e-3, description="of the Gaussian noise, for each time")
+    embedding_clip: float = Field(gt=0, le=1e6, description="values of embeddings are clipped to ± this")
+    input_clip: float = Field(gt=0, le=1e6, description="values of prepared inputs are clipped to ± this")
+
+    @property
+    def epsilon(self) -> float:
+        """What one event with sums spends."""
+        return self.epsilon_per_day / self.sends_per_day
+
+    @model_validator(mode="after")
+    def _epsilon_is_one_that_gaussian_noise_knows(self) -> SumsNoise:
+        if self.epsilon >= 1:
+            raise ValueError(
+                f"epsilon_per_day {self.epsilon_per_day:g} over sends_per_day {self.sends_per_day} is "
+                f"{self.epsilon:g} each; Gaussian noise needs less than 1 each: less epsilon, or more sends"
+            )
+        return self
+
+
+class PartNoise(Record):
+    """What was done to one part of an event's sums.
+
+    The deviations are those of the noise on each number of ``total`` and of ``square``.
+    """
+
+    clip: float = Field(gt=0)
+    values_per_frame: int = Field(ge=1)  # that one frame adds to a sum: the pixels of a picture, 1 of an embedding
+    total_deviation: float = Field(gt=0)
+    square_deviation: float = Field(gt=0)
+
+
+class NoiseApplied(Record):
+    """Which noise an event's sums carry. It hides what one frame showed; the counts are exact."""
+
+    mechanism: Literal["gaussian"] = "gaussian"
+    unit: Literal["frame"] = "frame"
+    epsilon: float = Field(gt=0)
+    delta: float = Field(gt=0)
+    parts: dict[str, PartNoise]  # embedding, input
 
 
 class PrivateSettings(Strict):
@@ -47,6 +93,9 @@ class PrivateSettings(Strict):
     text_fields: tuple[str, ...] = Field((), description="fields of a row whose text may stay; other text is dropped")
     counts_min: int = Field(
         1, ge=1, description="counts of a label below this are merged with others before they leave"
+    )
+    sums_noise: SumsNoise | None = Field(
+        None, description="noise on sums by channel before they leave; without it they leave exact"
     )
 
     @model_validator(mode="after")
