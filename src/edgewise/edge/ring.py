@@ -26,6 +26,10 @@ class _Sealed:
     group: str
     facts: Mapping[str, Any]
 
+    @property
+    def nonce(self) -> bytes:
+        return _nonce(self.number)
+
     def frame(self, data: bytes = b"") -> Frame:
         """The frame with these bytes."""
         return Frame(
@@ -102,7 +106,7 @@ class Ring:
             sealed = next((lane.frames[name] for lane in self._lanes.values() if name in lane.frames), None)
         if sealed is None:
             return None
-        return sealed.frame(self._cipher.decrypt(_nonce(sealed.number), sealed.data, name.encode()))
+        return sealed.frame(self._cipher.decrypt(sealed.nonce, sealed.data, name.encode()))
 
     def forget(self, match: Callable[[Frame], bool]) -> int:
         """Forget the frames that match, which come without their bytes; the count."""
