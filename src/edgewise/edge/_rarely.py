@@ -31,8 +31,8 @@ class Rarely:
 
     >>> lines: list[str] = []
     >>> rarely = Rarely("source csv", DataPolicy(), lines.append)
-    >>> for row in range(25):
-    ...     rarely.say("passes over a frame", ValueError(f"row {row}"))
+    >>> sum(rarely.say("passes over a frame", ValueError(f"row {row}")) for row in range(25))
+    2
     >>> lines[0], len(lines)
     ('edgewise source csv passes over a frame: ValueError', 2)
     >>> lines[1]

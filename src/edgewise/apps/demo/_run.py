@@ -33,6 +33,7 @@ PACES: dict[str, dict[str, float]] = {
     "upload": {"period_s": 0.7},
     "connectivity": {"contact_s": 0.5},
 }
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DRILL_ROLLOUT = {"bake_s": 600, "bake_decisions_min": 400}  # long enough that only the evidence can end it
 
 
@@ -65,7 +66,8 @@ def run_demo(settings: Settings) -> dict[str, Any]:
         settings.data, seed=settings.seed, rounds=settings.rounds, size="quick" if settings.quick else "full"
     )
     _fresh_folder(settings.data_dir)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for number in SIGNALS:
+        signal.signal(number, _as_interrupt)
     with Timeline() as timeline:
         timeline.head(f"edgewise demo {settings.app}: {plan.data.upper()} data – {plan.text}")
         with (
@@ -183,4 +185,7 @@ def _fresh_folder(folder: Path) -> None:
 
 
 def _as_interrupt(*_: object) -> None:
+    # The way out stops every process within seconds; a second Ctrl-C on that way would leave some of them behind.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
