@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_frames_lie_encrypted_in_memory_and_a_frame_over_the_bound_is_left_out()
     ring.put(Frame(name="f2", data=b"x" * 2000, media_type="x", taken_at=NOW))
     assert ring.get("f2") is None
     assert ring.get("f1").data == b"secret" * 20
+
+
+def test_a_frame_comes_back_from_the_ring_as_it_was_put():
+    ring = Ring(bytes_max=1000, key=b"k" * 32)
+    shot = frame(b"pixels", "image/png", spindle="7", rpm=1200.0)
+    ring.put(shot, "main")
+    assert ring.get("f1") == shot
+    seen = []
+    assert ring.forget(lambda one: seen.append(one) or one.group == "g1") == 1
+    assert seen == [replace(shot, data=b"")]
+    assert (ring.get("f1"), ring.newest(), ring.bytes_held) == (None, None, 0)
 
 
 def test_counts_are_additive_and_survive_their_plain_form():

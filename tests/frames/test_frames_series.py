@@ -47,6 +47,16 @@ def test_what_is_no_whole_window_of_numbers_is_refused(data: bytes, words: str) 
         prepare_series(data, SPEC)
 
 
+@pytest.mark.parametrize("length", [4, 20_000])
+def test_huge_numbers_are_numbers_and_one_that_is_none_is_found_in_a_window_of_any_length(length: int) -> None:
+    spec = SPEC.model_copy(update={"length": length})
+    window = np.full((2, length), 3e30, np.float32)
+    assert np.isfinite(prepare_series(series_bytes(window), spec)).all()
+    window[1, length - 2] = np.nan
+    with pytest.raises(BadSeries, match="not finite"):
+        prepare_series(series_bytes(window), spec)
+
+
 def test_a_spec_that_does_not_agree_with_itself_and_other_frames_are_refused() -> None:
     with pytest.raises(BadSeries, match="one a channel"):
         prepare_series(series_bytes(WINDOW), SPEC.model_copy(update={"std": (1.0,)}))

@@ -36,8 +36,10 @@ class Counts:
         self.labels[decision.label] = self.labels.get(decision.label, 0) + 1
         self.latency.add(latency_ms)
         # A clock may be set back meanwhile; a window never ends before it starts.
-        self.start = min(self.start or now, now)
-        self.end = max(self.end or now, now)
+        if self.start is None or now < self.start:
+            self.start = now
+        if self.end is None or now > self.end:
+            self.end = now
 
     def merge(self, other: Counts) -> None:
         """Add another's sums to these."""
@@ -76,7 +78,10 @@ class Windows:
 
     def of(self, key: Key) -> Counts:
         """The counts of this release and rollout."""
-        return self.by_key.setdefault(key, Counts())
+        found = self.by_key.get(key)
+        if found is None:  # not `setdefault`, which would make counts at every frame
+            found = self.by_key[key] = Counts()
+        return found
 
     def is_apart(self, other: Windows) -> bool:
         """Whether the other's moments are so far from these that only a clock that was set can have made them."""

@@ -217,7 +217,12 @@ class Opinion:
 
 def _equal(one: Decision, two: Decision) -> bool:
     """Whether two decisions are the same to the last digit."""
-    return (one.label, one.confidence, one.margin, one.defect) == (two.label, two.confidence, two.margin, two.defect)
+    return (
+        one.confidence == two.confidence  # first: it is what mostly differs
+        and one.label == two.label
+        and one.margin == two.margin
+        and one.defect == two.defect
+    )
 
 
 class Memory:

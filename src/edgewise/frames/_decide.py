@@ -47,7 +47,7 @@ def decide(scores: NDArray[np.float32], manifest: Manifest, *, bundle: str, rele
     if not (min(values) >= -SLACK and best <= 1 + SLACK and sum(values) <= len(values) * (1 + SLACK)):
         raise BadScores(f"scores are from {scores.min()} to {scores.max()}, needs probabilities from 0 to 1")
     at = values.index(best)
-    second = max((*values[:at], *values[at + 1 :]), default=0.0)
+    second = max(values[:at] + values[at + 1 :], default=0.0)
     return Decision.sure(
         label=manifest.labels[at],
         confidence=_share(best),
@@ -76,4 +76,4 @@ _good_places: Memo[Manifest, tuple[int, ...]] = Memo(
 
 
 def _share(value: float) -> float:
-    return round(min(1.0, max(0.0, value)), DIGITS)
+    return round(value, DIGITS) if 0.0 < value < 1.0 else float(value >= 1.0)
