@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from edge_parts.models import example, networks
 from edge_parts.table import Row, print_rows, rows_of_loops, rows_of_servers
 
 HERE = Path(__file__).resolve().parent
-CORE = "1"
+CORE = os.environ.get("BENCH_CORE", "1")  # the one that client, server and bare loop share
 LOOPS = ("copy-run-record", "loop", "worker")
 COUNTS = {"small": 1500, "vision": 40}  # requests of one turn
 
