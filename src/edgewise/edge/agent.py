@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import queue
 import signal
 import sys
 import threading
@@ -276,6 +277,7 @@ class Agent:
         self.config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # to stop
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
         self._log = log or DeviceLog(log_files(device.folder, self.config), self._clock)
         self._sayer = Sayer(device.policy, log=self._log.add)
@@ -289,8 +291,8 @@ class Agent:
         return time.monotonic() - max(self._beats.values()) < BEAT_S_MAX
 
     def stop(self) -> None:
-        """Come to an end soon. Safe in a signal handler."""
-        self._stop.set()
+        """Come to an end soon. Safe in a signal handler, which an event is not: it would wait for its own thread."""
+        self._asked.put(None)
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
@@ -307,7 +309,7 @@ class Agent:
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
-            self._stop.wait()
+            self._asked.get()
         finally:
             self._supervisor.tell(STOPPING="1", STATUS="stops: what is decided is recorded")
             self._stop.set()

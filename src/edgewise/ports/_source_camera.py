@@ -12,7 +12,7 @@ from edgewise.ports._opencv import MEDIA_TYPES, opencv, packed
 from edgewise.ports._rows import live_name
 from edgewise.ports._secret import login_of
 from edgewise.ports._source import Frame
-from edgewise.ports._source_thread import ThreadSource
+from edgewise.ports._source_thread import ThreadSource, live_source
 from edgewise.wire import CameraSpec, NotNow, NotValid
 
 
@@ -42,15 +42,7 @@ def camera_source(spec: CameraSpec, *, clock: Clock) -> ThreadSource:
             capture.release()
         raise NotNow(f"camera {_shown(spec)} gives no picture any more; is it on?", code="camera_lost")
 
-    return ThreadSource(
-        read,
-        name=spec.name,
-        queue_max=spec.queue_max,
-        bytes_max=spec.queue_bytes_max,
-        when_full=spec.when_full,
-        retry_s_min=spec.retry_s_min,
-        retry_s_max=spec.retry_s_max,
-    )
+    return live_source(read, spec)
 
 
 def _frame(cv2: Any, capture: Any, spec: CameraSpec, source: ThreadSource, clock: Clock, number: int) -> Frame | None:

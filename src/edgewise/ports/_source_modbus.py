@@ -12,7 +12,7 @@ from edgewise.ports._modbus import ModbusLine, Table
 from edgewise.ports._registers import blocks, number_of, scaled
 from edgewise.ports._rows import live_name, row_frame
 from edgewise.ports._source import Frame
-from edgewise.ports._source_thread import ThreadSource
+from edgewise.ports._source_thread import ThreadSource, live_source
 from edgewise.ports._sunspec import ABSENT, Block, Point, find_blocks, named_points
 from edgewise.wire import ModbusSpec, NotValid, Register, RowFields, SunSpec
 from edgewise.wire.sources import REGISTER_WORDS
@@ -80,15 +80,7 @@ def modbus_source(spec: ModbusSpec, *, clock: Clock) -> ThreadSource:
         finally:
             line.close()
 
-    return ThreadSource(
-        read,
-        name=spec.name,
-        queue_max=spec.queue_max,
-        bytes_max=spec.queue_bytes_max,
-        when_full=spec.when_full,
-        retry_s_min=spec.retry_s_min,
-        retry_s_max=spec.retry_s_max,
-    )
+    return live_source(read, spec)
 
 
 def _readings(line: ModbusLine, spec: ModbusSpec) -> list[Reading]:

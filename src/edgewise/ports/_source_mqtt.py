@@ -10,7 +10,7 @@ from edgewise.ports._clock import Clock
 from edgewise.ports._mqtt import Broker, MqttLine
 from edgewise.ports._rows import live_name, message_frame
 from edgewise.ports._source import Frame
-from edgewise.ports._source_thread import ThreadSource
+from edgewise.ports._source_thread import ThreadSource, live_source
 from edgewise.wire import MqttSpec, NotValid
 
 CONNECT_S_MAX = 10.0
@@ -59,12 +59,4 @@ def mqtt_source(spec: MqttSpec, *, clock: Clock) -> ThreadSource:
         finally:
             line.close()
 
-    return ThreadSource(
-        read,
-        name=spec.name,
-        queue_max=spec.queue_max,
-        bytes_max=spec.queue_bytes_max,
-        when_full=spec.when_full,
-        retry_s_min=spec.retry_s_min,
-        retry_s_max=spec.retry_s_max,
-    )
+    return live_source(read, spec)

@@ -14,7 +14,7 @@ from edgewise.ports._extras import library
 from edgewise.ports._rows import live_name, row_frame
 from edgewise.ports._secret import login_of
 from edgewise.ports._source import Frame
-from edgewise.ports._source_thread import ThreadSource
+from edgewise.ports._source_thread import ThreadSource, live_source
 from edgewise.wire import EdgewiseError, NotNow, NotValid, OpcUaSpec, RowFields
 
 TURN_S = 0.5
@@ -55,15 +55,7 @@ def opcua_source(spec: OpcUaSpec, *, clock: Clock) -> ThreadSource:
             loop.run_until_complete(line.close())
             loop.close()
 
-    return ThreadSource(
-        read,
-        name=spec.name,
-        queue_max=spec.queue_max,
-        bytes_max=spec.queue_bytes_max,
-        when_full=spec.when_full,
-        retry_s_min=spec.retry_s_min,
-        retry_s_max=spec.retry_s_max,
-    )
+    return live_source(read, spec)
 
 
 class OpcUaLine:

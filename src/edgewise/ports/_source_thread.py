@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
 from edgewise.ports._source import Frame
-from edgewise.wire import EdgewiseError, NotNow
+from edgewise.wire import CameraSpec, EdgewiseError, ModbusSpec, MqttSpec, NotNow, OpcUaSpec
 
 JOIN_S_MAX = 5.0
 Full: TypeAlias = Literal["drop_oldest", "drop_newest", "wait"]
@@ -142,3 +142,16 @@ def _close(frames: Iterator[Frame | None]) -> None:
             close()  # runs the reader's clean-up
         except Exception as error:
             del error  # it was given up already; what its end says helps nobody
+
+
+def live_source(read: Reader, spec: CameraSpec | MqttSpec | ModbusSpec | OpcUaSpec) -> ThreadSource:
+    """A source whose queue and pauses are those of its description."""
+    return ThreadSource(
+        read,
+        name=spec.name,
+        queue_max=spec.queue_max,
+        bytes_max=spec.queue_bytes_max,
+        when_full=spec.when_full,
+        retry_s_min=spec.retry_s_min,
+        retry_s_max=spec.retry_s_max,
+    )
