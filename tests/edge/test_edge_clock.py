@@ -25,6 +25,7 @@ from edgewise.edge.update import Phase
 from edgewise.ports import Credentials, LinkDown, MemoryClock, SeededChance
 from edgewise.sim import Faults, run_fleet
 from edgewise.wire import Decision
+from conftest import missing
 from needed import needs_program
 
 YEARS = timedelta(days=3653)
@@ -199,7 +200,7 @@ def start(site, clock_file: Path) -> tuple[subprocess.Popen[str], str]:
     library = Path(needs_program("faketime")).resolve()
     shared = [*Path("/usr/lib").glob("**/faketime/libfaketimeMT.so.1")]
     if not shared:
-        pytest.skip(f"libfaketimeMT is not beside {library}")
+        missing("faketime", f"libfaketimeMT is not beside {library}")
     environment = {
         **os.environ,
         "LD_PRELOAD": str(shared[0]),
