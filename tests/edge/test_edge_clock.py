@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from agent_world import site as site
 from agent_world import until
+from conftest import missing
 from edgewise.edge._counts import Counts, Windows
 from edgewise.edge.agent import enrol, status
 from edgewise.edge.certificate import Renewal
@@ -25,7 +26,6 @@ from edgewise.edge.update import Phase
 from edgewise.ports import Credentials, LinkDown, MemoryClock, SeededChance
 from edgewise.sim import Faults, run_fleet
 from edgewise.wire import Decision
-from conftest import missing
 from needed import needs_program
 
 YEARS = timedelta(days=3653)
