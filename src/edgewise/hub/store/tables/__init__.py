@@ -1,0 +1,60 @@
+"""Every table of the hub. Changing one needs a new file in ``migrations/versions``; a test compares both.
+
+Documents with a content address (revisions, scorecards, verdicts, manifests) are kept as the exact bytes whose
+SHA-256 is their key, never as columns taken apart: what was signed or hashed must come back byte for byte.
+"""
+
+from edgewise.hub.store.tables._access import logins, sessions, tokens
+from edgewise.hub.store.tables._columns import metadata
+from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures
+from edgewise.hub.store.tables._hub import audit, leases, meta, usecases
+from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
+from edgewise.hub.store.tables._learning import bundles, deltas, groups, labels, orders, revisions, scorecards, verdicts
+from edgewise.hub.store.tables._releases import (
+    releases,
+    rollouts,
+    signing_requests,
+    tuf_pending,
+    tuf_roles,
+    tuf_targets,
+)
+
+FORMAT_VERSION = 1  # of the whole data folder; see hub/folder.py
+
+__all__ = [
+    "FORMAT_VERSION",
+    "audit",
+    "bundles",
+    "commits",
+    "deltas",
+    "devices",
+    "enrolment_tokens",
+    "erasure_acks",
+    "erasures",
+    "events",
+    "feedback",
+    "groups",
+    "labels",
+    "leases",
+    "logins",
+    "meta",
+    "metadata",
+    "orders",
+    "readings",
+    "releases",
+    "revisions",
+    "rollouts",
+    "samples",
+    "scorecards",
+    "segments",
+    "sessions",
+    "signing_requests",
+    "telemetry",
+    "tokens",
+    "tuf_pending",
+    "tuf_roles",
+    "tuf_targets",
+    "usecases",
+    "verdicts",
+    "watermarks",
+]

@@ -1,0 +1,135 @@
+"""From labels to verdicts: purposes, labels, revisions, orders, bundles and what they were found to be worth."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import Column, ForeignKey, Index, Table
+
+from edgewise.hub.store.tables._columns import count, json, metadata, name, text, time
+from edgewise.hub.store.types import Position
+
+# What a group of samples is for. Written once with the group's first label: evaluation never leaks into training.
+groups = Table(
+    "groups",
+    metadata,
+    Column("use_case", sa.String(160), primary_key=True),
+    Column("site", sa.String(160), primary_key=True),
+    Column("group", sa.Text, primary_key=True),
+    name("purpose"),
+    name("label"),  # the first label, by which the share was balanced
+    time("made_at"),
+)
+
+# The history: a row is added for every change and none is ever changed.
+labels = Table(
+    "labels",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=True),
+    Column("sample", sa.String(32), ForeignKey("samples.id"), nullable=False),
+    name("use_case"),
+    name("label"),
+    text("who"),
+    time("at"),
+    Index(None, "sample"),
+    Index(None, "use_case", "position"),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("digest", sa.String(64), primary_key=True),
+    name("use_case"),
+    time("made_at"),
+    Column("parent", sa.String(64)),
+    Column("count", sa.Integer, nullable=False),
+    Column("new", sa.Integer, nullable=False),
+    Column("body", sa.LargeBinary, nullable=False),
+    Index(None, "use_case", "made_at"),
+)
+
+# States: open -> claimed -> returned, or failed after `attempts_max` claims; a lease that ends goes back to open.
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", sa.String(32), primary_key=True),
+    name("use_case"),
+    name("kind"),
+    name("state"),
+    json("body", nullable=False),  # the Order
+    Column("revision", sa.String(64), nullable=False),
+    time("made_at"),
+    time("updated_at"),
+    Column("labels_position", sa.BigInteger, nullable=False, server_default="0"),  # labels up to here were seen
+    name("worker", nullable=True),
+    time("lease_until", nullable=True),
+    Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    Column("attempts_max", sa.Integer, nullable=False),
+    text("error", nullable=True),
+    json("candidate"),  # the Candidate
+    Column("bundle", sa.String(64)),
+    Index(None, "use_case", "made_at"),
+    Index(None, "state", "made_at"),
+    # One unfinished training order a use case, held by the database itself.
+    Index(
+        "uq_orders_unfinished",
+        "use_case",
+        "kind",
+        unique=True,
+        sqlite_where=sa.text("state IN ('open', 'claimed')"),
+        postgresql_where=sa.text("state IN ('open', 'claimed')"),
+    ),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("digest", sa.String(64), primary_key=True),
+    name("use_case", nullable=True),  # of the order that it answers; none when pushed by a person
+    name("name"),
+    Column("order", sa.String(32)),
+    count("size_bytes"),
+    time("made_at"),
+    text("who"),
+    Column("manifest", sa.LargeBinary, nullable=False),
+)
+
+# How one blob is made from another: built once for a pair, dropped again when the cache is full.
+deltas = Table(
+    "deltas",
+    metadata,
+    Column("base", sa.String(64), primary_key=True),
+    Column("target", sa.String(64), primary_key=True),
+    Column("codec", sa.Integer, primary_key=True),
+    Column("delta", sa.String(64)),  # the blob that holds it; none where the plain blob is as good
+    count("size_bytes"),
+    time("made_at"),
+    time("used_at"),
+    Index(None, "used_at"),
+    Index(None, "delta"),
+)
+
+scorecards = Table(
+    "scorecards",
+    metadata,
+    Column("digest", sa.String(64), primary_key=True),
+    name("use_case"),
+    Column("bundle", sa.String(64), nullable=False),
+    time("made_at"),
+    Column("body", sa.LargeBinary, nullable=False),
+    Index(None, "use_case", "bundle"),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("digest", sa.String(64), primary_key=True),
+    name("use_case"),
+    Column("candidate", sa.String(64), nullable=False),
+    Column("champion", sa.String(64)),
+    name("result"),
+    Column("order", sa.String(32)),  # the order whose candidate was judged, if any
+    time("made_at"),
+    Column("body", sa.LargeBinary, nullable=False),
+    Index(None, "use_case", "made_at"),
+    Index(None, "candidate"),
+)
