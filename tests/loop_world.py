@@ -72,7 +72,7 @@ def a_usecase(**changes: Any) -> UseCase:
         "sites": [{"name": "a"}, {"name": "b"}],
         "data": {"data_class": "measurement", "transforms": []},
         "gate": {"evaluation_share": 0.5, "samples_min": 4},
-        "rollout": {"bake_s": 60, "trial_s": 1},
+        "rollout": {"bake_s": 60, "trial_s": 1, "automatic": True},
         "signing": {"automatic": True},
         "retrain": {"labels_min": 100_000},
         "connectivity": {"contact_s": 10},

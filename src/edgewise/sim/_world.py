@@ -63,6 +63,7 @@ def use_case(devices: int = 1) -> UseCase:
                 "trial_s": 180,
                 # A device may lose its power twice within one trial and then gives up on it: no fault of the release.
                 "failures_max": 2,
+                "automatic": True,
             },
             "signing": {"automatic": True},
             "connectivity": {"contact_s": 240},

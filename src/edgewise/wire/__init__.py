@@ -42,6 +42,7 @@ from edgewise.wire.contact import (
 from edgewise.wire.delta import DeltaOffer
 from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
+from edgewise.wire.failure import Failure
 from edgewise.wire.learning import (
     Candidate,
     DatasetRevision,
@@ -73,6 +74,7 @@ from edgewise.wire.release import (
     Release,
     Signature,
 )
+from edgewise.wire.rollout import Backstop, Disruption, Rate, RolloutPolicy, Shadow, Wave
 from edgewise.wire.sinks import (
     ConsoleSink,
     FileSink,
@@ -115,13 +117,11 @@ from edgewise.wire.usecase import (
     People,
     Placement,
     Retrain,
-    RolloutPolicy,
     Sampling,
     Signing,
     Site,
     Upload,
     UseCase,
-    Wave,
 )
 
 __all__ = [
@@ -139,6 +139,7 @@ __all__ = [
     "After",
     "AnyRecord",
     "Assignment",
+    "Backstop",
     "Blob",
     "CameraSpec",
     "Candidate",
@@ -153,11 +154,13 @@ __all__ = [
     "Decision",
     "DeltaOffer",
     "Director",
+    "Disruption",
     "EdgewiseError",
     "Envelope",
     "Erasure",
     "Event",
     "Exit",
+    "Failure",
     "Feedback",
     "FileSink",
     "FolderSpec",
@@ -195,6 +198,7 @@ __all__ = [
     "Provenance",
     "PublicKey",
     "PushSpec",
+    "Rate",
     "Readings",
     "Receipt",
     "Record",
@@ -213,6 +217,7 @@ __all__ = [
     "Scorecard",
     "SegmentHeader",
     "SeriesSpec",
+    "Shadow",
     "Signature",
     "Signing",
     "SinkEvent",

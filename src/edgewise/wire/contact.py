@@ -11,6 +11,7 @@ from pydantic import Field
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
 from edgewise.wire.codec import decode, encode
 from edgewise.wire.errors import NotValid
+from edgewise.wire.failure import Failure
 from edgewise.wire.readings import Readings
 from edgewise.wire.release import Envelope
 
@@ -134,6 +135,7 @@ class Telemetry(Record):
     withheld: tuple[str, ...] = ()  # counts that the policy's counts_min hides: a 0 in them says nothing
     paired: int = 0  # decisions made by both bundles on the same frame
     disagreed: int = 0
+    overrides: int = Field(0, ge=0)  # decisions of this release that an operator called wrong or missed, in this window
     rollout: Id | None = None
     pipeline: Name | None = None  # of a device that has several; None for the one named main
     latency_ms: dict[str, float] = Field(default_factory=dict)  # p50, p99
@@ -166,6 +168,7 @@ class Report(Record):
     not_now_until: Time | None = None  # when its window opens
     known_bad: tuple[Digest, ...] = ()
     last_failure: str | None = None
+    failure: Failure | None = None  # the same, for programs
     failed_rollout: Id | None = None  # the rollout whose trial failed here
     bytes_fetched: int = Field(0, ge=0)  # for all bundles that arrived on the device, as they came over the link
     bytes_full: int = Field(0, ge=0)  # that these bundles have: the rest was held already, or came as deltas

@@ -72,6 +72,7 @@ class Assignment(Record):
     trial_s: float = Field(0, ge=0)
     bake: bool = False  # run the previous bundle in shadow on the same frames, until an assignment says otherwise
     shadow: bool = False  # let the new bundle decide beside the running one, without acting, until one says otherwise
+    shadow_cpu_share: float = Field(1.0, gt=0, le=1)  # of the time between frames that the second bundle may take
     download: Terms = Terms()  # when its bytes may come
     activation: Terms = Terms()  # when it may be switched to
     zone: str = "UTC"  # the site's time zone, in which their windows are

@@ -7,11 +7,11 @@ from typing import Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from edgewise.wire._record import Name, Share, Strict
-from edgewise.wire.conditions import Condition
 from edgewise.wire.private import PERSON_TRANSFORMS, PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
 from edgewise.wire.readings import CHANNELS_MAX, READINGS_MAX, Channel
+from edgewise.wire.rollout import RolloutPolicy
 from edgewise.wire.sinks import SinkSpec
-from edgewise.wire.terms import Terms, zone_of
+from edgewise.wire.terms import zone_of
 
 RecordLeave: TypeAlias = Literal["sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit"]
 # Ways out beside the uplink. `courier` carries the record classes that are listed too; `local-api` and `log` may name
@@ -132,36 +132,6 @@ class Gate(Strict):
     when_inconclusive: Literal["hold", "bake"] = Field(
         "hold", description="hold waits for a person or more labels; bake lets the live paired test on devices decide"
     )
-
-
-class Wave(Strict):
-    """One step of a rollout: up to `devices` devices in all, a share of the fleet, or the devices it names."""
-
-    devices: int | None = Field(None, ge=1)
-    percent: float | None = Field(None, gt=0, le=100)
-    named: tuple[Name, ...] = Field((), max_length=10_000, description="devices that are added by this wave")
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Wave:
-        if sum((self.devices is not None, self.percent is not None, bool(self.named))) != 1:
-            raise ValueError("a wave needs exactly one of devices, percent and named")
-        return self
-
-
-class RolloutPolicy(Strict):
-    waves: tuple[Wave, ...] = (Wave(devices=1), Wave(percent=100))
-    bake_s: float = Field(3600, ge=0, description="watched for this long after the wave's last commit")
-    bake_decisions_min: int = Field(0, ge=0, description="paired decisions needed before the wave can pass")
-    success_share: Share = 1.0
-    failures_max: int = Field(0, ge=0, description="failed trials beyond this stop the rollout and revert it")
-    revert_alpha: float = Field(0.01, gt=0, lt=1, description="false-revert bound: revert at e-value >= 1/alpha")
-    conditions: tuple[Condition, ...] = Field((), description="a device takes part while its facts meet all of them")
-    download: Terms = Field(Terms(), description="when a device may download")
-    activation: Terms = Field(Terms(), description="when a device may switch to what it has downloaded")
-    bytes_per_s_max: float | None = Field(None, gt=0, description="download bandwidth of one device, bytes/s")
-    approval: Literal["none", "person"] = "none"
-    automatic: bool = Field(True, description="a release signed on the gate's word starts its rollout by itself")
-    trial_s: float = Field(60, ge=0, description="a device's own trial before it commits")
 
 
 class Cascade(Strict):
