@@ -8,12 +8,13 @@ import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._contact_memory import newest_known, read_contact_note
 from edgewise.edge._explain import explain
+from edgewise.edge._identity import Identity
 from edgewise.edge._metered import cost, days_of, waits_of
 from edgewise.edge._outbox_file import FILE as OUTBOX_FILE
 from edgewise.edge._slots import POINTER_FILE
@@ -25,9 +26,6 @@ from edgewise.edge._update_state import UpdateState, read_state
 from edgewise.edge.certificate import certificate_sentence
 from edgewise.ports import Clock, Credentials
 from edgewise.wire import CLASSES, Connectivity, EdgewiseError, NotNow
-
-if TYPE_CHECKING:
-    from edgewise.edge.device import Identity
 
 
 def known_here(folder: Path, state: UpdateState, metadata_expires_at: datetime | None) -> Known:

@@ -8,33 +8,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from edgewise import __version__
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._bandwidth import smallest
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
 from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
+from edgewise.edge._device_status import DeviceStatus
 from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._erasing import Eraser
-from edgewise.edge._explain import explain
 from edgewise.edge._facts import RatedFacts
+from edgewise.edge._identity import Identity
 from edgewise.edge._keeper import Keeper
-from edgewise.edge._metered import Meter, MeteredLink, days_of, why_waiting
-from edgewise.edge._offline import known_here
+from edgewise.edge._metered import Meter, MeteredLink, days_of
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._outbox_tidy import Tidying
-from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, told, unique_name
+from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, unique_name
 from edgewise.edge._readings import Sampler
-from edgewise.edge._spans import is_over
-from edgewise.edge._story import Situation, story_values
-from edgewise.edge._troubles import troubles
+from edgewise.edge._start_notes import start_notes
+from edgewise.edge._update_pace import UpdatePace
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
-from edgewise.edge.runtime import runtime_status
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
-from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Large, Link, MemoryFacts, OpenedSafe, Runtime, Source
 from edgewise.wire import (
@@ -45,26 +41,13 @@ from edgewise.wire import (
     Erasure,
     NotNow,
     NotValid,
-    Record,
     Report,
     UseCase,
 )
 
-UPDATE_PAUSE_S_MAX = 60.0
+__all__ = ["Device", "DeviceLimits", "Identity"]
+
 ERASE_STEPS_MAX = 200  # of the hub's erasures that come first, and this one
-NOT_NOW_PAUSE_S = 5.0  # between two looks at windows and conditions; a newer assignment is looked at at once
-
-
-class Identity(Record):
-    """Who this device is, as the hub said when it enrolled."""
-
-    device: str
-    site: str
-    use_case: str
-    usecase: UseCase
-    root: str  # of the release repository, as signed
-    hub_epoch: str = ""
-    hub_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,9 +164,7 @@ class Device:
                 metered=self.meter.plain,
             )
             self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
-            self._decisions_before = {name: one.decisions for name, one in self.keeper.recorded.items()}
-            self._tries, self._tried_number = 0, 0
-            self._pause: tuple[datetime, float] | None = None  # a link or disk that said not now is not asked at once
+            self._pace = UpdatePace()
             contact_s = usecase.connectivity.contact_s
             self.keeper.remember_only([part.name for part in parts])
             self.keeper.cascade = self.cascade = self._cascade(large, ring)
@@ -215,7 +196,24 @@ class Device:
                 report=self.report,
                 may=lambda now, more: self.meter.may_send(usecase.connectivity.metered, now, more),
             )
-            self._started(clock.now(), opened)
+            self._status = DeviceStatus(
+                folder,
+                identity,
+                outbox=self.outbox,
+                updater=self.updater,
+                keeper=self.keeper,
+                pipelines=self.pipelines,
+                eraser=self.eraser,
+                contacts=self.contacts,
+                meter=self.meter,
+                cascade=self.cascade,
+                runtime=runtime,
+                clock=clock,
+                facts=self._reported,
+            )
+            now = clock.now()
+            for item in start_notes(self.updater, self.outbox, opened):
+                self.keeper.note(item.what, item.text, now, item.data, alarm=item.alarm)
         except BaseException:
             self.outbox.close()  # nobody gets this device, so nobody else can
             raise
@@ -254,23 +252,6 @@ class Device:
             defer=self.cascade.offer if self.cascade is not None else None,
         )
 
-    def _started(self, now: datetime, opened: OpenedSafe) -> None:
-        running = self.updater.running
-        text = f"the agent started with {running.release if running else 'no bundle yet'}"
-        self.keeper.note("started", text, now, {"version": __version__, "phase": self.updater.phase.value})
-        if self.outbox.was_broken:
-            text = "the outbox could not be read and was set aside as outbox.db.broken; what it held was not sent"
-            self.keeper.note("outbox_broken", text, now, {"epoch": self.outbox.epoch}, alarm=True)
-
-        if opened.notice is not None:
-            self.keeper.note("data_key_elsewhere", opened.notice, now, {})
-        if opened.trouble is not None or self.outbox.locked_as is not None:
-            place = self.outbox.locked_as
-            text = f"{opened.trouble or 'the outbox is locked with another data key'}; " + (
-                f"what waited to be sent was set aside in {place.name}" if place else "nothing waited to be sent"
-            )
-            self.keeper.note("outbox_locked", text, now, {"epoch": self.outbox.epoch}, alarm=True)
-
     # -- the four steps ------------------------------------------------------------------------------------------------
 
     def decide_step(self, now: datetime, pipeline: str | None = None) -> Decision | None:
@@ -289,15 +270,10 @@ class Device:
         Args:
             link: another one than the device's own, such as a courier's stick.
         """
-        if self.updater.number == self._tried_number and self._pause is not None and not is_over(*self._pause, now):
+        if not self._pace.is_due(self.updater.number, now):
             return False
         happened = self.updater.step(link or self._link, now)
-        self._tries = self._tries + 1 if self.updater.stuck else 0
-        self._tried_number = self.updater.number
-        pause_s = min(2.0**self._tries, UPDATE_PAUSE_S_MAX) / 2 if self.updater.stuck else 0.0
-        if self.updater.not_now is not None:
-            pause_s = NOT_NOW_PAUSE_S
-        self._pause = (now, pause_s) if pause_s else None
+        self._pace.tried(self.updater, now)
         for item in happened:
             self.keeper.note(item.what, item.text, now, item.data)
         assignment = self.updater.assignment
@@ -396,23 +372,23 @@ class Device:
         self.outbox.close()
 
     @property
+    def policy(self) -> DataPolicy:
+        """What may leave this device, and after which transform."""
+        return self.identity.usecase.data
+
+    @property
     def decisions(self) -> int:
         """Decisions since the device was made; after a power cut, those of the last unfinished period count again."""
-        return sum(self._decisions_before.values()) + self.pipelines.decided
+        return self._status.decisions
 
     def decisions_of(self, pipeline: str) -> int:
         """Those of one pipeline."""
-        return self._decisions_before.get(pipeline, 0) + self.pipelines.by_name[pipeline].decided
+        return self._status.decisions_of(pipeline)
 
     @property
     def backlog(self) -> int:
         """Records that the hub does not have yet."""
-        return self.outbox.backlog().records + self.pipelines.urgent_waiting + self.keeper.notes_waiting
-
-    @property
-    def policy(self) -> DataPolicy:
-        """What may leave this device, and after which transform."""
-        return self.identity.usecase.data
+        return self._status.backlog
 
     def waits_for(self, way: str = "local-api") -> tuple[str, ...]:
         """What keeps the device from where it should be, as sentences.
@@ -420,115 +396,15 @@ class Device:
         Args:
             way: by which way out they are told; a source's error may name a frame.
         """
-        assignment = self.updater.assignment
-        reasons = [self.updater.waits_for] if self.updater.waits_for else []
-        if self.updater.running is None:
-            reasons.append("a first release")
-        if self.eraser.error:
-            reasons.append(f"an erasure: {self.eraser.error}")
-        if self.contacts.error:
-            reasons.append(f"the hub: {self.contacts.error}")
-        reasons += self.pipelines.complaints(names=may_name_frames(self.policy, way))
-        if self.cascade is not None:
-            reasons += self.cascade.complaints()
-        told = self.meter.cost(self.outbox.totals(), self.identity.usecase.connectivity, self._clock.now())
-        reasons += filter(None, [why_waiting(told)])
-        if not self.keeper.policy_known and assignment is not None:
-            reasons.append(f"policy {assignment.policy_version}; nothing is kept until this device is enrolled again")
-        return (*reasons, *self.updater.warnings(self._clock.now()))
+        return self._status.waits_for(way)
 
     def report(self, now: datetime) -> Report:
         """The device's actual state, for the hub."""
-        return Report(
-            at=now,
-            waits_for=self.waits_for("report"),
-            backlog=self.backlog,
-            decisions=self.decisions,
-            facts=self._reported(),
-            version=__version__,
-            card=self._card,
-            erased=self.eraser.done,
-            erased_of=self.eraser.epoch,
-            **self.updater.report_fields(),
-        )
+        return self._status.report(now, self._card)
 
     def status(self, now: datetime) -> dict[str, Any]:
         """What runs, why, what it waits for and what happens next, for people and programs on the device."""
-        backlog = self.outbox.backlog()
-        about = {
-            "device": self.identity.device,
-            "site": self.identity.site,
-            "use_case": self.identity.use_case,
-            "version": __version__,
-            **self.updater.report_fields(),
-            "metadata_expires_at": _text(self.updater.trusted.expires_at),
-            "slot": self.updater.running.slot if self.updater.running else None,
-            "shadow": self.updater.shadow.release if self.updater.shadow else None,
-            "rollout": self.updater.rollout,
-            "decisions": self.decisions,
-            "undecided": self.keeper.undecided,
-            "period_frames": self.pipelines.period_frames,
-            "latency_ms": _quantiles(self.pipelines.latency()),
-            "pipelines": {one.name: self._pipeline_status(one) for one in self.pipelines},
-            "backlog": self.backlog,
-            "outbox": {
-                "waiting": backlog.waiting,
-                "sealed": backlog.sealed,
-                "stored": backlog.stored,
-                "refused": backlog.refused,
-                "erased": backlog.erased,
-                "shed": self.keeper.shed(),
-                "held_bytes": backlog.held_bytes,
-                "bytes_max": self.outbox.limits.bytes_max,
-                "epoch": self.outbox.epoch,
-                "acked": self.outbox.acked,
-            },
-            "cascade": self.cascade.status() if self.cascade is not None else None,
-            "keep": {"room_bytes": self.keeper.credit.room(now), "not_kept": dict(self.keeper.not_kept)},
-            "cost": self.meter.cost(self.outbox.totals(), self.identity.usecase.connectivity, now),
-            "contact": {
-                "last_at": _text(self.contacts.last_at),
-                "next_at": _text(self.contacts.next_at),
-                "failures": self.contacts.failures,
-                "error": self.contacts.error,
-            },
-            "runtime": runtime_status(self.runtime),
-            "waits_for": list(self.waits_for()),
-        }
-        return about | {
-            "why": explain(self.updater.state, running=self.updater.running is not None, not_now=self.updater.not_now),
-            "story": story_values(self._situation(now)),
-        }
-
-    def _situation(self, now: datetime) -> Situation:
-        updater = self.updater
-        known = known_here(self.folder, updater.state, updater.trusted.expires_at)
-        return Situation(
-            now=now,
-            state=updater.state,
-            slot=updater.running.slot if updater.running else None,
-            not_now=updater.not_now,
-            troubles=troubles(now, known, self._reported()),
-            policy_version=self.policy.version,
-            decisions=self.decisions,
-            backlog=self.backlog,
-            next_contact_at=self.contacts.next_at,
-        )
-
-    def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
-        recorded, names = self.keeper.of(decider.name), may_name_frames(self.policy, "local-api")
-        return {
-            "decisions": self.decisions_of(decider.name),
-            "undecided": recorded.undecided,
-            "period_frames": decider.period_frames,
-            "cursor": recorded.cursor if names else None,
-            "latency_ms": _quantiles(decider.latency),
-            "source": told(decider.source_error, names=names),
-            "source_failures": decider.source_failures,
-            "source_silent_s": round(decider.silent_s, 1),
-            "act": told(decider.act_error, names=names),
-            "act_failures": decider.act_failures,
-        }
+        return self._status.status(now)
 
     def made_ids(self) -> list[str]:
         """Records that were offered and neither shed nor lost, as far as the ledger goes back.
@@ -545,11 +421,3 @@ def _sampler(usecase: UseCase, pipeline: str) -> Sampler | None:
         return None
     prefix = "" if pipeline == MAIN else f"{pipeline}/"
     return Sampler(usecase.data.telemetry, every_s=usecase.telemetry.every_s, prefix=prefix)
-
-
-def _quantiles(latency: Histogram) -> dict[str, float | None]:
-    return {name: latency.quantile(share) for name, share in (("p50", 0.5), ("p99", 0.99))}
-
-
-def _text(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
