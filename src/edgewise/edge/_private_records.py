@@ -7,13 +7,12 @@ from datetime import datetime
 from functools import lru_cache
 
 from edgewise.edge._decider import Item, Urgent
-from edgewise.edge._outbox_records import AnyRecord
 from edgewise.edge.outbox import Entry
 from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
 from edgewise.frames import masked
 from edgewise.policy import frame_name, hide_words, may_leave, subject_hash
-from edgewise.wire import DataPolicy, Event, Feedback, NotValid, RecordClass
+from edgewise.wire import AnyRecord, DataPolicy, Event, Feedback, NotValid, RecordClass
 
 
 class PrivateRecords:
