@@ -17,7 +17,7 @@ from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
 from edgewise.edge._drift_watch import DriftWatch
-from edgewise.edge._private_counts import private_counts
+from edgewise.edge._private_counts import private_counts, told_and_left
 from edgewise.edge._readings import Block, Reading
 from edgewise.edge._spans import is_over
 from edgewise.edge._sums_told import SumsTold
@@ -36,6 +36,7 @@ NAME_KEY = "name_key"
 READINGS_KEY = "readings"
 WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
 RESERVED_CLASSES = ("alarm", "audit")
+OVERRIDES = ("wrong", "missed")  # verdicts that say that a decision was not right
 
 FORGOTTEN = ""  # the sums of pipelines whose cursors are forgotten
 PIPELINES_REMEMBERED_MAX = 64  # those that edge.yaml no longer names keep their cursor, should they come back
@@ -96,6 +97,7 @@ class Keeper:
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
         self.windows = Windows()
+        self._told_at: datetime | None = None  # when counts were told last
         self.urgent_waits = False  # something was queued that the hub should hear of soon
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._sent: dict[str, _Sent] = {}  # by pipeline
@@ -196,10 +198,29 @@ class Keeper:
         with self._turn:
             if item is not None:
                 entries += self._private(item, "feedback", 1.0, now)
-            held = self._outbox.add_many(entries)
+            before = self.windows, self.credit
+            self.windows = self._with_override(item, verdict, now)
             self.credit = self.credit.spend(_content_bytes(entries), now)
+            try:
+                held = self._outbox.add_many(entries, self._states())
+            except NotNow:
+                self.windows, self.credit = before
+                raise
+            if item is not None and verdict in OVERRIDES:
+                item.overridden = True
             self.urgent_waits = True
         return len(entries) == 2 and held[1]
+
+    def _with_override(self, item: Item | None, verdict: str, now: datetime) -> Windows:
+        """The counts once this word is counted against the release that decided; once for a frame."""
+        if verdict not in OVERRIDES or (item is not None and item.overridden):
+            return self.windows
+        if item is None or item.counted is None:
+            self._count_not_kept("override_of_unknown_decision")
+            return self.windows
+        windows = Windows.from_plain(self.windows.plain())
+        windows.override(item.counted, now)
+        return windows
 
     # -- the record step -----------------------------------------------------------------------------------------------
 
@@ -346,28 +367,25 @@ class Keeper:
         return entries
 
     def _record_telemetry(self, now: datetime) -> None:
-        started = self.windows.started_at
-        if started is not None and is_over(started, self._use_case.connectivity.contact_s, now):
+        started, pause_s = self.windows.started_at, self._use_case.connectivity.contact_s
+        # What waits since long must not make each look send what came a moment ago.
+        told = self._told_at is None or is_over(self._told_at, pause_s, now)
+        if started is not None and told and is_over(started, pause_s, now):
             self._send_windows(now)
 
     def _send_windows(self, now: datetime) -> None:
-        windows, self.windows = self.windows, Windows()
+        windows, self.windows, self._told_at = self.windows, Windows(), now
         if not self._may("telemetry"):
             return
-        ids = [self._chance.id() for _ in windows.by_key]
-        shed = self.shed()
+        minimum = self.policy.private.counts_min
+        told, left = told_and_left(windows, minimum)
+        ids = [self._chance.id() for _ in told.by_key]
         deferrals = self.cascade.totals() if self.cascade is not None else None
-        records = windows.telemetry(ids=ids, site=self._site, shed=shed, deferrals=deferrals)
-        told, small = [], Windows()
-        for key, record in zip(list(windows.by_key), records, strict=True):
-            private = private_counts(record, self.policy.private.counts_min)
-            if private is None:
-                small.by_key[key] = windows.by_key[key]
-            else:
-                told.append(self._plain("telemetry", private))
+        records = told.telemetry(ids=ids, site=self._site, shed=self.shed(), deferrals=deferrals)
+        entries = [self._plain("telemetry", private_counts(record, minimum)) for record in records]
         # Counts are additive: what is too small to be told, or is not stored, goes with the next window.
-        self.windows = small
-        if not told or not self._store(told, now):
+        self.windows = left
+        if not entries or not self._store(entries, now):
             self.windows = windows
 
     def _record_notes(self) -> None:
