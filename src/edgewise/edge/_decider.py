@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
-from edgewise.edge._counts import Windows
+from edgewise.edge._counts import Key, Windows
 from edgewise.edge._readings import Reading, Sampler
 from edgewise.edge._slots import Running
 from edgewise.edge._spans import is_over
@@ -60,6 +60,8 @@ class Item:
     subject: str = ""  # whom or what the frame is about, by the name it has here
     taken_at: datetime | None = None
     doubt: float | None = None  # the network's own, that a larger one would say something else
+    counted: Key | None = None  # among which counts its decision is
+    overridden: bool = False  # an operator called it wrong or missed
 
     @property
     def ease(self) -> float:
@@ -295,7 +297,8 @@ class Decider:
         text = self._acted(frame, decision)
         rollout = self._updater.rollout if shadow else None
         pipeline = None if self.name == MAIN else self.name
-        counts = period.windows.of((running.release, running.bundle, rollout, pipeline))
+        item.counted = (running.release, running.bundle, rollout, pipeline)
+        counts = period.windows.of(item.counted)
         counts.add(decision, len(frame.data), latency_ms, now)
         counts.alarms += is_alarm(decision, running.pipeline.manifest)
         shadow_ms = 0.0

@@ -9,7 +9,14 @@ from datetime import datetime
 from edgewise.edge._installed import Installed
 from edgewise.edge._last_words import LastWords
 from edgewise.edge._slots import Running, Slots, other_slot
-from edgewise.edge._update_choices import after_failure, after_success, crashes_in_a_row, good_slot, trial_slot
+from edgewise.edge._update_choices import (
+    after_failure,
+    after_success,
+    crashes_in_a_row,
+    good_slot,
+    trial_slot,
+    with_bad,
+)
 from edgewise.edge._update_journal import Journal
 from edgewise.edge._update_state import Event, Phase, UpdateLimits, UpdateState
 from edgewise.edge._watch import Watch, try_out
@@ -211,8 +218,7 @@ class Trial:
         if self.phase is Phase.SHADOW and words.bundle == self._working().bundle:
             self._refuse_shadow(now, words.text)
             return
-        bad = {**self.state.known_bad, words.bundle: words.text[:500]}
-        self._journal.save(known_bad=dict(list(bad.items())[-self.limits.remembered_max :]))
+        self._journal.save(known_bad=with_bad(self.state, words.bundle, words.text, self.limits))
         self._journal.tell("bundle_unhealthy", words.text, self.state.assignment)
 
     def _refuse_shadow(self, now: datetime, reason: str) -> None:

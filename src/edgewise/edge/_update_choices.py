@@ -108,6 +108,12 @@ def crashes_in_a_row(state: UpdateState, *, boot: str, planned: bool) -> int:
     return state.crashes + 1 if boot and boot == state.boot and not planned else 0
 
 
+def with_bad(state: UpdateState, bundle: str, reason: str, limits: UpdateLimits) -> dict[str, str]:
+    """The bundles that are bad here, with this one; the newest so many are remembered."""
+    bad = {**state.known_bad, bundle: reason[:500]}
+    return dict(list(bad.items())[-limits.remembered_max :])
+
+
 def after_failure(
     state: UpdateState, reason: str, limits: UpdateLimits, *, remember: bool, running: str | None = None
 ) -> dict[str, Any]:
@@ -118,11 +124,9 @@ def after_failure(
     """
     changes: dict[str, Any] = {"last_failure": reason}
     if state.phase is Phase.FETCHING and running is not None:
-        bad = {**state.known_bad, running: reason[:500]}
-        return changes | {"known_bad": dict(list(bad.items())[-limits.remembered_max :])}
+        return changes | {"known_bad": with_bad(state, running, reason, limits)}
     working = state.working
     if working is not None and working.bundle is not None and remember:
-        bad = {**state.known_bad, working.bundle: reason[:500]}
-        changes["known_bad"] = dict(list(bad.items())[-limits.remembered_max :])
+        changes["known_bad"] = with_bad(state, working.bundle, reason, limits)
         changes |= {"refused": working.number, "failed_rollout": working.rollout}
     return changes
