@@ -71,7 +71,7 @@ class DeviceStatus:
         self._runtime = runtime
         self._clock = clock
         self._facts = facts
-        self._decisions_before = {name: one.decisions for name, one in keeper.recorded.items()}
+        self._decisions_before = {name: one.decisions for name, one in keeper.recorded.by_name.items()}
 
     @property
     def _policy(self) -> DataPolicy:
@@ -200,7 +200,7 @@ class DeviceStatus:
         )
 
     def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
-        recorded, names = self._keeper.of(decider.name), may_name_frames(self._policy, "local-api")
+        recorded, names = self._keeper.recorded.of(decider.name), may_name_frames(self._policy, "local-api")
         return {
             "decisions": self.decisions_of(decider.name),
             "undecided": recorded.undecided,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import queue
 import signal
 import sys
 import threading
@@ -37,6 +36,7 @@ from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
+    Stop,
     Supervisor,
     SystemChance,
     SystemClock,
@@ -98,7 +98,7 @@ class Agent:
         self.config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
-        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # to stop
+        self._asked = Stop()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
         self._log = log or DeviceLog(log_files(device.folder, self.config), self._clock)
         self._sayer = Sayer(device.policy, log=self._log.add)
@@ -112,8 +112,8 @@ class Agent:
         return time.monotonic() - max(self._beats.values()) < BEAT_S_MAX
 
     def stop(self) -> None:
-        """Come to an end soon. Safe in a signal handler, which an event is not: it would wait for its own thread."""
-        self._asked.put(None)
+        """Come to an end soon. A signal handler may ask too."""
+        self._asked.ask()
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
@@ -131,7 +131,7 @@ class Agent:
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
-            self._asked.get()
+            self._asked.wait()
         finally:
             self._supervisor.tell(STOPPING="1", STATUS="stops: what is decided is recorded")
             self._stop.set()

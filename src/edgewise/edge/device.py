@@ -167,7 +167,7 @@ class Device:
             self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
             self._pace = UpdatePace()
             contact_s = usecase.connectivity.contact_s
-            self.keeper.remember_only([part.name for part in parts])
+            self.keeper.recorded.remember_only([part.name for part in parts])
             self.keeper.cascade = self.cascade = self._cascade(large, ring)
             self.beside = Beside(self.updater, ring, clock=clock, chance=chance)
             self.pipelines = Pipelines([self._decider(part, parts, ring, limits.loop) for part in parts])
@@ -237,7 +237,7 @@ class Device:
         )
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
-        names, cursor = [one.name for one in parts], self.keeper.of(part.name).cursor
+        names, cursor = [one.name for one in parts], self.keeper.recorded.of(part.name).cursor
         source: Source = LateSource(part.open_source, cursor, self._clock) if part.patient else part.open_source(cursor)
         return Decider(
             source,

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from edgewise.ports._source import FolderSource, Frame, ListSource, Source
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
+    from edgewise.ports._stop import Stop
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
     from edgewise.ports._tls_server import TlsFiles, server_context, tls_server_context
     from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
@@ -148,6 +149,7 @@ __all__ = [
     "Source",
     "StickLimits",
     "StickPart",
+    "Stop",
     "StoredBundle",
     "Supervisor",
     "SystemChance",
@@ -265,6 +267,7 @@ _HOMES = {
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
+    "_stop": ("Stop",),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
