@@ -191,8 +191,10 @@ class Keeper:
                 self._record_urgent(decider, now)
                 while decider.closed:
                     period = decider.closed[0]
+                    decider.seal(period)
                     self._record_period(period, now)
                     decider.closed.popleft()  # only now: until here it counts as not recorded
+                self.windows.merge(decider.take_late())
             self._record_telemetry(now)
             self._record_readings(now)
             self._record_notes()

@@ -63,7 +63,7 @@ __all__ = [
 
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
-DEFER_WAIT_S = 0.5  # longest wait for a frame to defer, so that a stop is noticed
+HAND_OVER_WAIT_S = 0.5  # longest wait for a frame, so that a stop is noticed
 STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
 
@@ -125,8 +125,9 @@ class Agent:
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
+        self._begin("beside", functools.partial(self._hand_over, "beside", self.device.beside_step))
         if self.device.cascade is not None:
-            self._begin("defer", self._defer)
+            self._begin("defer", functools.partial(self._hand_over, "defer", self.device.defer_step))
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
@@ -197,6 +198,7 @@ class Agent:
         while taken != self.device.pipelines.taken:  # a frame that cannot be decided on is not the last one
             taken = self.device.pipelines.taken
             self.device.decide_step(now())
+            self.device.beside_step()
         made = self.device.decisions - before
         while self.device.defer_step():
             pass
@@ -208,13 +210,13 @@ class Agent:
         self._close()
         return made
 
-    def _defer(self) -> None:
-        """Hard frames go to the large bundle, one after the other."""
+    def _hand_over(self, name: str, step: Callable[[float], bool]) -> None:
+        """Frames that are decided on go to another bundle as well, one after the other."""
         while not self._stop.is_set():
             try:
-                self.device.defer_step(DEFER_WAIT_S)
+                step(HAND_OVER_WAIT_S)
             except Exception as error:
-                self._sayer.error("defer", error)
+                self._sayer.error(name, error)
                 self._stop.wait(ERROR_PAUSE_S)
 
     def _close(self) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from edgewise.ports._parts import FolderParts, MemoryParts, Part, Parts, owner_name
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._priority import step_aside
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import PROVIDERS, RuntimeSettings
@@ -210,6 +211,7 @@ __all__ = [
     "server_context",
     "split_token",
     "start_trust",
+    "step_aside",
     "sync_folder",
     "tls_server_context",
     "verify_bundle",
@@ -253,6 +255,7 @@ _HOMES = {
     "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
+    "_priority": ("step_aside",),
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("PROVIDERS", "RuntimeSettings"),
