@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
+from edgewise.hub import releases as release_acts
 from edgewise.hub.rollout import Event, Evidence, OpenWave, Rollout, State, Target, answer
 from edgewise.hub.situation import Situation
 from edgewise.hub.store import Store, champions, devices, releases
@@ -54,9 +55,7 @@ def create_in(
     chance: Chance,
 ) -> RolloutRow:
     """`create` inside the caller's write."""
-    row = releases.get(connection, release)
-    if row is None:
-        raise NotValid(f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown")
+    row = release_acts.need(connection, release)
     for old in rows.find(connection, release=release):
         if old.state in rows.UNFINISHED:
             return old
