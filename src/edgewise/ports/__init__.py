@@ -5,8 +5,9 @@ The names load on first use: a command that only talks to a hub must start fast,
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from edgewise.ports._sealed_blobs import FOLDERS, SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._sink import MemorySink, Sink, open_sink
-    from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source import MEDIA_TYPES, FolderSource, Frame, ListSource, Source
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._stop import Stop
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DECIDE_SUFFIX",
     "FOLDERS",
+    "MEDIA_TYPES",
     "METADATA_URL",
     "PROVIDERS",
     "TARGETS_URL",
@@ -263,7 +265,7 @@ _HOMES = {
     "_sealed_blobs": ("FOLDERS", "SealedBlobs"),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_sink": ("MemorySink", "Sink", "open_sink"),
-    "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_source": ("MEDIA_TYPES", "FolderSource", "Frame", "ListSource", "Source"),
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
@@ -284,12 +286,5 @@ _HOMES = {
     "_worker_process": ("WorkerLimits",),
     "api": ("HubApi",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # asked once only
-    return value
+__getattr__ = late_names(__name__, _HOMES)
