@@ -206,6 +206,12 @@ class LoopWorld:
         row = rollouts.create(self.store, release, policy, who="ann", why="drill", now=hub.now(), chance=hub.chance)
         return str(row.id)
 
+    def release_bundle(self, release: str) -> str:
+        with self.store.read() as connection:
+            row = releases.rows.get(connection, release)
+        assert row is not None
+        return row.bundle
+
     # -- devices ---------------------------------------------------------------------------------------------------
 
     def enrol(self, name: str, site: str = "a") -> None:

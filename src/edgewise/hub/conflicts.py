@@ -1,7 +1,7 @@
 """Devices that report what this hub does not know, such as after a restore from a backup: left alone until resolved.
 
-Rollouts do not touch such a device. A person decides: `adopt` takes what it runs as what it should run, `reassign`
-repeats what this hub wants under a number that the device accepts.
+Rollouts do not touch such a device. A person decides: `adopt` takes what it runs as what it should run and pins it
+there, `reassign` repeats what this hub wants under a number that the device accepts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, by_hand
+from edgewise.hub import audit, by_hand, pins
 from edgewise.hub.store import devices, releases
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.hub.store.releases import ReleaseRow
@@ -100,6 +100,7 @@ def resolve(
         )
     wish = _adopted(connection, device, report) if resolution.how == "adopt" else _repeated(connection, device, report)
     document = {"device": device.id, "conflict": conflict["text"], "how": resolution.how, "why": resolution.why}
+    document |= {"release": report.release, "bundle": report.bundle}
     evidence = blobs.put(canonical(document))
     reason = f"{resolution.how} by {resolution.who}: {resolution.why}"
     by_hand.assign(
@@ -108,6 +109,9 @@ def resolve(
     done = {"how": resolution.how, "who": resolution.who, "why": resolution.why, "at": now.isoformat()}
     # Kept while the device still runs it: it has not heard of its new assignment yet.
     devices.change(connection, device.id, conflict={**conflict, "resolved": done})
+    if resolution.how == "adopt" and report.release is not None:
+        # An older rollout that finished would take it back at once to what it wants of the whole fleet.
+        pins.keep(connection, device, report.release, who=resolution.who, why=f"adopted: {resolution.why}", now=now)
     data = {"text": conflict["text"], "how": resolution.how, "why": resolution.why, "number": number}
     audit.note(connection, actor=resolution.who, action="device.resolved", subject=device.id, data=data, now=now)
 

@@ -46,10 +46,7 @@ def pin(
         raise NotValid(f"{device.release} was withdrawn by its signers; no device is pinned to it", code="withdrawn")
     if device.pin is not None and device.pin["release"] == device.release:
         return
-    pinned = {"release": device.release, "who": who, "why": why, "at": now.isoformat()}
-    devices.change(connection, device.id, pin=pinned)
-    data = {"release": device.release, "why": why}
-    audit.note(connection, actor=who, action="device.pinned", subject=device.id, data=data, now=now)
+    keep(connection, device, device.release, who=who, why=why, now=now)
     wanted = device.wanted
     aims = wanted is not None and (wanted.release, wanted.bundle) == (device.release, device.bundle)
     if wanted is None or not aims or wanted.bake or wanted.shadow:
@@ -64,6 +61,13 @@ def pin(
             hub_epoch=hub_epoch,
             now=now,
         )
+
+
+def keep(connection: sa.Connection, device: DeviceRow, release: str, *, who: str, why: str, now: datetime) -> None:
+    """Write the pin down; what the device is told is the caller's affair."""
+    devices.change(connection, device.id, pin={"release": release, "who": who, "why": why, "at": now.isoformat()})
+    data = {"release": release, "why": why}
+    audit.note(connection, actor=who, action="device.pinned", subject=device.id, data=data, now=now)
 
 
 def unpin(connection: sa.Connection, device: DeviceRow, *, who: str, now: datetime) -> None:

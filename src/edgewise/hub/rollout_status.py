@@ -81,6 +81,8 @@ class RolloutStatus(_Out):
     devices_exposed: tuple[str, ...]
     devices_committed: tuple[str, ...]
     failures: dict[str, int]  # code -> devices that told of it in this rollout
+    conflicts: dict[str, str]  # device -> what it reports that this hub does not know: left alone (ConflictPaused)
+    pinned: dict[str, str]  # device -> who pinned it to what, and why: left alone
     stranded: tuple[str, ...]
     returned_to: str | None
 
@@ -136,6 +138,8 @@ def _status(
         devices_exposed=tuple(sorted(data.get("exposed", {}))),
         devices_committed=tuple(committed),
         failures=failed,
+        conflicts={name: fleet[name].conflict for name in sorted(fleet) if fleet[name].conflict},
+        pinned={name: fleet[name].pinned for name in sorted(fleet) if fleet[name].pinned},
         stranded=tuple(data.get("stranded", [])),
         returned_to=data.get("returned_to"),
     )
@@ -156,7 +160,9 @@ def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: dateti
                 site=device.site,
                 state=_state(rollout, device),
                 committed_at=device.committed_at,
-                text="; ".join((*device.unmet, *device.not_now, *device.misfits)),
+                text="; ".join(
+                    filter(None, (*device.unmet, *device.not_now, *device.misfits, device.conflict, device.pinned))
+                ),
             )
         )
     return WaveStatus(

@@ -31,7 +31,7 @@ class PinIn(Strict):
 
 class ResolveIn(Strict):
     how: Literal["adopt", "reassign"] = Field(
-        description="adopt: what it runs becomes what it should run; reassign: what this hub wants is told once more"
+        description="adopt: it stays at what it runs, pinned there; reassign: what this hub wants is told once more"
     )
     reason: str = Field(min_length=1, max_length=500)
 
