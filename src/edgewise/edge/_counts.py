@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from edgewise.edge._spans import CLOCK_STEP
+from edgewise.frames import Decided
 from edgewise.measure import Histogram
-from edgewise.wire import Decision, Telemetry
+from edgewise.wire import Telemetry
 
 APART_MAX = timedelta(days=1)
 Key = tuple[str | None, str | None, str | None, str | None]  # release, bundle, rollout, pipeline unless it is main
@@ -29,17 +31,24 @@ class Counts:
     start: datetime | None = None
     end: datetime | None = None
 
-    def add(self, decision: Decision, size_bytes: int, latency_ms: float, now: datetime) -> None:
-        """Count one decision."""
-        self.decisions += 1
+    def add(
+        self, decisions: Sequence[Decided], size_bytes: int, latency: Histogram, span: tuple[datetime, datetime]
+    ) -> None:
+        """Count decisions.
+
+        Args:
+            size_bytes: of all their frames.
+            latency: of all of them.
+            span: the first and the last of their moments.
+        """
+        self.decisions += len(decisions)
         self.bytes_decided += size_bytes
-        self.labels[decision.label] = self.labels.get(decision.label, 0) + 1
-        self.latency.add(latency_ms)
+        for label, count in Counter([decision.label for decision in decisions]).items():
+            self.labels[label] = self.labels.get(label, 0) + count
+        self.latency.merge(latency)
         # A clock may be set back meanwhile; a window never ends before it starts.
-        if self.start is None or now < self.start:
-            self.start = now
-        if self.end is None or now > self.end:
-            self.end = now
+        self.start = span[0] if self.start is None else min(self.start, span[0])
+        self.end = span[1] if self.end is None else max(self.end, span[1])
 
     def merge(self, other: Counts) -> None:
         """Add another's sums to these."""

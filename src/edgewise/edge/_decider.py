@@ -7,31 +7,27 @@ import contextlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
-from edgewise.edge._counts import Windows
-from edgewise.edge._readings import Reading, Sampler
+from edgewise.edge._period import MAIN, Act, Corrected, Item, Period, Urgent, item_of
+from edgewise.edge._readings import Sampler
 from edgewise.edge._slots import Running
-from edgewise.edge._spans import is_over
+from edgewise.edge._spans import has_passed, is_over
+from edgewise.edge._tally import Tally
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
-from edgewise.frames import is_alarm
+from edgewise.frames import Decided
 from edgewise.measure import Histogram
-from edgewise.policy import subject_of
-from edgewise.ports import Answer, Clock, Frame, Source
-from edgewise.wire import Decision, Upload
+from edgewise.ports import Clock, Frame, Judged, Source
+from edgewise.wire import Upload
 
 # An unreadable frame says nothing about the bundle; everything else that it raises does.
 FRAME_FAULTS = frozenset({"bad_picture", "bad_row", "not_json"})
-MAIN = "main"  # the pipeline of a device that declares none
 FORGET_S_MAX = 0.05  # that an erasure waits for a decision to be made, before it asks again
 SILENT_S = 1.0  # a source that has not answered for this long is silent
-Act: TypeAlias = Callable[[Frame, Decision], str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,58 +40,6 @@ class LoopLimits:
     urgent_waiting_max: int = 256
     readings_waiting_max: int = 4096  # moments in a period that the stuck disk does not let end
     collect: bool = False  # without any bundle: False leaves frames at the source, True looks at them and keeps some
-
-
-@dataclass(kw_only=True, slots=True)
-class Item:
-    """One frame of a period, without its bytes: those are in the ring."""
-
-    name: str
-    size_bytes: int
-    decision: Decision
-    shadow: Decision | None = None
-    rollout: str | None = None
-    embedding: Floats | None = None
-    kept: bool = False
-    subject: str = ""  # whom or what the frame is about, by the name it has here
-    taken_at: datetime | None = None
-    doubt: float | None = None  # the network's own, that a larger one would say something else
-
-    @property
-    def ease(self) -> float:
-        """How sure it is that a larger network would say the same, 0 to 1."""
-        return self.decision.margin if self.doubt is None else 1 - self.doubt
-
-
-@dataclass(kw_only=True, slots=True)
-class Urgent:
-    """A frame that does not wait for its period's end."""
-
-    item: Item
-    why: str  # "disagreement" or "alarm"
-    text: str
-    at: datetime
-
-
-@dataclass(kw_only=True, slots=True)
-class Period:
-    """Frames among which one selection is made, and what was counted over them."""
-
-    opened_at: datetime
-    last_at: datetime
-    pipeline: str = MAIN
-    bundle: str | None = None
-    items: list[Item] = field(default_factory=list)
-    windows: Windows = field(default_factory=Windows)
-    bytes_seen: int = 0
-    undecided: int = 0
-    frames: int = 0
-    cursor: str | None = None  # the last frame taken from the source, by its name there
-    readings: list[Reading] = field(default_factory=list)
-    not_selected: int = 0  # frames of periods that were given up because the disk was stuck
-
-
-Corrected: TypeAlias = Callable[[Item, Frame, Decision, datetime], None]
 
 
 class Decider:
@@ -137,6 +81,7 @@ class Decider:
         self.name = name
         self._unique = unique
         self._period_bytes_max = limits.ring_bytes // (2 * pipelines)
+        self._idle_max = timedelta(seconds=upload.period_s)
         self._source = source
         self._updater = updater
         self._ring = ring
@@ -148,7 +93,9 @@ class Decider:
         self._telemetry_s = telemetry_s
         self._sampler = sampler
         self._open: Period | None = None
-        self._turn = threading.Lock()  # of the open period
+        self._tally = Tally()  # of the open period's last decisions
+        self._run: Run | None = None  # the last one
+        self._turn = threading.Lock()  # of the open period and the tally
         self._asked_at: float | None = None  # when the source was asked, while it has not answered
         self.closed: deque[Period] = deque()
         self.urgent: deque[Urgent] = deque()
@@ -160,13 +107,13 @@ class Decider:
         self.act_failures = 0
         self.taken = 0  # frames, in this process
         self.decided = 0  # in this process
-        self.latency = Histogram()  # of all of them
 
-    def step(self, now: datetime) -> Decision | None:
+    def step(self, now: datetime) -> Decided | None:
         """Decide on the next frame; None when there is none, or none could be decided on."""
         running = self._updater.running
-        with self._turn:
-            self._close_if_over(now)
+        if self._is_over(now):
+            with self._turn:
+                self._close_if_over(now)
         if running is None and not self._limits.collect:
             return None
         frame = self._next()
@@ -176,27 +123,32 @@ class Decider:
             # A source may have taken its time: what runs now decides.
             return self._take(frame, self._updater.running or running, now)
 
-    def _take(self, frame: Frame, running: Running | None, now: datetime) -> Decision | None:
-        if self._open is not None and self._open.bundle != (running.bundle if running else None):
+    def _take(self, frame: Frame, running: Running | None, now: datetime) -> Decided | None:
+        bundle = running.bundle if running is not None else None
+        if self._open is not None and self._open.bundle != bundle:
             self.close_period()  # embeddings of two bundles cannot be compared, so a period belongs to one
-        period = self._period(now)
-        period.bundle = running.bundle if running else None
+        period = self._open
+        if period is None:
+            period = self._open = Period(opened_at=now, last_at=now, pipeline=self.name, bundle=bundle)
         period.frames += 1
         period.last_at, period.cursor = now, frame.name
         self.taken += 1
         if self._sampler is not None and (reading := self._sampler.take(frame)) is not None:
             period.readings.append(reading)
         name = self._unique(frame.name)
-        frame = frame if name == frame.name else replace(frame, name=name)
+        if name != frame.name:
+            frame = frame._replace(name=name)
         decision = None
         if running is None:
             self._look(period, frame)
         else:
-            decision = self._decide(period, frame, running, self._updater.shadow, now)
+            decision = self._decide(period, frame, running, now)
         self._ring.put(frame, self.name)
         if decision is not None and self._defer is not None:
             self._defer(period.items[-1], period.items[-1].ease, self.corrected)
-        self._close_if_full(period)
+        # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
+        if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
+            self.close_period()
         return decision
 
     def tend(self, now: datetime) -> None:
@@ -239,6 +191,7 @@ class Decider:
         period = self._open
         if period is None:
             return
+        self._count(period)
         if len(self.closed) >= self._limits.periods_waiting_max:
             # The disk is stuck. Decisions go on and are counted; the frames of this period are given up.
             period.not_selected += len(period.items)
@@ -254,6 +207,17 @@ class Decider:
             return
         with contextlib.suppress(Exception):  # a driver may raise anything, also at its end
             self._source.close()
+
+    @property
+    def latency(self) -> Histogram:
+        """How long the decisions of this process took; while one is being made, some of the last are not in it."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._open is not None:
+                    self._count(self._open)
+            finally:
+                self._turn.release()
+        return self._tally.latency
 
     @property
     def period_frames(self) -> int:
@@ -274,46 +238,49 @@ class Decider:
             self._asked_at = None
         return frame
 
-    def _decide(
-        self, period: Period, frame: Frame, running: Running, shadow: Running | None, now: datetime
-    ) -> Decision | None:
-        watch, began = self._updater.watch, self._clock.monotonic_s()
+    def _decide(self, period: Period, frame: Frame, running: Running, now: datetime) -> Decided | None:
+        updater, began_s = self._updater, self._clock.monotonic_s()
+        watch, shadow = updater.watch, updater.shadow
         try:
-            answer, decision = self._ask(running, frame)
+            decision, embedding, doubt = self._ask(running, frame)
         except Exception as error:  # whatever a bundle raises, the loop goes on and the updater judges it
             period.undecided += 1
             if getattr(error, "code", "") not in FRAME_FAULTS:
                 watch.failed(error)
             return None
-        ended = self._clock.monotonic_s()
-        latency_ms = (ended - began) * 1000
-        watch.decided(latency_ms, decision, at_s=ended, where=self.name)
+        ended_s = self._clock.monotonic_s()
+        latency_ms = (ended_s - began_s) * 1000
+        watch.decided(latency_ms, decision, at_s=ended_s, where=self.name)
         self.decided += 1
-        self.latency.add(latency_ms)
-        item = _item(frame, decision, answer.embedding)
-        item.doubt = answer.doubt
-        text = self._acted(frame, decision)
-        rollout = self._updater.rollout if shadow else None
-        pipeline = None if self.name == MAIN else self.name
-        counts = period.windows.of((running.release, running.bundle, rollout, pipeline))
-        counts.add(decision, len(frame.data), latency_ms, now)
-        counts.alarms += is_alarm(decision, running.pipeline.manifest)
+        item = item_of(frame, decision, embedding, doubt)
+        text = self._acted(frame, decision) if self._act is not None else None
+        rollout = updater.rollout if shadow is not None else None
+        if not self._tally.is_of(running, rollout):
+            self._count(period)
+            self._tally.begin(running, rollout)
+        is_full = self._tally.add(decision, item.size_bytes, latency_ms, now)
         shadow_ms = 0.0
         if shadow is not None:
             shadow_ms = self._pair(item, frame, shadow, rollout)
-            counts.paired += item.shadow is not None
-            counts.disagreed += item.shadow is not None and item.shadow.label != decision.label
-        self._second_opinion(item, frame, shadow, shadow_ms)
+            self._count(period, paired=item.shadow is not None, disagreed=_disagrees(item))
+        elif is_full:
+            self._count(period)
         period.items.append(item)
-        period.bytes_seen += len(frame.data)
+        period.bytes_seen += item.size_bytes
         self._remember(item)
+        if updater.second is not None:
+            self._second_opinion(item, frame, updater.second, shadow, shadow_ms)
         if text is not None:
             self._hurry(Urgent(item=item, why="alarm", text=text, at=now))
-        if item.shadow is not None and item.shadow.label != decision.label:
+        if _disagrees(item):
             self._hurry(Urgent(item=item, why="disagreement", text="", at=now))
         return decision
 
-    def corrected(self, item: Item, frame: Frame, decision: Decision, now: datetime) -> None:
+    def _count(self, period: Period, *, paired: bool = False, disagreed: bool = False) -> None:
+        """Bring the period's counts up to date."""
+        self._tally.count_into(period.windows, None if self.name == MAIN else self.name, paired, disagreed)
+
+    def corrected(self, item: Item, frame: Frame, decision: Decided, now: datetime) -> None:
         """The large bundle's word on a frame that this one has decided on; for the thread that hands frames over.
 
         Where the two disagree the app hears of it, by a second call with a decision marked as deferred, and the frame
@@ -329,12 +296,10 @@ class Decider:
         self._hurry(Urgent(item=pair, why="disagreement", text="", at=now))
         item.kept = item.kept or pair.kept
 
-    def _acted(self, frame: Frame, decision: Decision) -> str | None:
+    def _acted(self, frame: Frame, decision: Decided) -> str | None:
         """What the app says to the decision, which stands whatever the app raises."""
-        if self._act is None:
-            return None
         try:
-            return self._act(frame, decision)
+            return None if self._act is None else self._act(frame, decision)
         except Exception as error:
             self.act_failures += 1
             self.act_error = f"{type(error).__name__}: {error}"
@@ -347,17 +312,16 @@ class Decider:
         """
         began = self._clock.monotonic_s()
         try:
-            item.shadow = self._ask(shadow, frame)[1]
+            item.shadow = self._ask(shadow, frame).decision
             item.rollout = rollout
         except Exception:
             item.shadow = None
         return (self._clock.monotonic_s() - began) * 1000
 
-    def _second_opinion(self, item: Item, frame: Frame, shadow: Running | None, shadow_ms: float) -> None:
+    def _second_opinion(
+        self, item: Item, frame: Frame, second: Running, shadow: Running | None, shadow_ms: float
+    ) -> None:
         """The word of a bundle known to be good here, while the guard doubts the one that decides."""
-        second = self._updater.second
-        if second is None:
-            return
         if second is shadow:
             other, took_ms = item.shadow, shadow_ms
         else:
@@ -367,21 +331,22 @@ class Decider:
         if other is not None:
             self._updater.watch.compared(item.decision, other, other_ms=took_ms, where=self.name)
 
-    def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
+    def _ask(self, bundle: Running, frame: Frame) -> Judged:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
-        run = Run(bundle.bundle, bundle.release)
-        self._updater.watch.began(run)
+        run, watch = self._run, self._updater.watch
+        if run is None or run.bundle != bundle.bundle or run.release != bundle.release:
+            run = self._run = Run(bundle.bundle, bundle.release)
+        watch.began(run)
         try:
-            answer = bundle.pipeline.answer(frame.data, frame.media_type)
-            return answer, bundle.pipeline.decide(answer, bundle.release)
+            return bundle.pipeline.judge(frame.data, frame.media_type, bundle.release)
         finally:
-            self._updater.watch.ended(run)
+            watch.ended(run)
 
     def _look(self, period: Period, frame: Frame) -> None:
         """Without any bundle: only see what the frame is like, so that typical ones can be kept."""
-        item = _item(frame, UNDECIDED, plain_embedding(frame))
+        item = item_of(frame, UNDECIDED, plain_embedding(frame))
         period.items.append(item)
-        period.bytes_seen += len(frame.data)
+        period.bytes_seen += item.size_bytes
 
     def _remember(self, item: Item) -> None:
         self.recent[item.name] = item
@@ -395,33 +360,24 @@ class Decider:
         urgent.item.kept = True
         self.urgent.append(urgent)
 
-    def _period(self, now: datetime) -> Period:
-        if self._open is None:
-            self._open = Period(opened_at=now, last_at=now, pipeline=self.name)
-        return self._open
+    def _is_over(self, now: datetime) -> bool:
+        """Whether the open period has to end before the next frame."""
+        period, updater = self._open, self._updater
+        if period is None:
+            return False
+        running = updater.running
+        if has_passed(period.last_at, self._idle_max, now):
+            return True
+        if period.bundle != (running.bundle if running is not None else None):
+            return True
+        # While two bundles are compared, the hub waits for the counts.
+        return updater.shadow is not None and is_over(period.opened_at, self._telemetry_s, now)
 
     def _close_if_over(self, now: datetime) -> None:
-        period, running = self._open, self._updater.running
-        if period is None:
-            return
-        idle = is_over(period.last_at, self._upload.period_s, now)
-        # While two bundles are compared, the hub waits for the counts.
-        due = self._updater.shadow is not None and is_over(period.opened_at, self._telemetry_s, now)
-        if idle or due or period.bundle != (running.bundle if running else None):
-            self.close_period()
-
-    def _close_if_full(self, period: Period) -> None:
-        # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
-        if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
+        if self._is_over(now):
             self.close_period()
 
 
-def _item(frame: Frame, decision: Decision, embedding: Floats | None) -> Item:
-    return Item(
-        name=frame.name,
-        size_bytes=len(frame.data),
-        decision=decision,
-        embedding=embedding,
-        subject=subject_of(frame.facts, frame.group),
-        taken_at=frame.taken_at,
-    )
+def _disagrees(item: Item) -> bool:
+    """Whether the two bundles say different things of the frame."""
+    return item.shadow is not None and item.shadow.label != item.decision.label

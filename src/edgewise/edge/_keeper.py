@@ -15,8 +15,9 @@ from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
-from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._decider import Decider
 from edgewise.edge._drift_watch import DriftWatch
+from edgewise.edge._period import MAIN, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts
 from edgewise.edge._readings import Block, Reading
 from edgewise.edge._spans import is_over
@@ -417,8 +418,8 @@ class Keeper:
             frame=frame,
             why=why,  # type: ignore[arg-type]
             inclusion_probability=probability,
-            decision=item.decision,
-            shadow=item.shadow,
+            decision=item.decision.record(),
+            shadow=item.shadow.record() if item.shadow is not None else None,
             rollout=item.rollout,
         )
         try:

@@ -23,12 +23,13 @@ from pydantic import Field, ValidationError, field_validator
 from edgewise import __version__
 from edgewise.edge._contact_memory import ContactMemory
 from edgewise.edge._data_key import device_safe, site_key
-from edgewise.edge._decider import Act, LoopLimits
+from edgewise.edge._decider import LoopLimits
 from edgewise.edge._device_log import DeviceLog
 from edgewise.edge._field import FieldSide
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._last_words import write_last_words
 from edgewise.edge._offline import read_status
+from edgewise.edge._period import Act
 from edgewise.edge._pipeline_parts import PipelineConfig, parts_of
 from edgewise.edge._pipelines import PIPELINES_MAX, PipelinePart
 from edgewise.edge._push import PhoneDoor
