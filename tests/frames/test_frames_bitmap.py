@@ -28,7 +28,7 @@ def by_pillow(data: bytes) -> np.ndarray:
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.booleans())
-def test_a_bitmap_of_any_size_and_direction_has_the_pixels_that_pillow_sees(width: int, height: int, down: bool) -> None:
+def test_a_bitmap_of_any_size_and_direction_is_read_as_pillow_reads_it(width: int, height: int, down: bool) -> None:
     data = bytearray(bitmap(width, height))
     if down:
         struct.pack_into("<i", data, 22, -height)

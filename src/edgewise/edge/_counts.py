@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from edgewise.measure import Histogram
 from edgewise.wire import Telemetry
 
 APART_MAX = timedelta(days=1)
+SUMS = ("decisions", "bytes_decided", "alarms", "paired", "disagreed", "overrides")
 Key = tuple[str | None, str | None, str | None, str | None]  # release, bundle, rollout, pipeline unless it is main
 
 
@@ -26,6 +27,7 @@ class Counts:
     alarms: int = 0
     paired: int = 0
     disagreed: int = 0
+    overrides: int = 0  # decisions that an operator called wrong or missed, when he did
     labels: dict[str, int] = field(default_factory=dict)
     latency: Histogram = field(default_factory=Histogram)
     start: datetime | None = None
@@ -46,13 +48,22 @@ class Counts:
         for label, count in Counter([decision.label for decision in decisions]).items():
             self.labels[label] = self.labels.get(label, 0) + count
         self.latency.merge(latency)
+        self.touch(*span)
+
+    def touch(self, first: datetime, last: datetime | None = None) -> None:
+        """Something was counted at this moment, or between these two."""
+        last = last or first
         # A clock may be set back meanwhile; a window never ends before it starts.
-        self.start = span[0] if self.start is None else min(self.start, span[0])
-        self.end = span[1] if self.end is None else max(self.end, span[1])
+        self.start = first if self.start is None else min(self.start, first)
+        self.end = last if self.end is None else max(self.end, last)
+
+    def without_overrides(self) -> tuple[Counts, Counts]:
+        """These counts without their overrides, and the overrides alone."""
+        return replace(self, overrides=0), Counts(overrides=self.overrides, start=self.start, end=self.end)
 
     def merge(self, other: Counts) -> None:
         """Add another's sums to these."""
-        for name in ("decisions", "bytes_decided", "alarms", "paired", "disagreed"):
+        for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for label, count in other.labels.items():
             self.labels[label] = self.labels.get(label, 0) + count
@@ -62,7 +73,7 @@ class Counts:
 
     def plain(self) -> dict[str, Any]:
         """Plain JSON values."""
-        names = ("decisions", "bytes_decided", "alarms", "paired", "disagreed", "labels")
+        names = (*SUMS, "labels")
         times = {"start": self.start, "end": self.end}
         return {
             **{name: getattr(self, name) for name in names},
@@ -97,6 +108,12 @@ class Windows:
         ends = [counts.end for counts in self.by_key.values() if counts.end]
         starts = [counts.start for counts in other.by_key.values() if counts.start]
         return bool(ends and starts) and not -CLOCK_STEP <= min(starts) - max(ends) <= APART_MAX
+
+    def override(self, key: Key, now: datetime) -> None:
+        """Somebody calls a decision of this release wrong now; its own window may be closed for long."""
+        counts = self.of(key)
+        counts.overrides += 1
+        counts.touch(now)
 
     def merge(self, other: Windows) -> None:
         for key, counts in other.by_key.items():
@@ -146,6 +163,7 @@ class Windows:
                     alarms=counts.alarms,
                     paired=counts.paired,
                     disagreed=counts.disagreed,
+                    overrides=counts.overrides,
                     latency_ms={name: round(value, 4) for name, value in quantiles.items() if value is not None},
                     shed=shed,
                     deferrals=deferrals,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from edgewise.edge._cold import UNDECIDED, plain_embedding
-from edgewise.edge._period import MAIN, Act, Corrected, Item, Period, Urgent, item_of
+from edgewise.edge._counts import Windows
+from edgewise.edge._period import MAIN, Act, Beside, Corrected, Item, Period, Urgent, item_of
 from edgewise.edge._readings import Sampler
 from edgewise.edge._slots import Running
 from edgewise.edge._spans import has_passed, is_over
@@ -59,6 +60,8 @@ class Decider:
         pipelines: how many share the ring.
         sampler: takes numbers out of frames; None where no reading may leave.
         defer: offered each decided frame and its margin, for a cascade; touches memory only.
+        beside: offered each decided frame, how long that took, and whom to tell what another bundle says of it; touches
+            memory only.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Decider:
         pipelines: int = 1,
         sampler: Sampler | None = None,
         defer: Callable[[Item, float, Corrected], object] | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self.name = name
         self._unique = unique
@@ -90,6 +94,8 @@ class Decider:
         self._limits = limits
         self._act = act
         self._defer = defer
+        self._beside = beside
+        self._late = Windows()  # pairs whose period is recorded already
         self._telemetry_s = telemetry_s
         self._sampler = sampler
         self._open: Period | None = None
@@ -138,14 +144,21 @@ class Decider:
         name = self._unique(frame.name)
         if name != frame.name:
             frame = frame._replace(name=name)
-        decision = None
+        latency_ms = None
         if running is None:
             self._look(period, frame)
         else:
-            decision = self._decide(period, frame, running, now)
+            latency_ms = self._decide(period, frame, running, now)
         self._ring.put(frame, self.name)
-        if decision is not None and self._defer is not None:
-            self._defer(period.items[-1], period.items[-1].ease, self.corrected)
+        decision = None
+        if latency_ms is not None:
+            item = period.items[-1]
+            decision = item.decision
+            # The frame is in the ring and acted on: others may look at it now.
+            if self._defer is not None:
+                self._defer(item, item.ease, self.corrected)
+            if self._beside is not None:
+                self._beside(item, period, latency_ms, self.paired)
         # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
         if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
             self.close_period()
@@ -238,47 +251,66 @@ class Decider:
             self._asked_at = None
         return frame
 
-    def _decide(self, period: Period, frame: Frame, running: Running, now: datetime) -> Decided | None:
+    def _decide(self, period: Period, frame: Frame, running: Running, now: datetime) -> float | None:
+        """How many milliseconds the decision took, None where there is none."""
         updater, began_s = self._updater, self._clock.monotonic_s()
-        watch, shadow = updater.watch, updater.shadow
         try:
             decision, embedding, doubt = self._ask(running, frame)
         except Exception as error:  # whatever a bundle raises, the loop goes on and the updater judges it
             period.undecided += 1
             if getattr(error, "code", "") not in FRAME_FAULTS:
-                watch.failed(error)
+                updater.watch.failed(error)
             return None
         ended_s = self._clock.monotonic_s()
         latency_ms = (ended_s - began_s) * 1000
-        watch.decided(latency_ms, decision, at_s=ended_s, where=self.name)
+        updater.watch.decided(latency_ms, decision, at_s=ended_s, where=self.name)
         self.decided += 1
-        item = item_of(frame, decision, embedding, doubt)
         text = self._acted(frame, decision) if self._act is not None else None
-        rollout = updater.rollout if shadow is not None else None
+        rollout = updater.rollout if updater.shadow is not None else None
         if not self._tally.is_of(running, rollout):
             self._count(period)
-            self._tally.begin(running, rollout)
-        is_full = self._tally.add(decision, item.size_bytes, latency_ms, now)
-        shadow_ms = 0.0
-        if shadow is not None:
-            shadow_ms = self._pair(item, frame, shadow, rollout)
-            self._count(period, paired=item.shadow is not None, disagreed=_disagrees(item))
-        elif is_full:
+            self._tally.begin(running, rollout, None if self.name == MAIN else self.name)
+        item = item_of(frame, decision, embedding, doubt, self._tally.key)
+        if self._tally.add(decision, item.size_bytes, latency_ms, now):
             self._count(period)
         period.items.append(item)
         period.bytes_seen += item.size_bytes
         self._remember(item)
-        if updater.second is not None:
-            self._second_opinion(item, frame, updater.second, shadow, shadow_ms)
         if text is not None:
             self._hurry(Urgent(item=item, why="alarm", text=text, at=now))
-        if _disagrees(item):
-            self._hurry(Urgent(item=item, why="disagreement", text="", at=now))
-        return decision
+        return latency_ms
 
-    def _count(self, period: Period, *, paired: bool = False, disagreed: bool = False) -> None:
+    def _count(self, period: Period) -> None:
         """Bring the period's counts up to date."""
-        self._tally.count_into(period.windows, None if self.name == MAIN else self.name, paired, disagreed)
+        self._tally.count_into(period.windows)
+
+    def paired(self, item: Item, period: Period, other: Decided, now: datetime) -> None:
+        """What the bundle beside this one says of a frame; for the thread that asked it.
+
+        It is counted with its decision, or by itself once that is recorded: never before it, so that a frame that is
+        decided again after a power cut is no second pair.
+        """
+        assert item.counted is not None, "a pair has a decision"
+        differs = other.label != item.decision.label
+        with self._turn:
+            counts = (self._late if period.is_sealed else period.windows).of(item.counted)
+            counts.touch(now)
+            counts.paired += 1
+            counts.disagreed += differs
+        item.shadow, item.rollout = other, item.counted[2]
+        if differs:
+            self._hurry(Urgent(item=item, why="disagreement", text="", at=now))
+
+    def seal(self, period: Period) -> None:
+        """The period is recorded now; for the thread that takes away what `step` left."""
+        with self._turn:
+            period.is_sealed = True
+
+    def take_late(self) -> Windows:
+        """Counts of pairs that came after their period was recorded; once."""
+        with self._turn:
+            late, self._late = self._late, Windows()
+        return late
 
     def corrected(self, item: Item, frame: Frame, decision: Decided, now: datetime) -> None:
         """The large bundle's word on a frame that this one has decided on; for the thread that hands frames over.
@@ -304,32 +336,6 @@ class Decider:
             self.act_failures += 1
             self.act_error = f"{type(error).__name__}: {error}"
             return None
-
-    def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> float:
-        """The other bundle's word on the same frame, and the milliseconds it took.
-
-        What it raises is its own affair: nothing acts on it.
-        """
-        began = self._clock.monotonic_s()
-        try:
-            item.shadow = self._ask(shadow, frame).decision
-            item.rollout = rollout
-        except Exception:
-            item.shadow = None
-        return (self._clock.monotonic_s() - began) * 1000
-
-    def _second_opinion(
-        self, item: Item, frame: Frame, second: Running, shadow: Running | None, shadow_ms: float
-    ) -> None:
-        """The word of a bundle known to be good here, while the guard doubts the one that decides."""
-        if second is shadow:
-            other, took_ms = item.shadow, shadow_ms
-        else:
-            asked = replace(item)
-            took_ms = self._pair(asked, frame, second, None)
-            other = asked.shadow
-        if other is not None:
-            self._updater.watch.compared(item.decision, other, other_ms=took_ms, where=self.name)
 
     def _ask(self, bundle: Running, frame: Frame) -> Judged:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
@@ -376,8 +382,3 @@ class Decider:
     def _close_if_over(self, now: datetime) -> None:
         if self._is_over(now):
             self.close_period()
-
-
-def _disagrees(item: Item) -> bool:
-    """Whether the two bundles say different things of the frame."""
-    return item.shadow is not None and item.shadow.label != item.decision.label

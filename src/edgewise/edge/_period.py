@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from edgewise.edge._clusters import Floats
-from edgewise.edge._counts import Windows
+from edgewise.edge._counts import Key, Windows
 from edgewise.edge._readings import Reading
 from edgewise.frames import Decided
 from edgewise.policy import subject_of
@@ -32,6 +32,8 @@ class Item:
     subject: str = ""  # whom or what the frame is about, by the name it has here
     taken_at: datetime | None = None
     doubt: float | None = None  # the network's own, that a larger one would say something else
+    counted: Key | None = None  # among which counts its decision is
+    overridden: bool = False  # an operator called it wrong or missed
 
     @property
     def ease(self) -> float:
@@ -65,12 +67,17 @@ class Period:
     cursor: str | None = None  # the last frame taken from the source, by its name there
     readings: list[Reading] = field(default_factory=list)
     not_selected: int = 0  # frames of periods that were given up because the disk was stuck
+    is_sealed: bool = False  # it is being recorded: what comes later is counted by itself
 
 
 Corrected: TypeAlias = Callable[[Item, Frame, Decided, datetime], None]
+Paired: TypeAlias = Callable[[Item, Period, Decided, datetime], None]
+Beside: TypeAlias = Callable[[Item, Period, float, Paired], None]
 
 
-def item_of(frame: Frame, decision: Decided, embedding: Floats | None, doubt: float | None = None) -> Item:
+def item_of(
+    frame: Frame, decision: Decided, embedding: Floats | None, doubt: float | None = None, counted: Key | None = None
+) -> Item:
     """The frame without its bytes."""
     return Item(
         name=frame.name,
@@ -80,4 +87,5 @@ def item_of(frame: Frame, decision: Decided, embedding: Floats | None, doubt: fl
         subject=subject_of(frame.facts, frame.group) if frame.facts else frame.group,
         taken_at=frame.taken_at,
         doubt=doubt,
+        counted=counted,
     )

@@ -17,19 +17,19 @@ class Tally:
 
     def __init__(self) -> None:
         self.latency = Histogram()  # of all that were counted
+        self.key: Key = (None, None, None, None)  # of the counts that they are on their way to
         self._running: Running | None = None
-        self._rollout: str | None = None
         self._entries: list[tuple[Decided, float, datetime]] = []
         self._bytes = 0
 
     def is_of(self, running: Running, rollout: str | None) -> bool:
         """Whether a decision of this bundle goes with those that are here."""
-        return running is self._running and rollout == self._rollout
+        return running is self._running and rollout == self.key[2]
 
-    def begin(self, running: Running, rollout: str | None) -> None:
+    def begin(self, running: Running, rollout: str | None, pipeline: str | None) -> None:
         """Take decisions of this bundle from now on; what was here is counted."""
         assert not self._entries, "counted first"
-        self._running, self._rollout = running, rollout
+        self._running, self.key = running, (running.release, running.bundle, rollout, pipeline)
 
     def add(self, decision: Decided, size_bytes: int, latency_ms: float, now: datetime) -> bool:
         """Take one decision; True when it is time to count."""
@@ -37,8 +37,8 @@ class Tally:
         self._bytes += size_bytes
         return len(self._entries) >= ENTRIES_MAX
 
-    def count_into(self, windows: Windows, pipeline: str | None, paired: bool = False, disagreed: bool = False) -> None:
-        """Count what is here; with what the last decision was compared, if it was."""
+    def count_into(self, windows: Windows) -> None:
+        """Count what is here."""
         running, entries = self._running, self._entries
         if running is None or not entries:
             return
@@ -46,12 +46,9 @@ class Tally:
         latency = Histogram()
         latency.add_all(times_ms)
         self.latency.merge(latency)
-        key: Key = (running.release, running.bundle, self._rollout, pipeline)
         manifest = running.pipeline.manifest
-        counts = windows.of(key)
+        counts = windows.of(self.key)
         counts.add(decisions, self._bytes, latency, (min(moments), max(moments)))
         counts.alarms += sum([is_alarm(decision, manifest) for decision in decisions])
-        counts.paired += paired
-        counts.disagreed += disagreed
         self._bytes = 0
         entries.clear()

@@ -95,11 +95,19 @@ class Watch:
                 if decision is not None:
                     opinion.decided(decision, latency_ms)
 
-    def compared(self, decision: Decided, other: Decided, *, other_ms: float = 0.0, where: str = "") -> None:
-        """The other slot's bundle decided on the same frame, in so many milliseconds."""
+    def compared(
+        self,
+        decision: Decided,
+        other: Decided,
+        *,
+        other_ms: float = 0.0,
+        latency_ms: float | None = None,
+        where: str = "",
+    ) -> None:
+        """The other slot's bundle decided on the same frame, in so many milliseconds; and how long the first took."""
         with self._lock:
             self._listen()
-            self._opinion(where).compared(decision, other, other_ms)
+            self._opinion(where).compared(decision, other, other_ms, latency_ms)
 
     def _opinion(self, where: str) -> Opinion:
         if where not in self._opinions:

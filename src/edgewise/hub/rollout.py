@@ -19,10 +19,14 @@ from edgewise.hub.rollout_states import (
     Device,
     Event,
     Evidence,
+    Finding,
+    Join,
     Move,
     Open,
+    OpenShadow,
     OpenWave,
     Pass,
+    PassShadow,
     Rollout,
     State,
     Step,
@@ -40,10 +44,14 @@ __all__ = [
     "Device",
     "Event",
     "Evidence",
+    "Finding",
+    "Join",
     "Move",
     "Open",
+    "OpenShadow",
     "OpenWave",
     "Pass",
+    "PassShadow",
     "Rollout",
     "State",
     "Step",
@@ -130,7 +138,13 @@ def after(rollout: Rollout, steps: Iterable[Step], now: datetime) -> Rollout:
     for step in steps:
         match step:
             case Move():
-                rollout = replace(rollout, state=move(rollout.state, step.event), reason=step.reason)
+                state = move(rollout.state, step.event)
+                rollout = replace(rollout, state=state, reason=step.reason, asks=step.asks)
+            case OpenShadow():
+                rollout = replace(rollout, shadow=OpenWave(devices=step.devices, opened_at=now))
+            case PassShadow():
+                assert rollout.shadow is not None, "only an open shadow stage can pass"
+                rollout = replace(rollout, shadow=replace(rollout.shadow, passed_at=now))
             case Open():
                 wave = OpenWave(devices=step.devices, opened_at=now)
                 rollout = replace(rollout, waves=(*rollout.waves, wave))
@@ -138,6 +152,13 @@ def after(rollout: Rollout, steps: Iterable[Step], now: datetime) -> Rollout:
                 waves = list(rollout.waves)
                 waves[step.wave] = replace(waves[step.wave], passed_at=now)
                 rollout = replace(rollout, waves=tuple(waves))
+            case Join():
+                waves = list(rollout.waves)
+                joined = (*waves[step.wave].joined, *step.devices)
+                waves[step.wave] = replace(waves[step.wave], joined=joined)
+                rollout = replace(rollout, waves=tuple(waves))
+            case Assign():
+                rollout = replace(rollout, metered_bytes=rollout.metered_bytes + step.metered_bytes)
     return rollout
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
+from edgewise.hub import releases as release_acts
 from edgewise.hub.rollout import Event, Evidence, OpenWave, Rollout, State, Target, move
 from edgewise.hub.store import Store, champions, devices, releases
 from edgewise.hub.store import rollouts as rows
@@ -53,9 +54,7 @@ def create_in(
     chance: Chance,
 ) -> RolloutRow:
     """`create` inside the caller's write."""
-    row = releases.get(connection, release)
-    if row is None:
-        raise NotValid(f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown")
+    row = release_acts.need(connection, release)
     for old in rows.find(connection, release=release):
         if old.state in rows.UNFINISHED:
             return old
