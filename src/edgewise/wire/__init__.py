@@ -74,7 +74,7 @@ from edgewise.wire.release import (
     Release,
     Signature,
 )
-from edgewise.wire.rollout import Backstop, Disruption, Rate, RolloutPolicy, Shadow, Wave
+from edgewise.wire.rollout import Backstop, Disruption, Proxy, Rate, RolloutPolicy, Shadow, Wave
 from edgewise.wire.sinks import (
     ConsoleSink,
     FileSink,
@@ -196,6 +196,7 @@ __all__ = [
     "Prediction",
     "PrivateSettings",
     "Provenance",
+    "Proxy",
     "PublicKey",
     "PushSpec",
     "Rate",
