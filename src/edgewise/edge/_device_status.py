@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.edge._beside import Beside
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._decider import Decider
@@ -51,6 +52,7 @@ class DeviceStatus:
         contacts: Contacts,
         meter: Meter,
         cascade: Cascade | None,
+        beside: Beside,
         runtime: Runtime,
         clock: Clock,
         facts: Callable[[], Mapping[str, Fact]],
@@ -65,6 +67,7 @@ class DeviceStatus:
         self._contacts = contacts
         self._meter = meter
         self._cascade = cascade
+        self._beside = beside
         self._runtime = runtime
         self._clock = clock
         self._facts = facts
@@ -161,6 +164,7 @@ class DeviceStatus:
                 "epoch": self._outbox.epoch,
                 "acked": self._outbox.acked,
             },
+            "beside": self._beside.status(),
             "cascade": self._cascade.status() if self._cascade is not None else None,
             "keep": {"room_bytes": self._keeper.credit.room(now), "not_kept": dict(self._keeper.not_kept)},
             "cost": self._meter.cost(self._outbox.totals(), self._identity.usecase.connectivity, now),

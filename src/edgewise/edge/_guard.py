@@ -179,8 +179,11 @@ class Opinion:
         self.frames_left, self._last_other = self._limits.opinion_frames, None
         self._asked = self._contradicted = 0
 
-    def compared(self, decision: Decision, other: Decision, other_ms: float = 0.0) -> None:
-        """What the other bundle says of the frame just decided on, and how long it took."""
+    def compared(
+        self, decision: Decision, other: Decision, other_ms: float = 0.0, latency_ms: float | None = None
+    ) -> None:
+        """What the other bundle says of a frame that was decided on, and how long each took; None: as the last one."""
+        took_ms = self._last_ms if latency_ms is None else latency_ms
         before, self._last_other = self._last_other, other
         if self.frames_left <= 0:
             return
@@ -190,7 +193,7 @@ class Opinion:
             "label": other.label != decision.label if decision.label == self._label else None,
             "same": not _equal(before, other) if before is not None else None,
             "saturated": other.confidence < SATURATED if decision.confidence >= SATURATED else None,
-            "late": other_ms <= self._ms_max if self._last_ms > self._ms_max else None,
+            "late": other_ms <= self._ms_max if took_ms > self._ms_max else None,
         }
         for mode in self._suspect:
             hit = contradictions[mode]

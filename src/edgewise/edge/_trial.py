@@ -134,10 +134,10 @@ class Trial:
         due = self._weighed_s is None or now_s - self._weighed_s >= self.limits.guard.memory_every_s
         if self._footprint is None or self.running is None or not due:
             return
-        self._weighed_s, pipeline = now_s, self.running.pipeline
-        held_mb = self._footprint.private_mb(_worker_pids(pipeline))
+        self._weighed_s, running = now_s, self.running
+        held_mb = self._footprint.private_mb(running.worker_pids)
         if held_mb is not None:
-            self.watch.weighed(held_mb, own_mb=self._own_mb(), needs_mb=pipeline.manifest.needs.ram_mb)
+            self.watch.weighed(held_mb, own_mb=self._own_mb(), needs_mb=running.pipeline.manifest.needs.ram_mb)
 
     def _send_back(self, running: Running, now: datetime, complaint: str) -> bool:
         """Return to the other slot's bundle; where there is none, limp on and say so."""
@@ -230,9 +230,3 @@ class Trial:
         """A planned stop: the next start is no crash (invariant 8)."""
         with suppress(NotNow):  # a full disk: then the start counts as a crash, and one alone does nothing
             self._journal.save(stopped=True)
-
-
-def _worker_pids(pipeline: object) -> tuple[int, ...]:
-    """The processes beside this one that run the bundle."""
-    pid = getattr(getattr(pipeline, "session", None), "pid", None)
-    return (pid,) if isinstance(pid, int) else ()

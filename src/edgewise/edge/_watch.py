@@ -72,10 +72,18 @@ class Watch:
             if decision is not None:
                 self._opinion(where).decided(decision, latency_ms)
 
-    def compared(self, decision: Decision, other: Decision, *, other_ms: float = 0.0, where: str = "") -> None:
-        """The other slot's bundle decided on the same frame, in so many milliseconds."""
+    def compared(
+        self,
+        decision: Decision,
+        other: Decision,
+        *,
+        other_ms: float = 0.0,
+        latency_ms: float | None = None,
+        where: str = "",
+    ) -> None:
+        """The other slot's bundle decided on the same frame, in so many milliseconds; and how long the first took."""
         with self._lock:
-            self._opinion(where).compared(decision, other, other_ms)
+            self._opinion(where).compared(decision, other, other_ms, latency_ms)
 
     def _opinion(self, where: str) -> Opinion:
         found = self._opinions.get(where)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import queue
 import signal
 import sys
 import threading
@@ -37,6 +36,7 @@ from edgewise.ports import (
     Clock,
     Credentials,
     HttpLink,
+    Stop,
     Supervisor,
     SystemChance,
     SystemClock,
@@ -63,7 +63,7 @@ __all__ = [
 
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
-DEFER_WAIT_S = 0.5  # longest wait for a frame to defer, so that a stop is noticed
+HAND_OVER_WAIT_S = 0.5  # longest wait for a frame, so that a stop is noticed
 STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
 
@@ -98,7 +98,7 @@ class Agent:
         self.config = config or AgentConfig()
         self._clock = clock or SystemClock()
         self._stop = threading.Event()
-        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # to stop
+        self._asked = Stop()
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
         self._log = log or DeviceLog(log_files(device.folder, self.config), self._clock)
         self._sayer = Sayer(device.policy, log=self._log.add)
@@ -112,8 +112,8 @@ class Agent:
         return time.monotonic() - max(self._beats.values()) < BEAT_S_MAX
 
     def stop(self) -> None:
-        """Come to an end soon. Safe in a signal handler, which an event is not: it would wait for its own thread."""
-        self._asked.put(None)
+        """Come to an end soon. A signal handler may ask too."""
+        self._asked.ask()
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
@@ -125,12 +125,13 @@ class Agent:
         self._start("contact", self._talk)
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
+        self._begin("beside", functools.partial(self._hand_over, "beside", self.device.beside_step))
         if self.device.cascade is not None:
-            self._begin("defer", self._defer)
+            self._begin("defer", functools.partial(self._hand_over, "defer", self.device.defer_step))
         self._threads.append(self._watched())
         self._supervisor.tell(READY="1", STATUS=self._sentence())
         try:
-            self._asked.get()
+            self._asked.wait()
         finally:
             self._supervisor.tell(STOPPING="1", STATUS="stops: what is decided is recorded")
             self._stop.set()
@@ -197,6 +198,7 @@ class Agent:
         while taken != self.device.pipelines.taken:  # a frame that cannot be decided on is not the last one
             taken = self.device.pipelines.taken
             self.device.decide_step(now())
+            self.device.beside_step()
         made = self.device.decisions - before
         while self.device.defer_step():
             pass
@@ -208,13 +210,13 @@ class Agent:
         self._close()
         return made
 
-    def _defer(self) -> None:
-        """Hard frames go to the large bundle, one after the other."""
+    def _hand_over(self, name: str, step: Callable[[float], bool]) -> None:
+        """Frames that are decided on go to another bundle as well, one after the other."""
         while not self._stop.is_set():
             try:
-                self.device.defer_step(DEFER_WAIT_S)
+                step(HAND_OVER_WAIT_S)
             except Exception as error:
-                self._sayer.error("defer", error)
+                self._sayer.error(name, error)
                 self._stop.wait(ERROR_PAUSE_S)
 
     def _close(self) -> None:

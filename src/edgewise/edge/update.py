@@ -156,6 +156,11 @@ class Updater:
         return self.installed.second
 
     @property
+    def shadow_cpu_share(self) -> float:
+        """Of the time between frames that the shadow may take."""
+        return self.state.assignment.shadow_cpu_share if self.state.assignment else 1.0
+
+    @property
     def phase(self) -> Phase:
         return self.state.phase
 

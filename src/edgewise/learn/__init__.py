@@ -5,8 +5,9 @@ The names load on first use: reading a folder needs no PyTorch, and `edgewise --
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of, read_dataset
@@ -47,12 +48,5 @@ _HOMES = {
     "_variants": ("Variants", "make_variants"),
     "_worker": ("Worker", "run_worker"),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # asked once only
-    return value
+__getattr__ = late_names(__name__, _HOMES)

@@ -17,7 +17,7 @@ from edgewise.learn._dataset import TrainingSample
 from edgewise.learn._train import TrainedBundle, train
 from edgewise.learn._trainer import Cancelled
 from edgewise.learn._variants import Variants, make_variants
-from edgewise.ports import Clock, FolderBlobs, StoredBundle, SystemClock
+from edgewise.ports import Clock, FolderBlobs, Stop, StoredBundle, SystemClock
 from edgewise.ports.api import HubApi
 from edgewise.wire import (
     Candidate,
@@ -54,7 +54,7 @@ class Worker:
         api: the hub, with a worker's token.
         work_dir: cache of samples by their digest; may be deleted at any time.
         name: the name the hub knows the worker by; made of host and process id without it.
-        stop: set it to end the loop, also in the middle of a training.
+        stop: ask it to end the loop, also in the middle of a training.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Worker:
         name: str | None = None,
         limits: WorkerLimits | None = None,
         clock: Clock | None = None,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.name = name or _own_name()
         self.limits = limits or WorkerLimits()
-        self.stop = stop or threading.Event()
+        self.stop = stop or Stop()
         self._api = api
         self._blobs = FolderBlobs(Path(work_dir) / "blobs")
         self._clock = clock or SystemClock()
@@ -83,7 +83,7 @@ class Worker:
             NotTrusted: the hub does not know the token or the token's role may not train.
         """
         wait_s = self.limits.poll_s
-        while not self.stop.is_set():
+        while not self.stop.is_asked:
             try:
                 worked = self.step()
                 wait_s = self.limits.poll_s
@@ -110,7 +110,7 @@ class Worker:
 
     def _work(self, order: Order, lost: threading.Event) -> None:
         def go_on(_what: str, _share: float) -> None:
-            if lost.is_set() or self.stop.is_set():
+            if lost.is_set() or self.stop.is_asked:
                 raise Cancelled
 
         started_s = time.perf_counter()
@@ -265,10 +265,10 @@ class Worker:
 
 def run_worker(api: HubApi, work_dir: Path | str, *, name: str | None = None, poll_s: float = 1.0) -> None:
     """A worker until SIGTERM or Ctrl-C; what ``edgewise learn worker`` runs. Must be called from the main thread."""
-    stop = threading.Event()
+    stop = Stop()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        stop.ask()
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

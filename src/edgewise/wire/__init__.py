@@ -75,7 +75,7 @@ from edgewise.wire.release import (
     Release,
     Signature,
 )
-from edgewise.wire.rollout import Backstop, Disruption, Rate, RolloutPolicy, Shadow, Wave
+from edgewise.wire.rollout import Backstop, Disruption, Proxy, Rate, RolloutPolicy, Shadow, Wave
 from edgewise.wire.sinks import (
     ConsoleSink,
     FileSink,
@@ -198,6 +198,7 @@ __all__ = [
     "Prediction",
     "PrivateSettings",
     "Provenance",
+    "Proxy",
     "PublicKey",
     "PushSpec",
     "Rate",
