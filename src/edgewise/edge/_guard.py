@@ -14,6 +14,12 @@ from edgewise.wire import Decision
 
 SATURATED = 1 - 1e-6  # a decision's probabilities have six digits
 MODES = ("label", "same", "saturated", "late")
+OPINION_CODES = {  # of `_failures.CODES`
+    "label": "answers_stuck",
+    "same": "scores_still",
+    "saturated": "scores_saturated",
+    "late": "late_alone",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,6 +210,11 @@ class Opinion:
         if self.frames_left == 0 and most and self._more < self._limits.opinion_more_max:
             self._more += 1
             self._ask()
+
+    @property
+    def code(self) -> str:
+        """Of the complaint, if there is one."""
+        return OPINION_CODES[next((mode for mode, detector in self._against.items() if detector.alarm), MODES[0])]
 
     def complaint(self, other: str) -> str | None:
         said = {
