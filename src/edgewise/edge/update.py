@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edgewise.edge._failures import failure, failure_of
 from edgewise.edge._installed import Installed
 from edgewise.edge._metadata_watch import MetadataWatch
 from edgewise.edge._outbox_records import nothing
@@ -46,6 +47,7 @@ from edgewise.wire import (
     Assignment,
     EdgewiseError,
     Envelope,
+    Failure,
     NotNow,
     NotTrusted,
     PublicKey,
@@ -196,6 +198,7 @@ class Updater:
             "bytes_full": self.state.bytes_full,
             "known_bad": tuple(self.state.known_bad),
             "last_failure": self.state.last_failure,
+            "failure": self.state.failure,
             "failed_rollout": self.state.failed_rollout,
             "metadata": self.trusted.version,
             "metadata_expires_at": self.trusted.expires_at,
@@ -208,7 +211,12 @@ class Updater:
             NotTrusted: not signed by the director, not for this device or use case, or older than what is known.
             NotNow: the release repository was never read, so the director is not known.
         """
-        return self._wants.accept(envelope, self.trusted.keys(), now)
+        try:
+            return self._wants.accept(envelope, self.trusted.keys(), now)
+        except NotTrusted as error:
+            if str(error) != self.state.last_failure:  # a hub that is told no will ask again
+                self._journal.save(failure=failure_of(error, phase=self.phase.value, now=now))
+            raise
 
     def check(self, envelope: Envelope, keys: Sequence[PublicKey]) -> Assignment:
         """What the envelope says, if these keys signed it and it is for this device and not older than what is known.
@@ -293,7 +301,8 @@ class Updater:
         same = self.state.working is not None and self.state.working.number == wanted.number
         if same and self.state.moves >= self.limits.moves_max:
             text = f"assignment {wanted.number} took {self.state.moves} moves without coming to an end; it is given up"
-            self._journal.save(refused=wanted.number, last_failure=text, failed_rollout=wanted.rollout)
+            found = failure("moves_spent", text, phase=self.phase.value, now=now)
+            self._journal.save(refused=wanted.number, failure=found, failed_rollout=wanted.rollout)
             self._journal.tell("update_given_up", text, wanted)
             return False
         moves = self.state.moves if same else 0
@@ -343,7 +352,7 @@ class Updater:
         except NotNow:
             raise
         except EdgewiseError as error:
-            self._refuse(now, str(error))
+            self._refuse(now, failure_of(error, phase=self.phase.value, now=now))
             return True
         if isinstance(staged, str):
             self.waits_for = staged
@@ -358,10 +367,10 @@ class Updater:
         self._fetch.forget()
         return True
 
-    def _refuse(self, now: datetime, reason: str, **changes: Any) -> None:
+    def _refuse(self, now: datetime, found: Failure) -> None:
         working = self._working()
-        changes |= {"refused": working.number, "last_failure": reason, "failed_rollout": working.rollout}
-        self._journal.move(Event.REFUSED, now, reason, **changes)
+        changes = {"refused": working.number, "failure": found, "failed_rollout": working.rollout}
+        self._journal.move(Event.REFUSED, now, found.text, **changes)
         self._fetch.forget()
 
     def _leave_staged(self, now: datetime) -> bool:
