@@ -12,7 +12,6 @@ from edgewise.cli._output import FORMAT, Format, show
 if TYPE_CHECKING:
     from edgewise.ports import Saving
 
-NAME = "bundle"
 app = typer.Typer(help="Bundles: everything a device needs to decide, as a folder or one file.", no_args_is_help=True)
 BUNDLE = typer.Argument(..., help="a bundle's folder or packed file", show_default=False)
 

@@ -11,7 +11,6 @@ from edgewise.cli._edge_data import erase, recover, rotate_key, subject
 from edgewise.cli._edge_status import print_status
 from edgewise.cli._output import FORMAT, Format
 
-NAME = "edge"
 app = typer.Typer(help="The device: decide in real time, keep what is worth learning from.", no_args_is_help=True)
 DEVICE_DIR = typer.Option(
     Path("edgewise-device"), "--data-dir", envvar="EDGEWISE_EDGE_DATA_DIR", help="the device's folder"
