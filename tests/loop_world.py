@@ -88,11 +88,12 @@ class LoopWorld:
 
     usecase: UseCase = field(default_factory=a_usecase)
     seed: int = 1
+    url: str | None = None  # of a database; None keeps it in memory
 
     def __post_init__(self) -> None:
         self.clock = MemoryClock(START)
         self.hub = Hub(
-            HubConfig(),
+            HubConfig(database_url=self.url),
             clock=self.clock,
             chance=SeededChance(self.seed),
             runtime=MemoryRuntime(),

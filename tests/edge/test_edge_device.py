@@ -173,7 +173,8 @@ def test_a_failing_shadow_never_disturbs_the_decision(fleet):
 
     device.updater.installed.shadow = replace(device.updater.shadow, pipeline=Broken())
     fleet.feed(5)
-    assert all(device.decide_step(fleet.clock.now()) for _ in range(5))
+    assert all(device.step(fleet.clock.now()) for _ in range(5))
+    assert device.beside.left_out["failed"] == 5
 
 
 def test_a_bundle_that_fails_on_good_frames_goes_back_by_itself_offline(fleet):

@@ -233,6 +233,7 @@ class Line:
                 )
             )  # fmt: skip
             device.decide_step(self.clock.now())
+            device.beside_step()
             if isinstance(self.clock, MemoryClock):
                 self.clock.advance(seconds)
             if self.fed % 8 == 0:

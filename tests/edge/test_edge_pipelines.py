@@ -84,7 +84,10 @@ def test_each_pipeline_has_its_turn_its_counts_and_its_cursor(pair):
     pair.fleet.run(device, 200, seconds=5)
     status = device.status(pair.fleet.clock.now())["pipelines"]
     assert {name: one["decisions"] for name, one in status.items()} == {"main": 30, "door": 20}
-    assert (device.keeper.of("main").cursor, device.keeper.of("door").cursor) == ("f000029", "f000019")
+    assert (device.keeper.recorded.of("main").cursor, device.keeper.recorded.of("door").cursor) == (
+        "f000029",
+        "f000019",
+    )
     assert status["door"]["latency_ms"]["p50"] is not None
     windows = pair.fleet.stored("telemetry")
     assert sum(one["decisions"] for one in windows if one.get("pipeline") == "door") == 20
@@ -195,7 +198,7 @@ def test_the_period_of_a_source_that_stopped_answering_ends_all_the_same(pair):
     assert hung.asked.wait(10)
     pair.fleet.clock.advance(120)
     device.record_step(pair.fleet.clock.now())
-    assert device.keeper.of("door").cursor == "f000002"
+    assert device.keeper.recorded.of("door").cursor == "f000002"
     hung.free.set()
     decide.join(10)
 

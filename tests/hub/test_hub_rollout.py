@@ -264,7 +264,7 @@ def test_a_policy_without_a_last_wave_over_all_gets_one() -> None:
 
 
 def test_illegal_moves_are_refused_with_what_is_possible() -> None:
-    with pytest.raises(NotValid, match="possible now: abort, resume, revert, supersede"):
+    with pytest.raises(NotValid, match="possible now: abort, approve, resume, revert, supersede"):
         move(State.PAUSED, Event.PAUSE)
     for state in State:
         for event in Event:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 import time
@@ -17,7 +19,7 @@ import uvicorn
 from edgewise.hub import Hub, HubConfig, read_usecase, usecases
 from edgewise.hub.api import create_app
 from edgewise.learn import Worker
-from edgewise.learn._worker import WorkerLimits
+from edgewise.learn._worker import WorkerLimits, run_worker
 from edgewise.ports import MemoryBlobs, MemoryKeys, OnnxRuntime
 from edgewise.ports.api import HubApi
 from edgewise.wire import NotTrusted, digest
@@ -132,6 +134,20 @@ def test_an_order_becomes_a_candidate(plant: Plant, worker: Worker, world: Any) 
     assert not worker.step(), "nothing more to do"
 
 
+def test_variants_come_with_the_candidate(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(16, labels=("none", "scratch")))
+    order = plant.order(variants=["fp16", "int8"])
+    assert worker.step()
+    state = plant.state(order)
+    assert state["state"] == "returned"
+    candidate = state["candidate"]
+    assert set(candidate["variants"]) == {"fp16", "int8"}
+    for name, bundle in candidate["variants"].items():
+        made = plant.admin.get(f"/bundles/{bundle}")["provenance"]
+        assert (made["variant"], made["variant_of"]) == (name, candidate["bundle"])
+        assert (made["order"], made["revision"]) == (order["id"], order["revision"])
+
+
 def test_a_second_order_starts_from_the_first_and_fetches_no_sample_twice(
     plant: Plant, worker: Worker, tmp_path: Path, world: Any
 ) -> None:
@@ -167,7 +183,7 @@ def test_a_hub_that_goes_away_and_comes_back_gets_its_candidate(plant: Plant, wo
     thread.start()
     plant.up()
     wait_for(lambda: plant.state(order)["state"] == "returned")
-    worker.stop.set()
+    worker.stop.ask()
     thread.join(timeout=10)
     assert not thread.is_alive()
 
@@ -178,7 +194,7 @@ def test_a_stopped_worker_gives_its_order_back(plant: Plant, worker: Worker, wor
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
     wait_for(lambda: plant.state(order)["state"] == "claimed")
-    worker.stop.set()
+    worker.stop.ask()
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert plant.state(order)["state"] in ("open", "failed")
@@ -193,7 +209,7 @@ def test_heartbeats_keep_the_lease_while_training(plant: Plant, worker: Worker, 
     wait_for(lambda: plant.state(order)["state"] == "claimed")
     first = plant.state(order)["lease_until"]
     wait_for(lambda: plant.state(order)["lease_until"] > first)
-    worker.stop.set()
+    worker.stop.ask()
     thread.join(timeout=30)
 
 
@@ -206,7 +222,7 @@ def test_an_order_that_the_hub_took_back_is_dropped(plant: Plant, worker: Worker
     said = plant.client("worker")
     said.post(f"/orders/{order['id']}/fail", {"worker": "w1", "error": "an operator took it"})
     wait_for(lambda: plant.state(order)["attempts"] == 2, 30)  # dropped, and claimed again by its loop
-    worker.stop.set()
+    worker.stop.ask()
     thread.join(timeout=30)
     said.close()
     assert not thread.is_alive()
@@ -232,3 +248,24 @@ def test_the_cache_stays_under_its_bound(plant: Plant, tmp_path: Path, world: An
 def test_a_wrong_token_ends_the_worker(plant: Plant, tmp_path: Path) -> None:
     with HubApi(f"http://127.0.0.1:{plant.port}", "nonsense") as api, pytest.raises(NotTrusted):
         Worker(api, tmp_path, limits=FAST).run()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_worker_and_leaves_the_handlers_as_they_were(
+    plant: Plant, tmp_path: Path, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+
+    def send() -> None:
+        wait_for(lambda: signal.getsignal(number) is not before)
+        time.sleep(0.2)  # it asks the hub once, then waits for the next look
+        os.kill(os.getpid(), number)
+
+    with plant.client("worker") as api:
+        sender = threading.Thread(target=send)
+        sender.start()
+        started_s = time.monotonic()
+        run_worker(api, tmp_path, poll_s=60)
+        sender.join()
+    assert time.monotonic() - started_s < 30, "the next look was waited for"
+    assert signal.getsignal(number) is before

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewise.plan import misfits, predicted_bytes, predicted_latency_ms
+from edgewise.plan import misfits, predicted_bytes, predicted_disk_bytes, predicted_latency_ms
 from edgewise.wire import Blob, Golden, Graph, ImageSpec, Manifest, Needs, Provenance, digest
 
-NEEDS = Needs(opset=18, ram_mb=120, latency_ms=8)
+NEEDS = Needs(opset=18, ram_mb=120, latency_ms=8, ops=("Conv", "Relu", "Resize"), providers=("CUDAExecutionProvider",))
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,21 @@ NEEDS = Needs(opset=18, ram_mb=120, latency_ms=8)
         ({"speed_ratio": 0.1, "latency_ms_max": 100}, []),  # the device's own goes first
         ({"opset_max": 17, "ram_mb": 1, "speed_ratio": 0.01}, ["opset", "memory", "800 ms"]),
         ({"opset_max": "seventeen", "ram_mb": None, "speed_ratio": 0, "latency_ms_max": True}, []),
+        ({"ram_total_mb": 100}, ["120 MB of memory"]),
+        ({"ram_total_mb": 100, "ram_mb": 120}, []),  # what is free for the bundle is the better word
+        ({"ops_missing": "Mish Resize com.microsoft.GroupNorm"}, ["uses Resize"]),
+        ({"ops_missing": "Mish com.microsoft.GroupNorm"}, []),
+        ({"ops_missing": 3, "providers": None, "disk_free_mb": "much"}, []),
+        ({"providers": "CPUExecutionProvider"}, ["needs CUDAExecutionProvider"]),
+        ({"providers": "CUDAExecutionProvider CPUExecutionProvider"}, []),
+        ({"disk_free_mb": 2.9}, ["3 MB of disk"]),
+        ({"disk_free_mb": 3}, []),
     ],
 )
 def test_each_misfit_is_named_and_what_is_not_reported_is_not_held_against_the_device(
     facts: dict[str, Any], words: list[str]
 ) -> None:
-    reasons = misfits(NEEDS, facts, latency_ms_max=50)
+    reasons = misfits(NEEDS, facts, latency_ms_max=50, disk_bytes=3_000_000)
     assert len(reasons) == len(words)
     assert all(word in reason for word, reason in zip(words, reasons, strict=True))
 
@@ -67,3 +76,5 @@ def test_only_missing_blobs_are_fetched_each_once(sizes: list[int], held: set[in
     needed = sum(size for index, size in enumerate(sizes) if index not in held)
     assert predicted_bytes(manifest(named), have) == needed
     assert predicted_bytes(manifest(named), {blob.sha256 for blob in blobs}) == 0
+    whole = sum(sizes)
+    assert predicted_disk_bytes(manifest(named), have) == whole + needed

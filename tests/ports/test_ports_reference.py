@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edgewise.ports import MemoryRuntime, OnnxRuntime
-from edgewise.ports.reference import REFERENCES, load_share, measure_reference, opset_max
+from edgewise.ports.reference import REFERENCES, load_share, measure_reference, ops_missing, opset_max
 from edgewise.wire import NotValid, digest
 
 
@@ -52,3 +52,10 @@ def test_measuring_needs_no_onnx():
 
 def test_load_is_a_share_of_the_cores():
     assert load_share() >= 0
+
+
+def test_the_runtime_says_which_operators_it_has_no_code_for() -> None:
+    missing = ops_missing()
+    assert "com.microsoft.GroupNorm" in missing  # for graphics processors only
+    assert not {"Conv", "QuantizeLinear", "Cast", "ai.onnx.ml.TreeEnsembleClassifier", "Constant"} & set(missing)
+    assert list(missing) == sorted(missing)

@@ -8,8 +8,9 @@ The names load on first use: whoever only walks over a file pays for neither pco
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.delta._container import VERSION, Limits, Summary, summary
@@ -73,12 +74,5 @@ _HOMES = {
     "_series": ("Column", "decode_series", "encode_series"),
     "_snap": ("snap",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # asked once only
-    return value
+__getattr__ = late_names(__name__, _HOMES)

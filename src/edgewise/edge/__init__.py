@@ -5,8 +5,9 @@ The names load on first use: `edge serve` needs none of the device itself, and m
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.edge.device import Device
@@ -15,12 +16,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Device", "Outbox", "Updater"]
 
-_HOMES = {"Device": "device", "Outbox": "outbox", "Updater": "update"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value  # asked once only
-    return value
+__getattr__ = late_names(__name__, {"device": ("Device",), "outbox": ("Outbox",), "update": ("Updater",)})

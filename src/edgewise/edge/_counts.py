@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from edgewise.measure import Histogram
 from edgewise.wire import Decision, Telemetry
 
 APART_MAX = timedelta(days=1)
+SUMS = ("decisions", "bytes_decided", "alarms", "paired", "disagreed", "overrides")
 Key = tuple[str | None, str | None, str | None, str | None]  # release, bundle, rollout, pipeline unless it is main
 
 
@@ -24,6 +25,7 @@ class Counts:
     alarms: int = 0
     paired: int = 0
     disagreed: int = 0
+    overrides: int = 0  # decisions that an operator called wrong or missed, when he did
     labels: dict[str, int] = field(default_factory=dict)
     latency: Histogram = field(default_factory=Histogram)
     start: datetime | None = None
@@ -35,15 +37,23 @@ class Counts:
         self.bytes_decided += size_bytes
         self.labels[decision.label] = self.labels.get(decision.label, 0) + 1
         self.latency.add(latency_ms)
+        self.touch(now)
+
+    def touch(self, now: datetime) -> None:
+        """Something was counted at this moment."""
         # A clock may be set back meanwhile; a window never ends before it starts.
         if self.start is None or now < self.start:
             self.start = now
         if self.end is None or now > self.end:
             self.end = now
 
+    def without_overrides(self) -> tuple[Counts, Counts]:
+        """These counts without their overrides, and the overrides alone."""
+        return replace(self, overrides=0), Counts(overrides=self.overrides, start=self.start, end=self.end)
+
     def merge(self, other: Counts) -> None:
         """Add another's sums to these."""
-        for name in ("decisions", "bytes_decided", "alarms", "paired", "disagreed"):
+        for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for label, count in other.labels.items():
             self.labels[label] = self.labels.get(label, 0) + count
@@ -53,7 +63,7 @@ class Counts:
 
     def plain(self) -> dict[str, Any]:
         """Plain JSON values."""
-        names = ("decisions", "bytes_decided", "alarms", "paired", "disagreed", "labels")
+        names = (*SUMS, "labels")
         times = {"start": self.start, "end": self.end}
         return {
             **{name: getattr(self, name) for name in names},
@@ -88,6 +98,12 @@ class Windows:
         ends = [counts.end for counts in self.by_key.values() if counts.end]
         starts = [counts.start for counts in other.by_key.values() if counts.start]
         return bool(ends and starts) and not -CLOCK_STEP <= min(starts) - max(ends) <= APART_MAX
+
+    def override(self, key: Key, now: datetime) -> None:
+        """Somebody calls a decision of this release wrong now; its own window may be closed for long."""
+        counts = self.of(key)
+        counts.overrides += 1
+        counts.touch(now)
 
     def merge(self, other: Windows) -> None:
         for key, counts in other.by_key.items():
@@ -137,6 +153,7 @@ class Windows:
                     alarms=counts.alarms,
                     paired=counts.paired,
                     disagreed=counts.disagreed,
+                    overrides=counts.overrides,
                     latency_ms={name: round(value, 4) for name, value in quantiles.items() if value is not None},
                     shed=shed,
                     deferrals=deferrals,

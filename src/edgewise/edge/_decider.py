@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
-from edgewise.edge._counts import Windows
+from edgewise.edge._counts import Key, Windows
 from edgewise.edge._readings import Reading, Sampler
 from edgewise.edge._slots import Running
 from edgewise.edge._spans import is_over
@@ -60,6 +60,8 @@ class Item:
     subject: str = ""  # whom or what the frame is about, by the name it has here
     taken_at: datetime | None = None
     doubt: float | None = None  # the network's own, that a larger one would say something else
+    counted: Key | None = None  # among which counts its decision is
+    overridden: bool = False  # an operator called it wrong or missed
 
     @property
     def ease(self) -> float:
@@ -93,9 +95,12 @@ class Period:
     cursor: str | None = None  # the last frame taken from the source, by its name there
     readings: list[Reading] = field(default_factory=list)
     not_selected: int = 0  # frames of periods that were given up because the disk was stuck
+    is_sealed: bool = False  # it is being recorded: what comes later is counted by itself
 
 
 Corrected: TypeAlias = Callable[[Item, Frame, Decision, datetime], None]
+Paired: TypeAlias = Callable[[Item, Period, Decision, datetime], None]
+Beside: TypeAlias = Callable[[Item, Period, float, Paired], None]
 
 
 class Decider:
@@ -115,6 +120,8 @@ class Decider:
         pipelines: how many share the ring.
         sampler: takes numbers out of frames; None where no reading may leave.
         defer: offered each decided frame and its margin, for a cascade; touches memory only.
+        beside: offered each decided frame, how long that took, and whom to tell what another bundle says of it; touches
+            memory only.
     """
 
     def __init__(
@@ -133,6 +140,7 @@ class Decider:
         pipelines: int = 1,
         sampler: Sampler | None = None,
         defer: Callable[[Item, float, Corrected], object] | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self.name = name
         self._unique = unique
@@ -145,6 +153,8 @@ class Decider:
         self._limits = limits
         self._act = act
         self._defer = defer
+        self._beside = beside
+        self._late = Windows()  # pairs whose period is recorded already
         self._telemetry_s = telemetry_s
         self._sampler = sampler
         self._open: Period | None = None
@@ -188,16 +198,24 @@ class Decider:
             period.readings.append(reading)
         name = self._unique(frame.name)
         frame = frame if name == frame.name else replace(frame, name=name)
-        decision = None
+        latency_ms = None
         if running is None:
             self._look(period, frame)
         else:
-            decision = self._decide(period, frame, running, self._updater.shadow, now)
+            latency_ms = self._decide(period, frame, running, self._updater.shadow, now)
         self._ring.put(frame, self.name)
-        if decision is not None and self._defer is not None:
-            self._defer(period.items[-1], period.items[-1].ease, self.corrected)
+        decision = None if latency_ms is None else period.items[-1].decision
+        if latency_ms is not None:
+            self._hand_over(period, period.items[-1], latency_ms)
         self._close_if_full(period)
         return decision
+
+    def _hand_over(self, period: Period, item: Item, latency_ms: float) -> None:
+        """The frame is in the ring and acted on: others may look at it now."""
+        if self._defer is not None:
+            self._defer(item, item.ease, self.corrected)
+        if self._beside is not None:
+            self._beside(item, period, latency_ms, self.paired)
 
     def tend(self, now: datetime) -> None:
         """End a period that is over although the source does not answer; for the thread that records."""
@@ -276,7 +294,8 @@ class Decider:
 
     def _decide(
         self, period: Period, frame: Frame, running: Running, shadow: Running | None, now: datetime
-    ) -> Decision | None:
+    ) -> float | None:
+        """How many milliseconds the decision took, None where there is none."""
         watch, began = self._updater.watch, self._clock.monotonic_s()
         try:
             answer, decision = self._ask(running, frame)
@@ -295,23 +314,44 @@ class Decider:
         text = self._acted(frame, decision)
         rollout = self._updater.rollout if shadow else None
         pipeline = None if self.name == MAIN else self.name
-        counts = period.windows.of((running.release, running.bundle, rollout, pipeline))
+        item.counted = (running.release, running.bundle, rollout, pipeline)
+        counts = period.windows.of(item.counted)
         counts.add(decision, len(frame.data), latency_ms, now)
         counts.alarms += is_alarm(decision, running.pipeline.manifest)
-        shadow_ms = 0.0
-        if shadow is not None:
-            shadow_ms = self._pair(item, frame, shadow, rollout)
-            counts.paired += item.shadow is not None
-            counts.disagreed += item.shadow is not None and item.shadow.label != decision.label
-        self._second_opinion(item, frame, shadow, shadow_ms)
         period.items.append(item)
         period.bytes_seen += len(frame.data)
         self._remember(item)
         if text is not None:
             self._hurry(Urgent(item=item, why="alarm", text=text, at=now))
-        if item.shadow is not None and item.shadow.label != decision.label:
+        return latency_ms
+
+    def paired(self, item: Item, period: Period, other: Decision, now: datetime) -> None:
+        """What the bundle beside this one says of a frame; for the thread that asked it.
+
+        It is counted with its decision, or by itself once that is recorded: never before it, so that a frame that is
+        decided again after a power cut is no second pair.
+        """
+        assert item.counted is not None, "a pair has a decision"
+        differs = other.label != item.decision.label
+        with self._turn:
+            counts = (self._late if period.is_sealed else period.windows).of(item.counted)
+            counts.touch(now)
+            counts.paired += 1
+            counts.disagreed += differs
+        item.shadow, item.rollout = other, item.counted[2]
+        if differs:
             self._hurry(Urgent(item=item, why="disagreement", text="", at=now))
-        return decision
+
+    def seal(self, period: Period) -> None:
+        """The period is recorded now; for the thread that takes away what `step` left."""
+        with self._turn:
+            period.is_sealed = True
+
+    def take_late(self) -> Windows:
+        """Counts of pairs that came after their period was recorded; once."""
+        with self._turn:
+            late, self._late = self._late, Windows()
+        return late
 
     def corrected(self, item: Item, frame: Frame, decision: Decision, now: datetime) -> None:
         """The large bundle's word on a frame that this one has decided on; for the thread that hands frames over.
@@ -339,33 +379,6 @@ class Decider:
             self.act_failures += 1
             self.act_error = f"{type(error).__name__}: {error}"
             return None
-
-    def _pair(self, item: Item, frame: Frame, shadow: Running, rollout: str | None) -> float:
-        """The other bundle's word on the same frame, and the milliseconds it took.
-
-        What it raises is its own affair: nothing acts on it.
-        """
-        began = self._clock.monotonic_s()
-        try:
-            item.shadow = self._ask(shadow, frame)[1]
-            item.rollout = rollout
-        except Exception:
-            item.shadow = None
-        return (self._clock.monotonic_s() - began) * 1000
-
-    def _second_opinion(self, item: Item, frame: Frame, shadow: Running | None, shadow_ms: float) -> None:
-        """The word of a bundle known to be good here, while the guard doubts the one that decides."""
-        second = self._updater.second
-        if second is None:
-            return
-        if second is shadow:
-            other, took_ms = item.shadow, shadow_ms
-        else:
-            asked = replace(item)
-            took_ms = self._pair(asked, frame, second, None)
-            other = asked.shadow
-        if other is not None:
-            self._updater.watch.compared(item.decision, other, other_ms=took_ms, where=self.name)
 
     def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""

@@ -17,6 +17,7 @@ from edgewise.frames import (
     private_dicom,
     private_document,
 )
+from edgewise.ports import MEDIA_TYPES
 from edgewise.wire import PrivateSettings
 
 Kind: TypeAlias = Literal["picture", "json", "jsonl", "csv", "dicom"]
@@ -28,15 +29,7 @@ DOCUMENTS: dict[str, DocumentKind] = {
     ".csv": "csv",
     ".tsv": "csv",
 }
-PICTURES = {
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".bmp": "image/bmp",
-    ".webp": "image/webp",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-}
+PICTURES = {suffix: kind for suffix, kind in MEDIA_TYPES.items() if kind.startswith("image/")}
 _INSTEAD = re.compile(r"\[([a-z-]+) ([0-9a-f]{16})\]")
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.edge._beside import Beside
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._decider import Decider
@@ -26,7 +27,7 @@ from edgewise.edge.update import Updater
 from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
 from edgewise.ports import Clock, Fact, Runtime
-from edgewise.wire import DataPolicy, Envelope, Report
+from edgewise.wire import DataPolicy, Envelope, Report, plain
 
 
 class DeviceStatus:
@@ -51,6 +52,7 @@ class DeviceStatus:
         contacts: Contacts,
         meter: Meter,
         cascade: Cascade | None,
+        beside: Beside,
         runtime: Runtime,
         clock: Clock,
         facts: Callable[[], Mapping[str, Fact]],
@@ -65,10 +67,11 @@ class DeviceStatus:
         self._contacts = contacts
         self._meter = meter
         self._cascade = cascade
+        self._beside = beside
         self._runtime = runtime
         self._clock = clock
         self._facts = facts
-        self._decisions_before = {name: one.decisions for name, one in keeper.recorded.items()}
+        self._decisions_before = {name: one.decisions for name, one in keeper.recorded.by_name.items()}
 
     @property
     def _policy(self) -> DataPolicy:
@@ -139,6 +142,7 @@ class DeviceStatus:
             "use_case": self._identity.use_case,
             "version": __version__,
             **self._updater.report_fields(),
+            "failure": plain(failure) if (failure := self._updater.state.failure) else None,
             "metadata_expires_at": _text(self._updater.trusted.expires_at),
             "slot": self._updater.running.slot if self._updater.running else None,
             "shadow": self._updater.shadow.release if self._updater.shadow else None,
@@ -161,6 +165,7 @@ class DeviceStatus:
                 "epoch": self._outbox.epoch,
                 "acked": self._outbox.acked,
             },
+            "beside": self._beside.status(),
             "cascade": self._cascade.status() if self._cascade is not None else None,
             "keep": {"room_bytes": self._keeper.credit.room(now), "not_kept": dict(self._keeper.not_kept)},
             "cost": self._meter.cost(self._outbox.totals(), self._identity.usecase.connectivity, now),
@@ -196,7 +201,7 @@ class DeviceStatus:
         )
 
     def _pipeline_status(self, decider: Decider) -> dict[str, Any]:
-        recorded, names = self._keeper.of(decider.name), may_name_frames(self._policy, "local-api")
+        recorded, names = self._keeper.recorded.of(decider.name), may_name_frames(self._policy, "local-api")
         return {
             "decisions": self.decisions_of(decider.name),
             "undecided": recorded.undecided,

@@ -14,6 +14,12 @@ from edgewise.wire import Decision
 
 SATURATED = 1 - 1e-6  # a decision's probabilities have six digits
 MODES = ("label", "same", "saturated", "late")
+OPINION_CODES = {  # of `_failures.CODES`
+    "label": "answers_stuck",
+    "same": "scores_still",
+    "saturated": "scores_saturated",
+    "late": "late_alone",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,8 +185,11 @@ class Opinion:
         self.frames_left, self._last_other = self._limits.opinion_frames, None
         self._asked = self._contradicted = 0
 
-    def compared(self, decision: Decision, other: Decision, other_ms: float = 0.0) -> None:
-        """What the other bundle says of the frame just decided on, and how long it took."""
+    def compared(
+        self, decision: Decision, other: Decision, other_ms: float = 0.0, latency_ms: float | None = None
+    ) -> None:
+        """What the other bundle says of a frame that was decided on, and how long each took; None: as the last one."""
+        took_ms = self._last_ms if latency_ms is None else latency_ms
         before, self._last_other = self._last_other, other
         if self.frames_left <= 0:
             return
@@ -190,7 +199,7 @@ class Opinion:
             "label": other.label != decision.label if decision.label == self._label else None,
             "same": not _equal(before, other) if before is not None else None,
             "saturated": other.confidence < SATURATED if decision.confidence >= SATURATED else None,
-            "late": other_ms <= self._ms_max if self._last_ms > self._ms_max else None,
+            "late": other_ms <= self._ms_max if took_ms > self._ms_max else None,
         }
         for mode in self._suspect:
             hit = contradictions[mode]
@@ -201,6 +210,11 @@ class Opinion:
         if self.frames_left == 0 and most and self._more < self._limits.opinion_more_max:
             self._more += 1
             self._ask()
+
+    @property
+    def code(self) -> str:
+        """Of the complaint, if there is one."""
+        return OPINION_CODES[next((mode for mode, detector in self._against.items() if detector.alarm), MODES[0])]
 
     def complaint(self, other: str) -> str | None:
         said = {

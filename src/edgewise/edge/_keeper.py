@@ -4,58 +4,37 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._cascade import Cascade
-from edgewise.edge._clusters import Floats
 from edgewise.edge._counts import Windows
 from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
 from edgewise.edge._drift_watch import DriftWatch
-from edgewise.edge._private_counts import private_counts
+from edgewise.edge._notes import Notes
+from edgewise.edge._private_counts import private_counts, told_and_left
+from edgewise.edge._private_records import PrivateRecords
 from edgewise.edge._readings import Block, Reading
+from edgewise.edge._recorded import RecordedPipelines
+from edgewise.edge._selection import Selection
 from edgewise.edge._spans import is_over
 from edgewise.edge._sums_told import SumsTold
-from edgewise.edge.keep import Credit, Seen, remember, select
+from edgewise.edge.keep import Credit
 from edgewise.edge.outbox import Entry, Outbox
-from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
-from edgewise.frames import masked
 from edgewise.measure import BudgetSpent
-from edgewise.policy import CHANNEL_SUMS, error_words, frame_name, hide_words, may_leave, may_name_frames, subject_hash
+from edgewise.policy import CHANNEL_SUMS, error_words, may_name_frames
 from edgewise.ports import Chance
-from edgewise.wire import DataPolicy, Event, Feedback, NotNow, NotValid, RecordClass, UseCase
+from edgewise.wire import DataPolicy, Event, NotNow, NotValid, UseCase
 
 STATE_KEY = "keeper"
 NAME_KEY = "name_key"
 READINGS_KEY = "readings"
-WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
 RESERVED_CLASSES = ("alarm", "audit")
-
-FORGOTTEN = ""  # the sums of pipelines whose cursors are forgotten
-PIPELINES_REMEMBERED_MAX = 64  # those that edge.yaml no longer names keep their cursor, should they come back
-
-
-@dataclass(kw_only=True, slots=True)
-class Recorded:
-    """What is durable of one pipeline."""
-
-    cursor: str | None = None  # the last frame of its source that needs no decision any more
-    decisions: int = 0
-    undecided: int = 0
-
-
-@dataclass(kw_only=True, slots=True)
-class _Sent:
-    """What was kept of one pipeline, for comparing; embeddings of another bundle, or another scene, say nothing."""
-
-    bundle: str | None = None
-    remembered: Floats | None = None
+OVERRIDES = ("wrong", "missed")  # verdicts that say that a decision was not right
 
 
 class Keeper:
@@ -83,23 +62,22 @@ class Keeper:
     ) -> None:
         self._metered = metered
         self._outbox = outbox
-        self._ring = ring
         self._chance = chance
-        self._device = device
         self._site = site
         self._use_case = use_case
         self.policy_known = True  # False while the hub's policy is newer than the one here: nothing is kept then
-        self.recorded: dict[str, Recorded] = {}  # by pipeline
+        self.recorded = RecordedPipelines()
         self.cascade: Cascade | None = None  # whose counts are durable with everything else
         self.cascade_before: dict[str, Any] = {}  # what it remembered when the device stopped
         self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
         self.windows = Windows()
+        self._told_at: datetime | None = None  # when counts were told last
         self.urgent_waits = False  # something was queued that the hub should hear of soon
         self._mean_bytes = 0.0  # of a frame, over the newest period
-        self._sent: dict[str, _Sent] = {}  # by pipeline
-        self._notes: deque[Entry] = deque()
+        self._selection = Selection(chance, audit_share=use_case.upload.audit_share)
+        self._notes = Notes(outbox)
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
         self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._sums = SumsTold(use_case.data.private.sums_noise)  # its budget is durable with everything else
@@ -107,9 +85,14 @@ class Keeper:
         self._block = Block.from_state(outbox.state(READINGS_KEY), use_case.telemetry)
         self._load()
         self._name_key = self._load_name_key()
-        self._subject_key = subject_key or self._name_key
-        # Remembered: an erasure asks for each of some thousand recent frames, which are about few subjects.
-        self._hidden = lru_cache(maxsize=4096)(lambda subject: subject_hash(subject, self._subject_key))
+        self._records = PrivateRecords(
+            ring,
+            device=device,
+            site=site,
+            policy=use_case.data,
+            name_key=self._name_key,
+            subject_key=subject_key or self._name_key,
+        )
         self.is_erased: Callable[[Item], bool] = lambda _: False  # what an erasure covers is not kept again
 
     @property
@@ -119,27 +102,15 @@ class Keeper:
     @property
     def cursor(self) -> str | None:
         """The cursor of the pipeline named main."""
-        return self.of(MAIN).cursor
+        return self.recorded.of(MAIN).cursor
 
     @property
     def decisions(self) -> int:
-        return sum(one.decisions for one in list(self.recorded.values()))
+        return self.recorded.decisions
 
     @property
     def undecided(self) -> int:
-        return sum(one.undecided for one in list(self.recorded.values()))
-
-    def of(self, pipeline: str) -> Recorded:
-        """What is durable of a pipeline, to read."""
-        return self.recorded.get(pipeline) or Recorded()
-
-    def remember_only(self, pipelines: Collection[str]) -> None:
-        """Forget the cursors of all but these pipelines and the newest others; what they counted stays counted."""
-        others = [name for name in self.recorded if name not in pipelines and name != FORGOTTEN]
-        for name in others[: max(0, len(others) - PIPELINES_REMEMBERED_MAX)]:
-            gone, sums = self.recorded.pop(name), self.recorded.setdefault(FORGOTTEN, Recorded())
-            sums.decisions += gone.decisions
-            sums.undecided += gone.undecided
+        return self.recorded.undecided
 
     @property
     def name_key(self) -> bytes:
@@ -151,23 +122,18 @@ class Keeper:
     def note(self, what: str, text: str, now: datetime, data: dict[str, Any], *, alarm: bool = False) -> None:
         """An event for the hub's audit log, durable with the next record step."""
         record = Event(id=self._chance.id(), at=now, what=what, text=text[:500], data=data)
-        self._queue(self._plain("alarm" if alarm else "audit", record))
+        self._queue(self._records.plain("alarm" if alarm else "audit", record))
         if self.heard is not None:
             self.heard(what, record.text)
 
     def forget(self, match: Callable[[Entry], bool]) -> None:
         """Forget what waits in memory and matches."""
         with self._turn:
-            for _ in range(len(self._notes)):
-                entry = self._notes.popleft()
-                if not match(entry):
-                    self._notes.append(entry)
+            self._notes.forget(match)
 
     def _queue(self, entry: Entry) -> None:
-        if len(self._notes) >= WAITING_MAX:
+        if not self._notes.add(entry):
             self._count_shed(entry)
-            return
-        self._notes.append(entry)
 
     def _count_shed(self, entry: Entry) -> None:
         self.shed_here[entry.record_class] = self.shed_here.get(entry.record_class, 0) + 1
@@ -180,26 +146,34 @@ class Keeper:
         Raises:
             NotValid: the policy lets no feedback leave, or the verdict is not one. NotNow: the disk is full.
         """
-        may_leave(self.policy, "feedback")
-        record = Feedback.model_validate(
-            {
-                "id": self._chance.id(),
-                "frame": frame_name(self.policy, frame, self._name_key),
-                "site": self._site,
-                "given_at": now,
-                "verdict": verdict,
-                "label": label,
-                "note": masked(note[:2000]),
-            }
-        )
-        entries = [self._about(item, self._plain("feedback", record), now)]
+        name = self._chance.id()
+        entries = [self._records.feedback(item, frame, now, name, verdict=verdict, label=label, note=note)]
         with self._turn:
             if item is not None:
                 entries += self._private(item, "feedback", 1.0, now)
-            held = self._outbox.add_many(entries)
+            before = self.windows, self.credit
+            self.windows = self._with_override(item, verdict, now)
             self.credit = self.credit.spend(_content_bytes(entries), now)
+            try:
+                held = self._outbox.add_many(entries, self._states())
+            except NotNow:
+                self.windows, self.credit = before
+                raise
+            if item is not None and verdict in OVERRIDES:
+                item.overridden = True
             self.urgent_waits = True
         return len(entries) == 2 and held[1]
+
+    def _with_override(self, item: Item | None, verdict: str, now: datetime) -> Windows:
+        """The counts once this word is counted against the release that decided; once for a frame."""
+        if verdict not in OVERRIDES or (item is not None and item.overridden):
+            return self.windows
+        if item is None or item.counted is None:
+            self._count_not_kept("override_of_unknown_decision")
+            return self.windows
+        windows = Windows.from_plain(self.windows.plain())
+        windows.override(item.counted, now)
+        return windows
 
     # -- the record step -----------------------------------------------------------------------------------------------
 
@@ -211,11 +185,13 @@ class Keeper:
                 self._record_urgent(decider, now)
                 while decider.closed:
                     period = decider.closed[0]
+                    decider.seal(period)
                     self._record_period(period, now)
                     decider.closed.popleft()  # only now: until here it counts as not recorded
+                self.windows.merge(decider.take_late())
             self._record_telemetry(now)
             self._record_readings(now)
-            self._record_notes()
+            self.urgent_waits = self._notes.store() or self.urgent_waits
 
     def _record_urgent(self, decider: Decider, now: datetime) -> None:
         while decider.urgent:
@@ -228,21 +204,11 @@ class Keeper:
         if self.is_erased(item):
             return []
         if urgent.why == "alarm":
-            data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
-            # Decided again after a crash, it is the same alarm.
-            name = event_id(self._device, "alarm", frame_name(self.policy, item.name, self._name_key))
-            record = Event(id=name, at=urgent.at, what="alarm", text=self._told(urgent)[:500], data=data)
-            entries.append(self._about(item, self._plain("alarm", record), urgent.at))
+            entries.append(self._records.alarm(urgent))
         elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
             self._count_not_kept("disagreement_over_budget")
             return []
         return entries + self._private(item, urgent.why, 1.0, now)
-
-    def _told(self, urgent: Urgent) -> str:
-        """The app's words about a frame, as far as they may travel."""
-        frame = self._ring.get(urgent.item.name)
-        group, facts = (frame.group, frame.facts) if frame is not None else ("", {})
-        return masked(hide_words(self.policy, urgent.text[:2000], frame=urgent.item.name, group=group, facts=facts))
 
     def _overdraft(self) -> float:
         """What a disagreement may spend before it is earned: what one period earns.
@@ -259,10 +225,7 @@ class Keeper:
         self._mean_bytes = period.bytes_seen / period.frames
         blocks = self._gather(period.readings, now)
         self.windows.merge(period.windows)
-        recorded = self.recorded.setdefault(period.pipeline, Recorded())
-        recorded.decisions += period.windows.decisions
-        recorded.undecided += period.undecided
-        recorded.cursor = period.cursor
+        self.recorded.take(period)
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
         sums = self._look_for_drift(period, now)
@@ -290,7 +253,7 @@ class Keeper:
 
     def _closed_block(self) -> Entry:
         block, self._block = self._block, Block(self._use_case.telemetry)
-        return self._plain("telemetry", block.record(self._chance.id(), self._site))
+        return self._records.plain("telemetry", block.record(self._chance.id(), self._site))
 
     def _record_readings(self, now: datetime) -> None:
         if self._block.is_due(now):
@@ -301,7 +264,7 @@ class Keeper:
 
         They are stored in one transaction with the budget of their noise: no power cut gives a second budget.
         """
-        if self.drift is None or not self._may("telemetry"):
+        if self.drift is None or not self._records.may_leave("telemetry"):
             return []
         try:
             change = self.drift.take(period, self.policy.private.sums_noise)
@@ -318,21 +281,11 @@ class Keeper:
             return []
         text = f"what {data['release']} sees here has changed; the sums of its channels are attached"
         record = Event(id=self._chance.id(), at=now, what=CHANNEL_SUMS, text=text, data=data)
-        return [self._plain("telemetry", record)]
+        return [self._records.plain("telemetry", record)]
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
-        sent = self._sent.setdefault(period.pipeline, _Sent())
-        if period.bundle != sent.bundle:
-            sent.bundle, sent.remembered = period.bundle, None
         room = self.credit.room(now)
-        picks = select(
-            _seen(period.items),
-            room,
-            self._chance,
-            audit_share=self._use_case.upload.audit_share,
-            remembered=sent.remembered,
-            cold=period.bundle is None,
-        )
+        picks = self._selection.picks(period, room)
         entries: list[Entry] = []
         for pick in picks:
             item = period.items[pick.index]
@@ -342,42 +295,30 @@ class Keeper:
                 self._count_not_kept("larger_once_private")
                 continue
             entries += made
-        sent.remembered = remember(sent.remembered, (period.items[pick.index].embedding for pick in picks))
+        self._selection.remember(period, picks)
         return entries
 
     def _record_telemetry(self, now: datetime) -> None:
-        started = self.windows.started_at
-        if started is not None and is_over(started, self._use_case.connectivity.contact_s, now):
+        started, pause_s = self.windows.started_at, self._use_case.connectivity.contact_s
+        # What waits since long must not make each look send what came a moment ago.
+        told = self._told_at is None or is_over(self._told_at, pause_s, now)
+        if started is not None and told and is_over(started, pause_s, now):
             self._send_windows(now)
 
     def _send_windows(self, now: datetime) -> None:
-        windows, self.windows = self.windows, Windows()
-        if not self._may("telemetry"):
+        windows, self.windows, self._told_at = self.windows, Windows(), now
+        if not self._records.may_leave("telemetry"):
             return
-        ids = [self._chance.id() for _ in windows.by_key]
-        shed = self.shed()
+        minimum = self.policy.private.counts_min
+        told, left = told_and_left(windows, minimum)
+        ids = [self._chance.id() for _ in told.by_key]
         deferrals = self.cascade.totals() if self.cascade is not None else None
-        records = windows.telemetry(ids=ids, site=self._site, shed=shed, deferrals=deferrals)
-        told, small = [], Windows()
-        for key, record in zip(list(windows.by_key), records, strict=True):
-            private = private_counts(record, self.policy.private.counts_min)
-            if private is None:
-                small.by_key[key] = windows.by_key[key]
-            else:
-                told.append(self._plain("telemetry", private))
+        records = told.telemetry(ids=ids, site=self._site, shed=self.shed(), deferrals=deferrals)
+        entries = [self._records.plain("telemetry", private_counts(record, minimum)) for record in records]
         # Counts are additive: what is too small to be told, or is not stored, goes with the next window.
-        self.windows = small
-        if not told or not self._store(told, now):
+        self.windows = left
+        if not entries or not self._store(entries, now):
             self.windows = windows
-
-    def _record_notes(self) -> None:
-        while self._notes:
-            try:
-                self._outbox.add(self._notes[0])
-            except NotNow:
-                return
-            self.urgent_waits = self.urgent_waits or self._notes[0].record_class == "alarm"
-            self._notes.popleft()
 
     # -- small parts -------------------------------------------------------------------------------------------------
 
@@ -403,59 +344,21 @@ class Keeper:
         return True
 
     def _private(self, item: Item, why: str, probability: float, now: datetime) -> list[Entry]:
-        frame = self._ring.get(item.name)
         if not self.policy_known:
             self._count_not_kept("policy_unknown")
             return []
         if self.is_erased(item):
             self._count_not_kept("erased")
             return []
-        if frame is None:
-            self._count_not_kept("ring_passed")
-            return []
-        chosen = Chosen(
-            frame=frame,
-            why=why,  # type: ignore[arg-type]
-            inclusion_probability=probability,
-            decision=item.decision,
-            shadow=item.shadow,
-            rollout=item.rollout,
-        )
         try:
-            return [
-                private_entry(
-                    chosen,
-                    policy=self.policy,
-                    device=self._device,
-                    site=self._site,
-                    name_key=self._name_key,
-                    subject_key=self._subject_key,
-                    now=now,
-                )
-            ]
+            return [self._records.sample(item, why, probability, now)]
         except NotValid as error:
             self._count_not_kept(error.code)
             return []
 
     def hidden(self, subject: str) -> str:
         """The keyed hash of a subject's id, as it stands in erasures."""
-        return self._hidden(subject)
-
-    def _about(self, item: Item | None, entry: Entry, now: datetime) -> Entry:
-        """The entry, with whom and when it is about, as far as that is known."""
-        if item is None:
-            return replace(entry, about_at=now)
-        return replace(entry, subject=self.hidden(item.subject), about_at=item.taken_at or now)
-
-    def _plain(self, record_class: RecordClass, record: Any) -> Entry:
-        return Entry(record=record, record_class=record_class, policy_version=self.policy.version)
-
-    def _may(self, kind: str) -> bool:
-        try:
-            may_leave(self.policy, kind)
-        except NotValid:
-            return False
-        return True
+        return self._records.hidden(subject)
 
     def _count_not_kept(self, why: str, count: int = 1) -> None:
         self.not_kept[why] = self.not_kept.get(why, 0) + count
@@ -478,10 +381,7 @@ class Keeper:
 
     def _state(self) -> bytes:
         value = {
-            "cursor": self.cursor,
-            "decisions": self.decisions,
-            "undecided": self.undecided,
-            "pipelines": {name: asdict(one) for name, one in self.recorded.items()},
+            **self.recorded.plain(),
             "cascade": self.cascade.plain() if self.cascade is not None else self.cascade_before,
             "not_kept": self.not_kept,
             "shed_here": self.shed_here,
@@ -496,10 +396,8 @@ class Keeper:
         if stored is None:
             return
         value = json.loads(stored)
-        alone = {MAIN: {name: value[name] for name in ("cursor", "decisions", "undecided")}}
         self.cascade_before = value.get("cascade", {})
-        # A state of before there were pipelines is that of main.
-        self.recorded = {name: Recorded(**one) for name, one in value.get("pipelines", alone).items()}
+        self.recorded = RecordedPipelines.from_plain(value)
         self.not_kept, self.shed_here = value["not_kept"], value["shed_here"]
         upload = self._use_case.upload
         bounds = {"share_of_bytes": upload.share_of_bytes, "bytes_per_day": upload.bytes_per_day}
@@ -514,20 +412,6 @@ class Keeper:
             stored = self._chance.bytes(32)
             self._outbox.put_state(NAME_KEY, stored)
         return stored
-
-
-def _seen(items: Sequence[Item]) -> list[Seen]:
-    # Rows before the first bundle may have different numbers of columns: then nothing can be compared.
-    alike = len({None if item.embedding is None else len(item.embedding) for item in items}) == 1
-    return [
-        Seen(
-            margin=item.decision.margin,
-            size_bytes=item.size_bytes,
-            embedding=item.embedding if alike else None,
-            kept=item.kept,
-        )
-        for item in items
-    ]
 
 
 def _content_bytes(entries: Iterable[Entry]) -> int:

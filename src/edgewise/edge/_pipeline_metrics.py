@@ -24,7 +24,7 @@ def pipeline_metrics(device: Device) -> Iterator[Metric]:
     )
     for one in device.pipelines:
         decisions.add_metric([one.name], device.decisions_of(one.name))
-        undecided.add_metric([one.name], device.keeper.of(one.name).undecided)
+        undecided.add_metric([one.name], device.keeper.recorded.of(one.name).undecided)
         source.add_metric([one.name], one.source_failures)
         act.add_metric([one.name], one.act_failures)
         silent.add_metric([one.name], one.silent_s)

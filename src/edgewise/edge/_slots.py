@@ -35,6 +35,13 @@ class Running:
     bundle: str
     pipeline: Pipeline
 
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """The processes beside this one that run its networks."""
+        sessions = [getattr(stage, "session", None) for stage in getattr(self.pipeline, "stages", ())]
+        pids = [getattr(session, "pid", None) for session in sessions]
+        return tuple(pid for pid in pids if isinstance(pid, int))
+
 
 def other_slot(name: str) -> str:
     """The other slot.

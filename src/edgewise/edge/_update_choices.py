@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.edge._slots import Running, other_slot
 from edgewise.edge._update_state import Event, Phase, UpdateLimits, UpdateState
-from edgewise.wire import Assignment, Wait, wait_for
+from edgewise.wire import Assignment, Failure, Wait, wait_for
 
 
 def target(assignment: Assignment) -> tuple[str | None, str | None]:
@@ -90,7 +90,7 @@ def after_success(state: UpdateState, limits: UpdateLimits) -> dict[str, Any]:
     return {
         "slots": {**state.slots, name: slot.model_copy(update={"committed": True})},
         "committed_before": committed[-limits.remembered_max :],
-        "last_failure": None,
+        "failure": None,
         "failed_rollout": None,
     }
 
@@ -108,21 +108,25 @@ def crashes_in_a_row(state: UpdateState, *, boot: str, planned: bool) -> int:
     return state.crashes + 1 if boot and boot == state.boot and not planned else 0
 
 
+def with_bad(state: UpdateState, bundle: str, reason: str, limits: UpdateLimits) -> dict[str, str]:
+    """The bundles that are bad here, with this one; the newest so many are remembered."""
+    bad = {**state.known_bad, bundle: reason[:500]}
+    return dict(list(bad.items())[-limits.remembered_max :])
+
+
 def after_failure(
-    state: UpdateState, reason: str, limits: UpdateLimits, *, remember: bool, running: str | None = None
+    state: UpdateState, failure: Failure, limits: UpdateLimits, *, remember: bool, running: str | None = None
 ) -> dict[str, Any]:
     """What is remembered of a bundle that failed: it is bad here, and its assignment is not tried again.
 
     Args:
         running: the bundle that decides. While another one is fetched it alone is to blame.
     """
-    changes: dict[str, Any] = {"last_failure": reason}
+    changes: dict[str, Any] = {"failure": failure}
     if state.phase is Phase.FETCHING and running is not None:
-        bad = {**state.known_bad, running: reason[:500]}
-        return changes | {"known_bad": dict(list(bad.items())[-limits.remembered_max :])}
+        return changes | {"known_bad": with_bad(state, running, failure.text, limits)}
     working = state.working
     if working is not None and working.bundle is not None and remember:
-        bad = {**state.known_bad, working.bundle: reason[:500]}
-        changes["known_bad"] = dict(list(bad.items())[-limits.remembered_max :])
+        changes["known_bad"] = with_bad(state, working.bundle, failure.text, limits)
         changes |= {"refused": working.number, "failed_rollout": working.rollout}
     return changes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgewise.edge._guard import Failures, Lateness, Memory, Opinion
 from edgewise.edge._slots import Running
@@ -19,6 +20,13 @@ class Run:
 
     bundle: str
     release: str | None
+
+
+class Complaint(NamedTuple):
+    """What speaks against a bundle."""
+
+    code: str  # of `_failures.CODES`
+    text: str
 
 
 class Watch:
@@ -72,10 +80,18 @@ class Watch:
             if decision is not None:
                 self._opinion(where).decided(decision, latency_ms)
 
-    def compared(self, decision: Decision, other: Decision, *, other_ms: float = 0.0, where: str = "") -> None:
-        """The other slot's bundle decided on the same frame, in so many milliseconds."""
+    def compared(
+        self,
+        decision: Decision,
+        other: Decision,
+        *,
+        other_ms: float = 0.0,
+        latency_ms: float | None = None,
+        where: str = "",
+    ) -> None:
+        """The other slot's bundle decided on the same frame, in so many milliseconds; and how long the first took."""
         with self._lock:
-            self._opinion(where).compared(decision, other, other_ms)
+            self._opinion(where).compared(decision, other, other_ms, latency_ms)
 
     def _opinion(self, where: str) -> Opinion:
         found = self._opinions.get(where)
@@ -100,7 +116,7 @@ class Watch:
         """Whether the other slot's bundle should be asked about the next frames."""
         return any(opinion.frames_left > 0 for opinion in list(self._opinions.values()))
 
-    def complaint(self, *, trial: bool = True, other: str = "the former bundle") -> str | None:
+    def complaint(self, *, trial: bool = True, other: str = "the former bundle") -> Complaint | None:
         """Why the bundle should not go on; None when there is nothing against it.
 
         Args:
@@ -108,12 +124,13 @@ class Watch:
             other: how to call the bundle of the other slot.
         """
         with self._lock:
-            return (
-                self._failures.complaint()
-                or (self._lateness.complaint() if trial else None)
-                or self._memory.complaint()
-                or next(filter(None, (opinion.complaint(other) for opinion in self._opinions.values())), None)
-            )
+            found: list[tuple[str, str | None]] = [
+                ("decisions_failed", self._failures.complaint()),
+                ("latency_over_deadline", self._lateness.complaint() if trial else None),
+                ("memory_over", self._memory.complaint()),
+                *((one.code, one.complaint(other)) for one in self._opinions.values()),
+            ]
+        return next((Complaint(code, text) for code, text in found if text is not None), None)
 
     def remark(self) -> str | None:
         """Something that a person should hear of, and that is no reason to go back."""

@@ -17,7 +17,7 @@ import psutil
 from edgewise import __version__
 from edgewise.edge.device import Device
 from edgewise.ports import Clock, OnnxRuntime, replace_file
-from edgewise.ports.reference import REFERENCES, measure_reference, opset_max
+from edgewise.ports.reference import REFERENCES, measure_reference, ops_missing, opset_max
 from edgewise.trust import CertificateKey, open_by_key, seal_certified
 from edgewise.wire import CARD_TYPE, CapabilityCard, EdgewiseError, Envelope, decode, encode
 
@@ -56,6 +56,7 @@ def measure_card(
         battery_percent=None if battery is None else min(100.0, max(0.0, round(battery.percent, 1))),
         opset_max=opset_max(runtime),
         providers=tuple(onnxruntime.get_available_providers()),
+        ops_missing=ops_missing(),
         reference=reference,
     )
 

@@ -17,9 +17,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edgewise.edge._agent_config import load_config
+from edgewise.edge._enrolment import load_identity
+from edgewise.edge._folder_lock import locked
+from edgewise.edge._opened import open_device
 from edgewise.edge._trusted import Trusted
 from edgewise.edge._update_state import Phase
-from edgewise.edge.agent import load_config, load_identity, locked, open_device
 from edgewise.edge.device import Device
 from edgewise.policy import may_leave
 from edgewise.ports import (

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._bandwidth import smallest
+from edgewise.edge._beside import Beside
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
@@ -166,8 +167,9 @@ class Device:
             self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
             self._pace = UpdatePace()
             contact_s = usecase.connectivity.contact_s
-            self.keeper.remember_only([part.name for part in parts])
+            self.keeper.recorded.remember_only([part.name for part in parts])
             self.keeper.cascade = self.cascade = self._cascade(large, ring)
+            self.beside = Beside(self.updater, ring, clock=clock, chance=chance)
             self.pipelines = Pipelines([self._decider(part, parts, ring, limits.loop) for part in parts])
             self.decider = self.pipelines.first
             self.ring = ring
@@ -207,6 +209,7 @@ class Device:
                 contacts=self.contacts,
                 meter=self.meter,
                 cascade=self.cascade,
+                beside=self.beside,
                 runtime=runtime,
                 clock=clock,
                 facts=self._reported,
@@ -234,7 +237,7 @@ class Device:
         )
 
     def _decider(self, part: PipelinePart, parts: Sequence[PipelinePart], ring: Ring, limits: LoopLimits) -> Decider:
-        names, cursor = [one.name for one in parts], self.keeper.of(part.name).cursor
+        names, cursor = [one.name for one in parts], self.keeper.recorded.of(part.name).cursor
         source: Source = LateSource(part.open_source, cursor, self._clock) if part.patient else part.open_source(cursor)
         return Decider(
             source,
@@ -250,6 +253,7 @@ class Device:
             pipelines=len(parts),
             sampler=_sampler(self.identity.usecase, part.name),
             defer=self.cascade.offer if self.cascade is not None else None,
+            beside=self.beside.offer,
         )
 
     # -- the four steps ------------------------------------------------------------------------------------------------
@@ -286,6 +290,10 @@ class Device:
         """Hand the hardest frame that waits to the large bundle; False when none waits within this time."""
         return self.cascade is not None and self.cascade.step(wait_s)
 
+    def beside_step(self, wait_s: float = 0.0) -> bool:
+        """Ask the bundle beside the acting one about the frame that waits; False when none waits within this time."""
+        return self.beside.step(wait_s)
+
     def contact_step(self, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
         card = self._card
@@ -295,9 +303,10 @@ class Device:
         return heard
 
     def step(self, now: datetime) -> Decision | None:
-        """All four, once; the decision made, if any."""
+        """All of them, once; the decision made, if any."""
         decision = self.decide_step(now)
         self.defer_step()
+        self.beside_step()
         self.record_step(now)
         self.contact_step(now)
         self.update_step(now)
@@ -368,6 +377,7 @@ class Device:
         self.pipelines.close_sources()
         if self.cascade is not None:
             self.cascade.close()
+        self.beside.close()
         self.updater.close()
         self.outbox.close()
 

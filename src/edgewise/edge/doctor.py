@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from edgewise.edge._agent_config import AgentConfig, load_config
 from edgewise.edge._doctor_check import Check, Patient, Verdict, fail
 from edgewise.edge._doctor_files import check_folder, check_outbox, check_permissions, check_slots
 from edgewise.edge._doctor_hub import check_clock_and_hub, check_identity, check_metadata
@@ -18,9 +19,11 @@ from edgewise.edge._doctor_machine import (
     check_sources,
     check_supervisor,
 )
+from edgewise.edge._enrolment import load_identity
+from edgewise.edge._facts import facts
+from edgewise.edge._folder_lock import is_locked
 from edgewise.edge._source_text import as_spec
 from edgewise.edge._update_state import UpdateState, read_state
-from edgewise.edge.agent import AgentConfig, facts, is_locked, load_config, load_identity
 from edgewise.ports import SystemClock, SystemFacts
 from edgewise.wire import EdgewiseError, NotValid
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._agent_config import load_config
 from edgewise.edge._data_key import site_key, vaults
+from edgewise.edge._enrolment import load_identity
 from edgewise.edge._keeper import NAME_KEY
 from edgewise.edge._outbox_file import FILE
-from edgewise.edge.agent import load_config, load_identity
 from edgewise.edge.courier import with_device
 from edgewise.policy import subject_hash
 from edgewise.ports import read_safe

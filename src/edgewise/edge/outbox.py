@@ -7,17 +7,17 @@ contiguous row and store each exactly once. Only what the hub has acknowledged i
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from edgewise.edge import _outbox_sql as sql
+from edgewise.edge._outbox_add import Adding
+from edgewise.edge._outbox_blobs import BlobFiles
 from edgewise.edge._outbox_entries import held_entries
 from edgewise.edge._outbox_erase import Erased, erase_waiting, lone_blobs, sealed_about, stored_about, unlink
 from edgewise.edge._outbox_file import OutboxFile, key_of
@@ -28,22 +28,18 @@ from edgewise.edge._outbox_records import (
     Entry,
     Made,
     OutboxLimits,
-    made_at_of,
     nothing,
-    spacing,
     unpack,
 )
-from edgewise.edge._outbox_room import is_full, shed_lower
-from edgewise.edge._outbox_segments import drop_unused, drop_waiting, next_choice, renew, reseal_without, seal_one
-from edgewise.ports import Blobs, Chance, FileVault, Safe, SealedBlobs, disk_error, open_safe
+from edgewise.edge._outbox_room import Room
+from edgewise.edge._outbox_segments import drop_unused, next_choice, renew, reseal_without, seal_one
+from edgewise.ports import Blobs, Chance, FileVault, Safe, SealedBlobs, open_safe
 from edgewise.wire import (
     CLASSES,
     SEGMENTS_MAX,
     Erasure,
     NotNow,
-    NotTrusted,
     NotValid,
-    Sample,
     SegmentHeader,
     decode,
     encode,
@@ -54,7 +50,6 @@ __all__ = ["Backlog", "Entry", "Made", "Outbox", "OutboxLimits", "unpack"]
 
 ERASING = "erasing"  # state: records forgotten so far by the erasure in hand
 FILES_MAX = 1_000_000
-Done = TypeVar("Done")
 
 
 class Outbox:
@@ -91,8 +86,9 @@ class Outbox:
         # Swept by `tidy_folder`: a start must not look at every file.
         own = SealedBlobs(folder / "blobs", safe, sweep=False)
         self.blobs: Blobs = blobs if blobs is not None else own
-        self._reserve = folder / RESERVE_FILE
-        self.hold_reserve()
+        self._files = BlobFiles(self.blobs, self._file, checkpoint)
+        self._room = Room(folder / RESERVE_FILE, self._file, self._files, reserve_bytes=self.limits.reserve_bytes)
+        self._room.hold()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -187,7 +183,9 @@ class Outbox:
         bodies = [self._body(entry) for entry in entries]
         is_reserved = bool(entries) and all(CLASSES.index(entry.record_class) < RESERVED for entry in entries)
         wanted_bytes = sum(map(len, bodies))
-        return self._with_room(lambda: self._store(entries, bodies, state or {}), wanted_bytes, is_reserved=is_reserved)
+        return self._room.tried(
+            lambda: self._store(entries, bodies, state or {}), wanted_bytes, is_reserved=is_reserved
+        )
 
     def put_state(self, key: str, value: bytes) -> None:
         """Store one value. Raises NotNow as ``add_many``."""
@@ -203,70 +201,19 @@ class Outbox:
         return body
 
     def _store(self, entries: Sequence[Entry], bodies: Sequence[bytes], state: Mapping[str, bytes]) -> list[bool]:
-        written: list[str] = []
+        adding = Adding(self.blobs, self.limits, self._checkpoint)
         try:
             with self._file.change() as db:
                 for key, value in state.items():
                     db.execute(sql.SET_STATE, (key, value))
-                held = [self._add_one(db, entry, body, written) for entry, body in zip(entries, bodies, strict=True)]
+                held = [adding.add(db, entry, body) for entry, body in zip(entries, bodies, strict=True)]
                 unused = drop_unused(db)
                 self._checkpoint("added")
         except Exception:
-            self._forget_files(written)
+            self._files.forget(adding.written)
             raise
-        self._delete_files(unused)
+        self._files.delete(unused)
         return held
-
-    def _add_one(self, db: sqlite3.Connection, entry: Entry, body: bytes, written: list[str]) -> bool:
-        if db.execute(sql.IS_KNOWN, (entry.record.id,)).fetchone():
-            return True
-        rank = CLASSES.index(entry.record_class)
-        (offered,) = db.execute(sql.OFFER, (rank,)).fetchone()
-        rarity = spacing(offered)
-        size_bytes = len(body) + len(entry.content or b"")
-        fits = self._make_room(db, rank, rarity, size_bytes)
-        fate = "waiting" if fits else "shed"
-        about = (entry.subject or None, entry.about_at.timestamp() if entry.about_at else None)
-        note = (entry.record.id, rank, made_at_of(entry.record), fate, *about)
-        seq = db.execute(sql.NOTE_MADE, note).lastrowid
-        if not fits:
-            db.execute(sql.MORE_SHED, (1, rank))
-            return False
-        blob = self._keep_content(db, entry, written)
-        row = (seq, rank, rarity, entry.policy_version, entry.transform, body, blob, size_bytes)
-        db.execute(sql.ADD, row)
-        db.execute(sql.MORE_WAIT, (1, size_bytes, rank))
-        return True
-
-    def _keep_content(self, db: sqlite3.Connection, entry: Entry, written: list[str]) -> str | None:
-        if entry.content is None:
-            return None
-        assert isinstance(entry.record, Sample), "only samples have content"
-        # On disk before the record that names it is committed: a record never points at nothing.
-        if not db.execute(sql.HAS_BLOB, (entry.record.blob,)).fetchone():
-            written.append(entry.record.blob)
-        self.blobs.put_as(entry.record.blob, entry.content)
-        self._checkpoint("blob_written")
-        db.execute(sql.USE_BLOB, (entry.record.blob,))
-        return entry.record.blob
-
-    def _make_room(self, db: sqlite3.Connection, rank: int, rarity: int, size_bytes: int) -> bool:
-        """Shed as little as needed, lowest class first, evenly in time; False when the new record itself is the one."""
-        low = rank >= RESERVED
-        room = self.limits.bytes_max - size_bytes
-        (held,) = db.execute(sql.HELD_BYTES, (0,)).fetchone()
-        if low:  # beside the whole, the lower classes together must leave the reserve free
-            held = max(held, self.limits.reserve_bytes + db.execute(sql.HELD_BYTES, (RESERVED,)).fetchone()[0])
-        while held > room:
-            (last,) = db.execute(sql.LAST_WAITING_CLASS).fetchone()
-            if room < 0 or last is None or last < rank:
-                return False
-            seq, thinnest, freed, blob = db.execute(sql.THINNEST, (last,)).fetchone()
-            if last == rank and thinnest > rarity:
-                return False
-            drop_waiting(db, seq, last, freed, blob, "shed")
-            held -= freed
-        return True
 
     # -- sealing and acknowledging -----------------------------------------------------------------------------------
 
@@ -288,7 +235,7 @@ class Outbox:
         while True:
             number = self.next_number
             seal_next = partial(self._seal_next, now, check, may(size_bytes))
-            size = self._with_room(seal_next, 0, is_reserved=True)
+            size = self._room.tried(seal_next, 0, is_reserved=True)
             if size is None:
                 return sealed
             # Only after the commit: a number that was not committed was not given.
@@ -308,7 +255,7 @@ class Outbox:
             left = seal_one(db, choice, number, now, check, self.limits)
             (_, after) = db.execute(sql.OPEN_BYTES).fetchone()
             self._checkpoint("sealed")
-        self._delete_files(left)
+        self._files.delete(left)
         return int(after - size_bytes)
 
     def ack(self, watermark: int, refused: Collection[int] = ()) -> int:
@@ -325,24 +272,13 @@ class Outbox:
         if watermark <= self.acked:
             return 0
         try:
-            return self._with_room(lambda: self._ack(watermark, refused), 0, is_reserved=True)
+            return self._room.tried(lambda: self._ack(watermark, refused), 0, is_reserved=True)
         except NotNow:
             # The hub has these bytes, so their files may go before the record of it: nobody asks for them any more.
-            if not self._delete_acked_files(watermark):
+            done = [segment for segment in self.open_segments() if segment.number <= watermark]
+            if not self._files.delete_last_uses(blob for segment in done for blob in segment.blobs):
                 raise
-            return self._with_room(lambda: self._ack(watermark, refused), 0, is_reserved=True)
-
-    def _delete_acked_files(self, watermark: int) -> int:
-        """Delete blobs that only segments up to the watermark name; how many there were."""
-        gone = 0
-        for segment in self.open_segments():
-            for blob in segment.blobs if segment.number <= watermark else ():
-                with contextlib.suppress(NotNow):
-                    (uses,) = self._file.rows(sql.BLOB_USES, blob)[0]
-                    if uses == 1 and self.blobs.has(blob):
-                        self.blobs.delete(blob)
-                        gone += 1
-        return gone
+            return self._room.tried(lambda: self._ack(watermark, refused), 0, is_reserved=True)
 
     def _ack(self, watermark: int, refused: Collection[int]) -> int:
         count, unused = 0, []
@@ -363,7 +299,7 @@ class Outbox:
                 renew(db, self._chance.id())
             self._checkpoint("acked")
         self._reload_about()
-        self._delete_files(unused)
+        self._files.delete(unused)
         return count
 
     def renew_epoch(self) -> None:
@@ -390,7 +326,7 @@ class Outbox:
                     lost += reseal_without(db, blob, header, row, now)
                     db.execute(sql.FREE_BLOB, (blob,))
             unused = drop_unused(db)
-        self._delete_files(unused)
+        self._files.delete(unused)
         return lost
 
     # -- forgetting ------------------------------------------------------------------------------------------------
@@ -411,7 +347,7 @@ class Outbox:
                 done = int(self.state(ERASING) or b"0") + count
                 db.execute(sql.SET_STATE, (ERASING, str(done).encode()))
                 self._checkpoint("erased")
-            self._delete_files(unused)
+            self._files.delete(unused)
             if not count:
                 break
         with self._file.change() as db:
@@ -456,106 +392,19 @@ class Outbox:
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
-    def hold_reserve(self, free_min: int = 4) -> None:
-        """Hold disk space ready for alarms and audit, if there is plenty; without it they compete with everybody.
-
-        Args:
-            free_min: times the reserve that must be free.
-        """
-        size = self.limits.reserve_bytes
-        if not size or (self._reserve.exists() and self._reserve.stat().st_size >= size):
-            return
-        try:
-            room = os.statvfs(self._reserve.parent)
-            if room.f_bavail * room.f_frsize < free_min * size:
-                return
-            handle = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
-            try:
-                os.posix_fallocate(handle, 0, size)
-            finally:
-                os.close(handle)
-        except OSError:
-            self._reserve.unlink(missing_ok=True)
-
-    def _with_room(self, work: Callable[[], Done], wanted_bytes: int, *, is_reserved: bool) -> Done:
-        """What the work gives, tried again after room was made on a full disk.
-
-        Args:
-            is_reserved: it may use the reserve, and the place of what is less urgent: alarm, audit, and sealing and
-                acknowledging, which is how a full outbox gets empty.
-        """
-        try:
-            return work()
-        except NotNow as error:
-            for made_room in self._rooms(error, wanted_bytes, is_reserved=is_reserved):
-                if made_room:
-                    with contextlib.suppress(NotNow):
-                        done = work()
-                        self.hold_reserve(free_min=1)
-                        return done
-            raise
-
-    def _rooms(self, error: NotNow, wanted_bytes: int, *, is_reserved: bool) -> Iterator[bool]:
-        """Ways to make room, one after another; whether each made any. Folding the log costs nobody anything.
-
-        The reserve goes before what is less urgent: shedding needs space itself.
-        """
-        full = is_full(error, self._reserve.parent)
-        if full:
-            yield self._fold_log()
-        if is_reserved:
-            released = self._release_reserve()
-            shed = full and self._fold_log() and self._shed_lower(max(4 * wanted_bytes, self.limits.reserve_bytes))
-            yield released or shed
-
-    def _fold_log(self) -> bool:
-        with contextlib.suppress(NotNow):
-            self._file.scrub()
-            return True
-        return False
-
-    def _shed_lower(self, wanted_bytes: int) -> bool:
-        with contextlib.suppress(NotNow):
-            with self._file.change() as db:
-                count, unused = shed_lower(db, wanted_bytes)
-            self._delete_files(unused)
-            return self._fold_log() and count > 0
-        return False
-
-    def _release_reserve(self) -> bool:
-        try:
-            self._reserve.unlink()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise disk_error(error, self._reserve) from error
-        return True
-
     def tidy(self, limit: int = 10_000) -> int:
         """Delete blob files that no record names, left by power cuts; the count. Meant for a quiet moment."""
-        gone = 0
-        for number, blob in enumerate(self.blobs.digests()):
-            if number >= limit:
-                break
-            gone += self._drop_orphan(blob)
-        self.hold_reserve()
+        gone = self._files.sweep(islice(self.blobs.digests(), limit))
+        self._room.hold()
         return gone
 
     def tidy_folder(self, number: int) -> int:
         """The same for one of the `FOLDERS` folders in which the blobs lie, so that a step is short; the count."""
         if not isinstance(self.blobs, SealedBlobs):
             return 0
-        gone = sum(self._drop_orphan(blob) for blob in self.blobs.sweep_folder(number))
-        self.hold_reserve()
+        gone = self._files.sweep(self.blobs.sweep_folder(number))
+        self._room.hold()
         return gone
-
-    def _drop_orphan(self, blob: str) -> bool:
-        # Inside a transaction, so that no record of this blob can be on its way in meanwhile.
-        with self._file.change() as db:
-            if db.execute(sql.HAS_BLOB, (blob,)).fetchone():
-                return False
-            self.blobs.delete(blob)
-            return True
 
     def close(self) -> None:
         self._file.close()
@@ -563,16 +412,3 @@ class Outbox:
     def _reload_about(self) -> dict[str, Any]:
         self._file.about = dict(self._file.rows(sql.ABOUT))
         return self._file.about
-
-    def _delete_files(self, unused: Iterable[str]) -> None:
-        # After the commit: a file that outlives its record is swept by `tidy`, the other way round would lose bytes.
-        for blob in unused:
-            self._checkpoint("blob_deleted")
-            with contextlib.suppress(NotNow), self._file.change() as db:
-                if not db.execute(sql.HAS_BLOB, (blob,)).fetchone():
-                    self.blobs.delete(blob)
-
-    def _forget_files(self, written: Iterable[str]) -> None:
-        for blob in written:
-            with contextlib.suppress(NotNow, NotValid, NotTrusted):
-                self.blobs.delete(blob)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgewise.edge._agent_config import load_config
 from edgewise.edge._data_key import vaults
-from edgewise.edge.agent import load_config, load_identity
+from edgewise.edge._enrolment import load_identity
 from edgewise.edge.courier import with_device
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.ports import FileVault, Safe, SystemChance, read_safe

@@ -7,17 +7,18 @@ reads the whole situation: the newest assignment, the phase, the slots. Asking t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edgewise.edge._failures import failure, failure_of
 from edgewise.edge._installed import Installed
-from edgewise.edge._last_words import forget_last_words, read_last_words
 from edgewise.edge._metadata_watch import MetadataWatch
 from edgewise.edge._outbox_records import nothing
-from edgewise.edge._release_fetch import Offer, ReleaseFetch
+from edgewise.edge._release_fetch import ReleaseFetch
 from edgewise.edge._slots import Running, Slots, other_slot
+from edgewise.edge._staging import Staging
 from edgewise.edge._trial import Trial
 from edgewise.edge._trusted import Trusted
 from edgewise.edge._update_choices import (
@@ -28,6 +29,7 @@ from edgewise.edge._update_choices import (
     waits,
 )
 from edgewise.edge._update_journal import Journal
+from edgewise.edge._update_start import UpdateStart
 from edgewise.edge._update_state import (
     MOVES,
     Event,
@@ -38,18 +40,18 @@ from edgewise.edge._update_state import (
     UpdateState,
     move,
 )
+from edgewise.edge._wants import Wants
 from edgewise.edge._watch import Watch
-from edgewise.ports import Clock, Footprint, Link, Runtime, vet_bundle
-from edgewise.trust import open_assignment
+from edgewise.ports import Clock, Footprint, Link, Runtime
 from edgewise.wire import (
     Assignment,
     EdgewiseError,
     Envelope,
+    Failure,
     NotNow,
     NotTrusted,
     PublicKey,
     Wait,
-    record_digest,
 )
 
 __all__ = ["MOVES", "Event", "Happening", "Phase", "Running", "UpdateLimits", "Updater", "Watch", "move"]
@@ -93,18 +95,14 @@ class Updater:
         own_mb: Callable[[], float] = float,
         checkpoint: Callable[[str], None] = nothing,
     ) -> None:
-        self._device = device
-        self._use_case = use_case
         self.trusted = Trusted(folder, root=root, use_case=use_case, clock=clock)
         self._clock = clock
         self.limits = limits or UpdateLimits()
         self.watch = Watch(self.limits)
-        self._folder, self._boot = folder, boot
         self.waits_for: str | None = None
         self.not_now: Wait | None = None  # the window or condition that the assignment waits for
         self._begun = False  # the download goes on, so that its window's grace counts
         self.stuck = False  # the last step ended because the link or the disk said not now
-        self._runtime = runtime
         self._slots = Slots(folder, trusted=self.trusted, runtime=runtime, checkpoint=checkpoint)
         self._fetch = ReleaseFetch(
             folder,
@@ -119,8 +117,10 @@ class Updater:
         )
         self._reported = reported
         self._journal = Journal(folder, checkpoint)
+        self._wants = Wants(self._journal, device=device, use_case=use_case, limits=self.limits)
         self._metadata = MetadataWatch(self.trusted, self._journal)
         self.installed = Installed(self._slots, self._journal)
+        self._staging = Staging(self._fetch, self.installed, self._journal, runtime=runtime, limits=self.limits)
         self._trial = Trial(
             self._journal,
             self.installed,
@@ -132,7 +132,8 @@ class Updater:
             footprint=footprint,
             own_mb=own_mb,
         )
-        self._recover()
+        start = UpdateStart(folder, self._journal, self.installed, self._slots, self._trial, self._fetch, boot=boot)
+        start.recover(clock.now())
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -155,6 +156,11 @@ class Updater:
     def second(self) -> Running | None:
         """A bundle known to be good here, while the guard asks for its opinion on the same frames."""
         return self.installed.second
+
+    @property
+    def shadow_cpu_share(self) -> float:
+        """Of the time between frames that the shadow may take."""
+        return self.state.assignment.shadow_cpu_share if self.state.assignment else 1.0
 
     @property
     def phase(self) -> Phase:
@@ -192,6 +198,7 @@ class Updater:
             "bytes_full": self.state.bytes_full,
             "known_bad": tuple(self.state.known_bad),
             "last_failure": self.state.last_failure,
+            "failure": self.state.failure,
             "failed_rollout": self.state.failed_rollout,
             "metadata": self.trusted.version,
             "metadata_expires_at": self.trusted.expires_at,
@@ -204,15 +211,12 @@ class Updater:
             NotTrusted: not signed by the director, not for this device or use case, or older than what is known.
             NotNow: the release repository was never read, so the director is not known.
         """
-        old, new = self.state.assignment, self.check(envelope, self.trusted.keys())
-        if old is not None and record_digest(new) == self.state.assignment_digest:
-            return False
-        changes: dict[str, Any] = {"assignment": new, "assignment_digest": record_digest(new), "changed_at": now}
-        if old is not None and old.hub_epoch != new.hub_epoch:
-            earlier = (*self.state.earlier_epochs, old.hub_epoch)
-            changes |= {"earlier_epochs": earlier[-self.limits.remembered_max :], "refused": 0}
-        self._journal.save(**changes)
-        return True
+        try:
+            return self._wants.accept(envelope, self.trusted.keys(), now)
+        except NotTrusted as error:
+            if str(error) != self.state.last_failure:  # a hub that is told no will ask again
+                self._journal.save(failure=failure_of(error, phase=self.phase.value, now=now))
+            raise
 
     def check(self, envelope: Envelope, keys: Sequence[PublicKey]) -> Assignment:
         """What the envelope says, if these keys signed it and it is for this device and not older than what is known.
@@ -220,22 +224,7 @@ class Updater:
         Raises:
             NotTrusted: it is not.
         """
-        old = self.state.assignment
-        new = open_assignment(
-            envelope,
-            keys,
-            device=self._device,
-            newest=self.number,
-            hub_epoch=old.hub_epoch if old else None,
-            newest_digest=self.state.assignment_digest,
-            earlier_epochs=self.state.earlier_epochs,
-        )
-        if new.use_case != self._use_case:
-            raise NotTrusted(
-                f"assignment {new.number} is for use case {new.use_case}, this device is enrolled for {self._use_case}",
-                code="use_case_wrong",
-            )
-        return new
+        return self._wants.check(envelope, keys)
 
     def take_facts(self, facts: Mapping[str, Any]) -> None:
         """More of the capability card, measured since the start. Any thread may call."""
@@ -312,7 +301,8 @@ class Updater:
         same = self.state.working is not None and self.state.working.number == wanted.number
         if same and self.state.moves >= self.limits.moves_max:
             text = f"assignment {wanted.number} took {self.state.moves} moves without coming to an end; it is given up"
-            self._journal.save(refused=wanted.number, last_failure=text, failed_rollout=wanted.rollout)
+            found = failure("moves_spent", text, phase=self.phase.value, now=now)
+            self._journal.save(refused=wanted.number, failure=found, failed_rollout=wanted.rollout)
             self._journal.tell("update_given_up", text, wanted)
             return False
         moves = self.state.moves if same else 0
@@ -357,30 +347,17 @@ class Updater:
         return True
 
     def _obtain(self, link: Link, now: datetime) -> bool:
-        working, spare = self._working(), self.installed.spare
-        allowed = self._fetch.bytes_allowed(working, self._clock.monotonic_s())
-        if not allowed:
-            self.waits_for = self._fetch.text(working)
-            return False
         try:
-            offer = self._fetch.offer(link, working, self.state, self.installed.slot)
-            if not self.installed.lies_in(spare, offer.bundle):
-                bases = self.installed.bases(offer.manifest)
-                names = self.installed.names_held(offer.bundle, offer.manifest)
-                missing = self._fetch.advance(link, offer, names, allowed, bases)
-                held = {} if missing else self.installed.held(offer.manifest)
-                # Once more, for a slot may have been damaged since its blobs were looked at.
-                missing = missing or self._fetch.advance(link, offer, held, 0, bases)
-                if missing:
-                    self.waits_for = self._fetch.text(working, missing)
-                    return False
-                self._vet(offer)
-                self.installed.stage(offer.data, self._fetch.blobs(offer, held))
+            staged = self._staging.advance(link, self._working(), self._clock.monotonic_s())
         except NotNow:
             raise
         except EdgewiseError as error:
-            self._refuse(now, str(error))
+            self._refuse(now, failure_of(error, phase=self.phase.value, now=now))
             return True
+        if isinstance(staged, str):
+            self.waits_for = staged
+            return False
+        offer, spare = staged, self.installed.spare
         kept = self.state.slots.get(spare)
         committed = kept is not None and kept.committed and kept.bundle == offer.bundle
         slot = Slot(release=offer.release.id, bundle=offer.bundle, proof=offer.proof, committed=committed)
@@ -390,22 +367,10 @@ class Updater:
         self._fetch.forget()
         return True
 
-    def _vet(self, offer: Offer) -> None:
-        """Open the networks for the first time, in a process of their own; what is refused is bad here for good."""
-        places = [self._fetch.folder, *self.installed.blob_folders()]
-        try:
-            vet_bundle(offer.manifest, lambda name: _first_file(places, name), self._runtime)
-        except NotTrusted as error:
-            bad = {**self.state.known_bad, offer.bundle: str(error)[:500]}
-            self._journal.save(known_bad=dict(list(bad.items())[-self.limits.remembered_max :]))
-            self._journal.tell("bundle_refused", str(error), self._working(), code=error.code)
-            self._fetch.clear()
-            raise
-
-    def _refuse(self, now: datetime, reason: str, **changes: Any) -> None:
+    def _refuse(self, now: datetime, found: Failure) -> None:
         working = self._working()
-        changes |= {"refused": working.number, "last_failure": reason, "failed_rollout": working.rollout}
-        self._journal.move(Event.REFUSED, now, reason, **changes)
+        changes = {"refused": working.number, "failure": found, "failed_rollout": working.rollout}
+        self._journal.move(Event.REFUSED, now, found.text, **changes)
         self._fetch.forget()
 
     def _leave_staged(self, now: datetime) -> bool:
@@ -430,47 +395,6 @@ class Updater:
         self._journal.move(Event.PROMOTED, now, "the hub wants it to act")
         return True
 
-    # -- starting ----------------------------------------------------------------------------------------------------
-
-    def _recover(self) -> None:
-        """Make the files agree with the stored state, whatever was going on when the power was cut."""
-        now, planned, words = self._clock.now(), self.state.stopped, read_last_words(self._folder)
-        if planned:
-            self._journal.save(stopped=False)
-        match self.phase:
-            case Phase.TRIAL:
-                self._trial.resume(now, planned=planned, words=words)
-            case Phase.REVERTING:
-                pass
-            case _:
-                self._run_current(now)
-                self._trial.started(now, boot=self._boot, planned=planned, words=words)
-        if words is not None:
-            forget_last_words(self._folder)  # only now: until the state is stored they count again
-        if self.phase is Phase.REVERTING:
-            self._trial.finish_revert(now)
-        self.installed.sweep()
-        if self.phase is not Phase.FETCHING:
-            self._fetch.clear()
-        self.installed.refresh_shadow()
-
-    def _run_current(self, now: datetime) -> None:
-        name = self._slots.pointer()
-        if name is not None:
-            self.installed.run(name)
-        if name is None or self.running is not None:
-            return
-        # The slot that should run is damaged: run the other one, and fetch this one again.
-        fallback = good_slot(self.state, other_slot(name))
-        if self.phase is Phase.COMMITTED:
-            self._journal.save(back_to=fallback)
-            self._trial.fail(now, f"slot {name} is damaged", remember=False)
-            return
-        self.installed.run(fallback)
-        self._journal.tell(
-            "slot_damaged", f"slot {name} is damaged; slot {fallback} runs instead", self.state.assignment
-        )
-
     # -- small parts -------------------------------------------------------------------------------------------------
 
     def _tell(self, what: str, text: str, **data: Any) -> None:
@@ -479,8 +403,3 @@ class Updater:
     def _working(self) -> Assignment:
         assert self.state.working is not None, f"nothing is worked on while {self.phase.value}"
         return self.state.working
-
-
-def _first_file(folders: Iterable[Path], name: str) -> Path:
-    """The file of this name in the first folder that has it, which was checked before."""
-    return next(folder / name for folder in folders if (folder / name).is_file())

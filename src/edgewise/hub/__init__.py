@@ -5,8 +5,9 @@ The names load on first use, so that reading a use case needs no database librar
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.hub._hub import Hub, HubConfig
@@ -30,23 +31,15 @@ __all__ = [
     "usecase_schema",
 ]
 
-_HOME_OF = {
-    "Hub": "_hub",
-    "HubConfig": "_hub",
-    "Limits": "limits",
-    "LocalDoor": "door",
-    "Store": "store",
-    "create_app": "api",
-    "create_device_app": "api",
-    "read_usecase": "usecase_text",
-    "serve": "serve",
-    "usecase_schema": "usecase_text",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # asked once only
-    return value
+__getattr__ = late_names(
+    __name__,
+    {
+        "_hub": ("Hub", "HubConfig"),
+        "api": ("create_app", "create_device_app"),
+        "door": ("LocalDoor",),
+        "limits": ("Limits",),
+        "serve": ("serve",),
+        "store": ("Store",),
+        "usecase_text": ("read_usecase", "usecase_schema"),
+    },
+)

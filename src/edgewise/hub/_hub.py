@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +39,7 @@ from edgewise.ports import (
 )
 from edgewise.ports.oidc import HttpIssuer, Issuer
 from edgewise.trust import TRUST_DOMAIN, CertificateLimits, PrivateKey, check_trust_domain
+from edgewise.wire import NotNow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +118,8 @@ class Hub:
         self.attempts = Attempts(failures_max=self.limits.attempts_max, window_s=seconds, keys_max=most)
         self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
-        self.holder = self.chance.id()  # of leases: this process
+        self.holder = self._holder()
+        self._leads = False
 
     def close(self) -> None:
         """Give the folder back; what was acknowledged is durable without it."""
@@ -125,6 +128,8 @@ class Hub:
             deltas.close()
         store = getattr(self, "store", None)
         if store is not None:
+            if getattr(self, "_leads", False):
+                self._give_back_lease()
             store.close()
         if self.folder is not None:
             self.folder.close()
@@ -140,8 +145,9 @@ class Hub:
         moment = now or self.now()
         with self.store.write() as connection:
             until = moment + timedelta(seconds=self.limits.controller_lease_s)
-            fence = leases.take(connection, "controllers", holder=self.holder, until=until, now=moment)
-        if fence is None:
+            fence = leases.take(connection, control.LEASE, holder=self.holder, until=until, now=moment)
+        self._leads = fence is not None
+        if not self._leads:
             return False
         repository.renew(self.store, self.online, moment)
         orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
@@ -177,6 +183,17 @@ class Hub:
             if held is None:
                 meta.put(connection, key, value)
             return held or value
+
+    def _holder(self) -> str:
+        """The name under which this process holds leases; the folder's part outlives the process."""
+        process = self.chance.id()
+        return process if self.folder is None else f"{self.folder.home(process)}/{process}"
+
+    def _give_back_lease(self) -> None:
+        """Let another hub of this database go on at once; where that cannot be, it waits for the lease's end."""
+        self._leads = False
+        with contextlib.suppress(NotNow), self.store.write() as connection:
+            leases.release(connection, control.LEASE, holder=self.holder, now=self.now())
 
     def _database_url(self) -> str:
         if self.config.database_url is not None:

@@ -15,6 +15,7 @@ from edgewise.wire import NotNow, NotValid
 
 FORMAT_FILE = "edgewise-hub.json"
 LOCK_FILE = "hub.lock"
+HOME_FILE = "hub.home"
 # What may lie in the folder before a hub's first start: keys, tokens and settings that somebody put there.
 OURS = (LOCK_FILE, "keys", "tokens", "hub.yaml")
 
@@ -41,6 +42,16 @@ class Folder:
         except BaseException:
             self.close()
             raise
+
+    def home(self, new: str) -> str:
+        """The folder's own name among the hubs of one database; `new` where it has none yet.
+
+        The lock lets one process at a time use it, so whoever asks is the heir of everyone who did before.
+        """
+        place = self.path / HOME_FILE
+        if not place.exists():
+            replace_file(place, new.encode())
+        return place.read_text()
 
     def close(self) -> None:
         """Let another hub use it."""

@@ -32,7 +32,7 @@ class Limits:
     page_max: int = 1000  # rows in one answer
     order_lease_s: float = 120  # a worker that is silent for longer loses its order
     order_attempts_max: int = 3
-    controller_lease_s: float = 30
+    controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s
     enrolment_token_s: float = 7 * 86_400
     contact_jitter: float = 0.2  # of the use case's contact_s, either way, so that a fleet does not call all at once
     token_s_max: float = 5 * 366 * 86_400  # how far ahead a person's token may end

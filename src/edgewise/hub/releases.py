@@ -42,6 +42,18 @@ def withdraw(connection: sa.Connection, release: str, *, why: str, who: str, now
     audit.note(connection, actor=who, action="release.withdrawn", subject=release, data={"reason": why}, now=now)
 
 
+def need(connection: sa.Connection, release: str) -> rows.ReleaseRow:
+    """The release.
+
+    Raises:
+        NotValid: there is none.
+    """
+    row = rows.get(connection, release)
+    if row is None:
+        raise NotValid(f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown")
+    return row
+
+
 def default_bundle(release: Release) -> str:
     """The bundle of the default variant.
 

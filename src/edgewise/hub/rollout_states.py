@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, TypeAlias
@@ -14,6 +15,7 @@ from edgewise.wire import NotValid, RolloutPolicy
 class State(StrEnum):
     """Where a rollout stands."""
 
+    WAITING = "waiting"  # for somebody else than who made it to approve it
     RUNNING = "running"
     PAUSED = "paused"
     REVERTING = "reverting"
@@ -26,6 +28,8 @@ class State(StrEnum):
 class Event(StrEnum):
     """What moves a rollout from one state to another."""
 
+    APPROVE = "approve"
+    DENY = "deny"
     PAUSE = "pause"
     RESUME = "resume"
     FINISH = "finish"
@@ -37,8 +41,14 @@ class Event(StrEnum):
 
 # All moves in one place; docs/rollout.md draws them and a test compares the two.
 MOVES: dict[tuple[State, Event], State] = {
+    (State.WAITING, Event.APPROVE): State.RUNNING,
+    (State.WAITING, Event.DENY): State.ABORTED,
+    (State.WAITING, Event.SUPERSEDE): State.SUPERSEDED,
+    (State.WAITING, Event.ABORT): State.ABORTED,
     (State.RUNNING, Event.PAUSE): State.PAUSED,
     (State.PAUSED, Event.RESUME): State.RUNNING,
+    (State.PAUSED, Event.APPROVE): State.RUNNING,
+    (State.FINISHED, Event.RESUME): State.FINISHED,
     (State.RUNNING, Event.FINISH): State.FINISHED,
     (State.RUNNING, Event.REVERT): State.REVERTING,
     (State.PAUSED, Event.REVERT): State.REVERTING,
@@ -49,7 +59,7 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.RUNNING, Event.ABORT): State.ABORTED,
     (State.PAUSED, Event.ABORT): State.ABORTED,
 }
-# States in which the rollout still has something to do of its own.
+# States in which a rollout acts on devices and is not yet done. One that waits for approval touches nobody.
 OPEN = frozenset({State.RUNNING, State.PAUSED, State.REVERTING})
 
 
@@ -84,11 +94,13 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenWave:
-    """A wave that was opened. Its devices were chosen then and stay the same, whoever joins the fleet later."""
+    """A wave that was opened, or the shadow stage. It waits for the devices that were chosen when it opened."""
 
     devices: tuple[str, ...]
     opened_at: datetime
     passed_at: datetime | None = None
+    joined: tuple[str, ...] = ()  # took a free place later: they follow its rules, and it does not wait for them
+    by_hand: bool = False  # a person let it pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,12 +114,18 @@ class Rollout:
     state: State
     waves: tuple[OpenWave, ...] = ()
     reason: str = ""
-    newer: str | None = None  # id of a newer rollout of the same use case
+    newer: str | None = None  # id of a newer rollout that may reach the same devices
+    shadow: OpenWave | None = None  # the stage before the first wave: its devices decide beside, nobody is exposed
+    started_at: datetime | None = None  # when it first ran
+    resumed_at: datetime | None = None  # when a person last let it go on: all patience counts from there again
+    asks: bool = False  # it paused by itself and waits for a person's word
+    tolerated: frozenset[str] = frozenset()  # failed devices that a person has seen when letting it go on
+    metered_bytes: int = 0  # predicted when metered devices were told, of all of them together
 
     @property
     def members(self) -> frozenset[str]:
-        """The devices of all opened waves."""
-        return frozenset(device for wave in self.waves for device in wave.devices)
+        """The devices of all opened waves; those of the shadow stage are none yet."""
+        return frozenset(device for wave in self.waves for device in (*wave.devices, *wave.joined))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +137,7 @@ class Want:
     bundle: str
     rollout: str
     bake: bool
+    shadow: bool = False  # beside what runs there, without acting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,21 +155,48 @@ class Device:
     away: bool = False  # no contact for longer than expected
     unmet: tuple[str, ...] = ()  # conditions of the policy that do not hold now
     not_now: tuple[str, ...] = ()  # windows and conditions of its assignment that it says it waits for
-    misfits: tuple[str, ...] = ()  # why the bundle can never run here
+    misfits: tuple[str, ...] = ()  # why no variant of the release can run here
+    bundle: str | None = None  # the variant chosen for it; None: the target's own
+    variant: str | None = None  # its name, such as int8
+    previous_bundle: str | None = None  # of the release to return to: committed here, or fit; None: that one's own
+    outside: tuple[str, ...] = ()  # conditions of the policy's selector that it does not meet
+    labels: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str | float | int | bool] = field(default_factory=dict)  # as last reported
+    told_at: datetime | None = None  # when this rollout last told it to take its release, in shadow or to run
+    waited_until: datetime | None = None  # when it was last seen away or saying "not now", since then
+    metered: bool = False  # its link costs money
+    predicted_bytes: int = 0  # that it would fetch for the release
+    conflict: str = ""  # it reports what this hub does not know, so it is left alone
+    pinned: str = ""  # an operator pinned it to a release, so it is left alone
+
+    @property
+    def left_alone(self) -> bool:
+        """True for a device that no rollout may touch."""
+        return bool(self.conflict or self.pinned)
 
     @property
     def waits(self) -> bool:
         """True while the device says "not now". That is no failure (invariant 8)."""
-        return bool(self.away or self.unmet or self.not_now or self.misfits)
+        return bool(self.away or self.unmet or self.not_now or self.misfits or self.conflict or self.pinned)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What a statistical rule says of the evidence so far; the hub asks `measure` and hands the answer in."""
+
+    result: Literal["promote", "reject", "undecided"]
+    text: str  # what was seen, and which bound it met or still needs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """Paired decisions with a label: who was right where exactly one of the two bundles was."""
+    """Paired decisions with a label, of shadow and waves together: who was right where exactly one of the two was."""
 
     labels: int = 0  # labelled pairs, ties included
     wins: int = 0  # the new bundle right, the old one wrong
     losses: int = 0  # the other way round
+    shadow: Finding | None = None  # whether the candidate may leave the shadow stage
+    backstop: Finding | None = None  # without labels, on counts by device; "reject" takes the release back
 
     @property
     def e_value(self) -> float:
@@ -164,6 +210,21 @@ class Move:
 
     event: Event
     reason: str
+    asks: bool = False  # a pause that waits for a person's word
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShadow:
+    """Let these devices run the candidate beside what they run."""
+
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassShadow:
+    """Note that the shadow stage has passed; the first wave may open."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +232,14 @@ class Open:
     """Open the next wave for these devices."""
 
     wave: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Give free places of the open wave, or of the shadow stage, to devices that came too late to be chosen."""
+
+    wave: int | None  # None for the shadow stage
     devices: tuple[str, ...]
 
 
@@ -188,6 +257,8 @@ class Assign:
     device: str
     want: Want
     reason: str
+    tells: bool = False  # it is told to take the release, now: the hub notes it as the device's `told_at`
+    metered_bytes: int = 0  # predicted for it, if its link costs money
 
 
-Step: TypeAlias = Move | Open | Pass | Assign
+Step: TypeAlias = Move | OpenShadow | PassShadow | Open | Join | Pass | Assign

@@ -5,8 +5,9 @@ The names load on first use: reading a folder needs no PyTorch, and `edgewise --
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of, read_dataset
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from edgewise.learn._score import score, score_samples
     from edgewise.learn._train import TrainedBundle, train
     from edgewise.learn._trainer import TRAINERS, Cancelled, Fitted, Job, Trainer
+    from edgewise.learn._variants import Variants, make_variants
     from edgewise.learn._worker import Worker, run_worker
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "TrainedBundle",
     "Trainer",
     "TrainingSample",
+    "Variants",
     "Worker",
     "good_labels_of",
+    "make_variants",
     "read_dataset",
     "run_worker",
     "score",
@@ -41,14 +45,8 @@ _HOMES = {
     "_score": ("score", "score_samples"),
     "_train": ("TrainedBundle", "train"),
     "_trainer": ("TRAINERS", "Cancelled", "Fitted", "Job", "Trainer"),
+    "_variants": ("Variants", "make_variants"),
     "_worker": ("Worker", "run_worker"),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # asked once only
-    return value
+__getattr__ = late_names(__name__, _HOMES)

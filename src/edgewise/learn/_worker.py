@@ -16,7 +16,8 @@ from types import FrameType
 from edgewise.learn._dataset import TrainingSample
 from edgewise.learn._train import TrainedBundle, train
 from edgewise.learn._trainer import Cancelled
-from edgewise.ports import Clock, FolderBlobs, StoredBundle, SystemClock
+from edgewise.learn._variants import Variants, make_variants
+from edgewise.ports import Clock, FolderBlobs, Stop, StoredBundle, SystemClock
 from edgewise.ports.api import HubApi
 from edgewise.wire import (
     Candidate,
@@ -53,7 +54,7 @@ class Worker:
         api: the hub, with a worker's token.
         work_dir: cache of samples by their digest; may be deleted at any time.
         name: the name the hub knows the worker by; made of host and process id without it.
-        stop: set it to end the loop, also in the middle of a training.
+        stop: ask it to end the loop, also in the middle of a training.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class Worker:
         name: str | None = None,
         limits: WorkerLimits | None = None,
         clock: Clock | None = None,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
         say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.name = name or _own_name()
         self.limits = limits or WorkerLimits()
-        self.stop = stop or threading.Event()
+        self.stop = stop or Stop()
         self._api = api
         self._blobs = FolderBlobs(Path(work_dir) / "blobs")
         self._clock = clock or SystemClock()
@@ -82,7 +83,7 @@ class Worker:
             NotTrusted: the hub does not know the token or the token's role may not train.
         """
         wait_s = self.limits.poll_s
-        while not self.stop.is_set():
+        while not self.stop.is_asked:
             try:
                 worked = self.step()
                 wait_s = self.limits.poll_s
@@ -109,12 +110,12 @@ class Worker:
 
     def _work(self, order: Order, lost: threading.Event) -> None:
         def go_on(_what: str, _share: float) -> None:
-            if lost.is_set() or self.stop.is_set():
+            if lost.is_set() or self.stop.is_asked:
                 raise Cancelled
 
         started_s = time.perf_counter()
         try:
-            made = self._train(order, go_on)
+            made, variants = self._train(order, go_on)
         except Cancelled:
             self._say(f"order {order.id}: stopped before its end" + (", the hub took it back" if lost.is_set() else ""))
             if not lost.is_set():
@@ -129,9 +130,9 @@ class Worker:
             # A trainer is a plug-in: whatever it raises must end the order, not the worker.
             self._fail(order, f"the trainer {order.trainer} stopped with {type(error).__name__}: {_one_line(error)}")
             return
-        self._give_back(order, made, time.perf_counter() - started_s)
+        self._give_back(order, made, variants, time.perf_counter() - started_s)
 
-    def _train(self, order: Order, go_on: Callable[[str, float], None]) -> TrainedBundle:
+    def _train(self, order: Order, go_on: Callable[[str, float], None]) -> tuple[TrainedBundle, Variants]:
         revision = decode(DatasetRevision, self._api.get_bytes(f"/revisions/{order.revision}"))
         self._make_room({sample.blob for sample in revision.samples})
         new = set(revision.new)
@@ -151,7 +152,7 @@ class Worker:
                     weight=sample.weight,
                 )
             )
-        return train(
+        made = train(
             samples,
             now=self._clock.now(),
             trainer=order.trainer,
@@ -164,6 +165,9 @@ class Worker:
             revision=order.revision,
             progress=go_on,
         )
+        stored = StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
+        # A revision never holds the evaluation share, so nothing that a variant is judged on has shaped it.
+        return made, make_variants(stored, order.variants, samples, progress=go_on)
 
     def _bundle(self, sha256: str) -> StoredBundle:
         data = self._api.get_bytes(f"/bundles/{sha256}/manifest")
@@ -195,21 +199,24 @@ class Worker:
                 self._blobs.delete(sha256)
                 total -= held[sha256]
 
-    def _give_back(self, order: Order, made: TrainedBundle, seconds: float) -> None:
-        """Store the bundle at the hub and answer the order. All steps may be repeated: they are by content address."""
+    def _give_back(self, order: Order, made: TrainedBundle, variants: Variants, seconds: float) -> None:
+        """Store the bundles at the hub and answer the order. All steps may be repeated: they are by content address."""
+        log = [*made.log, *(f"no variant {name}: {why}" for name, why in variants.left_out.items())]
         candidate = Candidate(
             order=order.id,
             bundle=made.digest,
+            variants={name: variant.digest for name, variant in variants.made.items()},
             metrics=dict(made.metrics),
             seconds=seconds,
-            log=tuple(line[:400] for line in made.log[-LOG_LINES_MAX:]),
+            log=tuple(line[:400] for line in log[-LOG_LINES_MAX:]),
         )
         wait_s = self.limits.poll_s
         for attempt in range(self.limits.give_back_tries_max):
             try:
-                for data in made.blobs.values():
-                    self._api.put_blob(data)
-                self._api.post("/bundles", content=encode(made.manifest), media_type="application/json")
+                for bundle in (made, *variants.made.values()):
+                    for data in bundle.blobs.values():
+                        self._api.put_blob(data)
+                    self._api.post("/bundles", content=encode(bundle.manifest), media_type="application/json")
                 self._api.post(f"/orders/{order.id}/candidate", {"worker": self.name, "candidate": plain(candidate)})
             except NotNow as error:
                 self._say(f"candidate {made.digest[:12]} waits for the hub (try {attempt + 1}): {error}")
@@ -258,10 +265,10 @@ class Worker:
 
 def run_worker(api: HubApi, work_dir: Path | str, *, name: str | None = None, poll_s: float = 1.0) -> None:
     """A worker until SIGTERM or Ctrl-C; what ``edgewise learn worker`` runs. Must be called from the main thread."""
-    stop = threading.Event()
+    stop = Stop()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        stop.ask()
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,6 +1,7 @@
 """Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
 from edgewise.measure._detector import ShareDetector
+from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
 from edgewise.measure._drift import ChannelSums, WindowDetector
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
@@ -8,27 +9,43 @@ from edgewise.measure._judge import judge
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
 from edgewise.measure._scores import score_sites
-from edgewise.measure._sequential import E_MAX, Pair, better_e_value, count_pairs, worse_e_value
+from edgewise.measure._sequential import (
+    E_MAX,
+    Pair,
+    better_e_value,
+    count_apart_ties,
+    count_pairs,
+    worse_e_value,
+)
+from edgewise.measure._shadow import ShadowVerdict, disagreement_max, judge_shadow
 from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
 
 __all__ = [
     "E_MAX",
     "OTHER",
+    "BackstopVerdict",
     "BudgetSpent",
     "ChannelSums",
     "ClippedSums",
+    "Counts",
     "Histogram",
     "NoiseBudget",
     "NoisySums",
     "Pair",
+    "ProxyResult",
+    "ShadowVerdict",
     "ShareDetector",
     "WindowDetector",
     "auc",
     "better_e_value",
+    "count_apart_ties",
     "count_pairs",
+    "disagreement_max",
     "gaussian_sums",
     "group_bootstrap",
     "judge",
+    "judge_backstop",
+    "judge_shadow",
     "merge_small",
     "noisy_channels",
     "noisy_counts",

@@ -154,6 +154,7 @@ def tail(groups: int, level: float) -> float:
     return NormalDist().cdf(-reach)
 
 
+@lru_cache(maxsize=1024)
 def student_quantile(share: float, freedom: int) -> float:
     """Quantile of Student's t for a share from 0.5 to 1, by halving its exact distribution.
 

@@ -8,16 +8,20 @@ from typing import Any
 from edgewise.wire import Manifest, Needs
 
 
-def misfits(needs: Needs, facts: Mapping[str, Any], *, latency_ms_max: float | None = None) -> list[str]:
+def misfits(
+    needs: Needs, facts: Mapping[str, Any], *, latency_ms_max: float | None = None, disk_bytes: int = 0
+) -> list[str]:
     """Why this bundle cannot run on this device, each reason a sentence; empty when nothing speaks against it.
 
     What a device does not report is not held against it: its own trial decides, with a way back.
 
     Args:
-        facts: the device's capability card: `opset_max`, `ram_mb` (free for the bundle), `speed_ratio` (how many times
-            as fast as the machine that measured the bundle; 0.5 is half as fast) or `reference_vision_ms` (the
-            card's reference network), and `latency_ms_max` (its deadline).
+        facts: the device's capability card: `opset_max`, `ops_missing` and `providers` (words), `ram_mb` (free for the
+            bundle) or `ram_total_mb`, `disk_free_mb`, `speed_ratio` (how many times as fast as the machine that
+            measured the bundle; 0.5 is half as fast) or `reference_vision_ms` (the card's reference network), and
+            `latency_ms_max` (its deadline).
         latency_ms_max: the deadline where the card has none, such as the use case's `placement.latency_ms_max`.
+        disk_bytes: that the bundle takes there on its way and in its slot, see `predicted_disk_bytes`.
 
     >>> needs = Needs(opset=18, ram_mb=120, latency_ms=8)
     >>> for reason in misfits(needs, {"opset_max": 17, "ram_mb": 2048, "speed_ratio": 0.1}, latency_ms_max=50):
@@ -28,11 +32,22 @@ def misfits(needs: Needs, facts: Mapping[str, Any], *, latency_ms_max: float | N
     []
     """
     reasons = []
-    opset_max, ram_mb = _number(facts, "opset_max"), _number(facts, "ram_mb")
+    opset_max = _number(facts, "opset_max")
     if opset_max is not None and needs.opset > opset_max:
         reasons.append(f"the bundle needs ONNX opset {needs.opset}, the device runs up to {opset_max:g}")
+    lacking = sorted(set(needs.ops).intersection(_words(facts, "ops_missing")))
+    if lacking:
+        reasons.append(f"the bundle uses {', '.join(lacking[:5])}, which the device's runtime has no code for")
+    providers = _words(facts, "providers")
+    if needs.providers and providers and not set(needs.providers).intersection(providers):
+        reasons.append(f"the bundle needs {' or '.join(needs.providers)}, the device has {', '.join(providers)}")
+    ram_mb = _number(facts, "ram_mb")
+    ram_mb = _number(facts, "ram_total_mb") if ram_mb is None else ram_mb
     if ram_mb is not None and needs.ram_mb > ram_mb:
         reasons.append(f"the bundle needs {needs.ram_mb:g} MB of memory, the device has {ram_mb:g} MB")
+    disk_free_mb = _number(facts, "disk_free_mb")
+    if disk_free_mb is not None and disk_bytes > disk_free_mb * 1e6:
+        reasons.append(f"the bundle needs {disk_bytes / 1e6:.3g} MB of disk, the device has {disk_free_mb:g} MB free")
     latency_ms = predicted_latency_ms(needs, facts)
     deadline_ms = _number(facts, "latency_ms_max")
     deadline_ms = latency_ms_max if deadline_ms is None else deadline_ms
@@ -69,6 +84,21 @@ def predicted_bytes(manifest: Manifest, held: Collection[str]) -> int:
     sizes = {blob.sha256: blob.size_bytes for blob in manifest.blobs.values()}
     have = set(held)
     return sum(size for sha256, size in sizes.items() if sha256 not in have)
+
+
+def predicted_disk_bytes(manifest: Manifest, held: Collection[str]) -> int:
+    """Free bytes of disk that the bundle takes: what is fetched, and the whole bundle once more in its slot.
+
+    Args:
+        held: digests of the blobs on the device.
+    """
+    whole = sum({blob.sha256: blob.size_bytes for blob in manifest.blobs.values()}.values())
+    return whole + predicted_bytes(manifest, held)
+
+
+def _words(facts: Mapping[str, Any], name: str) -> list[str]:
+    value = facts.get(name)
+    return value.split() if isinstance(value, str) else []
 
 
 def _number(facts: Mapping[str, Any], name: str) -> float | None:

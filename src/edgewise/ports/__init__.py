@@ -5,8 +5,9 @@ The names load on first use: a command that only talks to a hub must start fast,
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from edgewise.ports._parts import FolderParts, MemoryParts, Part, Parts, owner_name
     from edgewise.ports._patience import TooSlow
     from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._priority import step_aside
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
     from edgewise.ports._runtime_settings import PROVIDERS, RuntimeSettings
@@ -52,9 +54,10 @@ if TYPE_CHECKING:
     from edgewise.ports._sealed_blobs import FOLDERS, SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._sink import MemorySink, Sink, open_sink
-    from edgewise.ports._source import FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source import MEDIA_TYPES, FolderSource, Frame, ListSource, Source
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
+    from edgewise.ports._stop import Stop
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
     from edgewise.ports._tls_server import TlsFiles, server_context, tls_server_context
     from edgewise.ports._tuf import TufClient, VouchedTarget, local_name, start_trust
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DECIDE_SUFFIX",
     "FOLDERS",
+    "MEDIA_TYPES",
     "METADATA_URL",
     "PROVIDERS",
     "TARGETS_URL",
@@ -147,6 +151,7 @@ __all__ = [
     "Source",
     "StickLimits",
     "StickPart",
+    "Stop",
     "StoredBundle",
     "Supervisor",
     "SystemChance",
@@ -208,6 +213,7 @@ __all__ = [
     "server_context",
     "split_token",
     "start_trust",
+    "step_aside",
     "sync_folder",
     "tls_server_context",
     "verify_bundle",
@@ -251,6 +257,7 @@ _HOMES = {
     "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
     "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
+    "_priority": ("step_aside",),
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
     "_runtime": ("OnnxRuntime", "Runtime", "Session", "Tensor"),
     "_runtime_settings": ("PROVIDERS", "RuntimeSettings"),
@@ -258,10 +265,11 @@ _HOMES = {
     "_sealed_blobs": ("FOLDERS", "SealedBlobs"),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_sink": ("MemorySink", "Sink", "open_sink"),
-    "_source": ("FolderSource", "Frame", "ListSource", "Source"),
+    "_source": ("MEDIA_TYPES", "FolderSource", "Frame", "ListSource", "Source"),
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
+    "_stop": ("Stop",),
     "_supervisor": ("MemorySupervisor", "Supervisor", "SystemdSupervisor"),
     "_tuf": ("TufClient", "VouchedTarget", "local_name", "start_trust"),
     "_tuf_fetch": ("Fetcher", "HttpFetcher", "MemoryFetcher", "NotServed"),
@@ -278,12 +286,5 @@ _HOMES = {
     "_worker_process": ("WorkerLimits",),
     "api": ("HubApi",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # asked once only
-    return value
+__getattr__ = late_names(__name__, _HOMES)

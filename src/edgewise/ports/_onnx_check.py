@@ -34,6 +34,15 @@ _MICROSOFT_NAMES = (
 MICROSOFT_OPERATORS = frozenset(_MICROSOFT_NAMES.split())
 
 
+def may_run(domain: str, operator: str) -> bool:
+    """Whether bundles may use this operator at all.
+
+    >>> may_run("", "Conv"), may_run("com.microsoft", "Irfft")
+    (True, False)
+    """
+    return domain in STANDARD or (domain == MICROSOFT and operator in MICROSOFT_OPERATORS)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """What a checked file says."""
@@ -183,7 +192,7 @@ class _Check(TensorCheck):
                 nodes += self._attribute(field, depth)
         if (domain, operator) in self._defined:
             self._calls[domain, operator] += 1
-        elif domain not in STANDARD and not (domain == MICROSOFT and operator in MICROSOFT_OPERATORS):
+        elif not may_run(domain, operator):
             raise Unfit(
                 "operator_custom",
                 f"node {name[:80]!r} is a {domain[:80]}.{operator[:80]}; only operators of ai.onnx, ai.onnx.ml and "

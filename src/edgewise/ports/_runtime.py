@@ -48,6 +48,18 @@ class Tensor:
     shape: tuple[int, ...] | None  # -1 where any size goes; None where even the number of axes is open
 
 
+def only_input(inputs: Sequence[Tensor]) -> Tensor:
+    """The network's one input.
+
+    Raises:
+        NotValid: it has none, or several.
+    """
+    if len(inputs) != 1:
+        names = ", ".join(tensor.name for tensor in inputs)
+        raise NotValid(f"this network has {len(inputs)} inputs ({names}), needs exactly one", code="model_invalid")
+    return inputs[0]
+
+
 class Session(Protocol):
     """One network, ready to run; many threads may share it."""
 
@@ -153,12 +165,7 @@ class OnnxSession:
         self._warm_up(settings)
 
     def run(self, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        if len(self.inputs) != 1:
-            names = ", ".join(tensor.name for tensor in self.inputs)
-            raise NotValid(
-                f"this network has {len(self.inputs)} inputs ({names}), needs exactly one", code="model_invalid"
-            )
-        return self.run_named({self.inputs[0].name: values})
+        return self.run_named({only_input(self.inputs).name: values})
 
     def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         names = list(outputs) or self._output_names

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgewise.ports._bfloat import held_as
 from edgewise.ports._bound import Bound, PublicBound
-from edgewise.ports._runtime import Session, Tensor
+from edgewise.ports._runtime import Session, Tensor, only_input
 from edgewise.ports._runtime_settings import RuntimeSettings
 from edgewise.ports._worker_process import Process, Restarts, WorkerLimits, refusal
 from edgewise.ports._worker_shared import BIND, OK, RUN_BOUND, RUN_NAMED, Shared
@@ -73,12 +73,7 @@ class WorkerSession:
         self.outputs = tuple(_tensor(item) for item in process.opened["outputs"])
 
     def run(self, values: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        if len(self.inputs) != 1:
-            names = ", ".join(tensor.name for tensor in self.inputs)
-            raise NotValid(
-                f"this network has {len(self.inputs)} inputs ({names}), needs exactly one", code="model_invalid"
-            )
-        return self.run_named({self.inputs[0].name: values})
+        return self.run_named({only_input(self.inputs).name: values})
 
     def run_named(self, values: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         with self._turn:

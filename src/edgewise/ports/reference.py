@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.ports._onnx_check import may_run
 from edgewise.ports._onnx_write import network, node
 from edgewise.ports._runtime import Runtime, Session
 from edgewise.wire import NotValid, ReferenceRun
@@ -117,6 +118,32 @@ def opset_max(runtime: Runtime) -> int:
             continue
         return opset
     raise NotValid("the runtime here opens no network at all; install onnxruntime again", code="runtime_broken")
+
+
+def ops_missing() -> tuple[str, ...]:
+    """Operators that ONNX Runtime here knows of and has no code for, in order; () where it does not say.
+
+    A build for one purpose leaves out what that does not need. Those that ONNX defines by others are named here too,
+    although any runtime can write them out; `Needs.ops` never asks for one of them.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+
+    try:
+        code = {(found.domain, found.op_name) for found in state.get_all_opkernel_def()}
+        known = {(found.domain, found.name) for found in state.get_all_operator_schema()}
+    except AttributeError:  # not every build can be asked
+        return ()
+    missing = known - code - {("", "Constant")}  # becomes a weight when a network is opened
+    return tuple(sorted(op_name(domain, name) for domain, name in missing if may_run(domain, name)))
+
+
+def op_name(domain: str, operator: str) -> str:
+    """How an operator is named in needs and capability cards.
+
+    >>> op_name("", "Conv"), op_name("ai.onnx.ml", "Scaler")
+    ('Conv', 'ai.onnx.ml.Scaler')
+    """
+    return operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"
 
 
 def load_share() -> float:

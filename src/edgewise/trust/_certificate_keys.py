@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+from edgewise.trust._pem import private_pem, read_private_pem
 from edgewise.wire import NotValid, PublicKey, digest
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, SEC 2 section 2.4.2
@@ -49,12 +49,7 @@ class CertificateKey:
         Raises:
             NotValid: not an unencrypted P-256 key.
         """
-        try:
-            key = serialization.load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise NotValid(
-                f"these bytes are not an unencrypted PKCS #8 private key: {error}", code="key_invalid"
-            ) from error
+        key = read_private_pem(pem)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise NotValid(
                 f"the key is a {type(key).__name__}, needs to be ECDSA P-256; make a new one", code="key_invalid"
@@ -63,9 +58,7 @@ class CertificateKey:
 
     def to_pem(self) -> bytes:
         """PKCS #8, not encrypted: who may read the file is the caller's duty."""
-        return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        return private_pem(self._key)
 
     @property
     def public(self) -> PublicKey:

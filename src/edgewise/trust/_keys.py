@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from edgewise.trust._pem import private_pem, read_private_pem
 from edgewise.wire import NotTrusted, NotValid, PublicKey, digest
 
 KEY_BYTES = 32
@@ -58,12 +58,7 @@ class PrivateKey:
         Raises:
             NotValid: not an unencrypted ed25519 key.
         """
-        try:
-            key = serialization.load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise NotValid(
-                f"these bytes are not an unencrypted PKCS #8 private key: {error}", code="key_invalid"
-            ) from error
+        key = read_private_pem(pem)
         if not isinstance(key, Ed25519PrivateKey):
             raise NotValid(
                 f"the key is a {type(key).__name__}, needs to be ed25519; make a new one", code="key_invalid"
@@ -72,9 +67,7 @@ class PrivateKey:
 
     def to_pem(self) -> bytes:
         """PKCS #8, not encrypted: who may read the file is the caller's duty (``ports.FolderKeys`` writes it 0600)."""
-        return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        return private_pem(self._key)
 
     @property
     def public(self) -> PublicKey:

@@ -10,6 +10,7 @@ from edgewise.wire.bundle import (
     InputSpec,
     Manifest,
     Needs,
+    Precision,
     Provenance,
     Reference,
     SeriesSpec,
@@ -74,7 +75,7 @@ from edgewise.wire.release import (
     Release,
     Signature,
 )
-from edgewise.wire.rollout import Backstop, Disruption, Rate, RolloutPolicy, Shadow, Wave
+from edgewise.wire.rollout import Backstop, Disruption, Proxy, Rate, RolloutPolicy, Shadow, Wave
 from edgewise.wire.sinks import (
     ConsoleSink,
     FileSink,
@@ -193,9 +194,11 @@ __all__ = [
     "PartNoise",
     "People",
     "Placement",
+    "Precision",
     "Prediction",
     "PrivateSettings",
     "Provenance",
+    "Proxy",
     "PublicKey",
     "PushSpec",
     "Rate",

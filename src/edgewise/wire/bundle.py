@@ -14,8 +14,10 @@ GRAPHS_MAX = 16
 LABELS_MAX = 10_000
 COLUMNS_MAX = 10_000
 CARD_MAX = 1 << 18
+OPS_MAX = 1000
 
 Word = Annotated[str, Field(max_length=256)]
+Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 
 
 class Blob(Record):
@@ -115,6 +117,10 @@ class Needs(Record):
     ram_mb: float = Field(ge=0, allow_inf_nan=False)
     latency_ms: float = Field(ge=0, allow_inf_nan=False)  # measured where the bundle was made, one thread
     runtime: Word = "onnxruntime>=1.22"
+    # Operators that the graphs use, such as Conv or com.microsoft.QLinearAdd; without those that ONNX defines by
+    # others, which any runtime can write out.
+    ops: tuple[Word, ...] = Field((), max_length=OPS_MAX)
+    providers: tuple[Word, ...] = Field((), max_length=32)  # ONNX Runtime's names; one of them is needed, () for any
     reference_ms: float | None = Field(None, gt=0, allow_inf_nan=False)  # of the reference network `vision`, there too
 
 
@@ -124,6 +130,8 @@ class Provenance(Record):
     order: str | None = None
     revision: Digest | None = None
     parent: Digest | None = None  # manifest digest of the warm start
+    variant: Precision | None = None  # the numbers in which a variant computes; None for the network as trained
+    variant_of: Digest | None = None  # manifest digest of the bundle as trained that it was converted from
     seed: int = 0
     trained_at: Time
     trainer: Word

@@ -32,9 +32,13 @@ class CapabilityCard(Record):
     runtime: str = Field(max_length=100)
     opset_max: int = Field(ge=1)
     providers: tuple[str, ...] = Field(max_length=32)
+    # Operators that the runtime knows of and has no code for, such as com.microsoft.GroupNorm; () where it cannot say.
+    ops_missing: tuple[str, ...] = Field((), max_length=1000)
     reference: dict[str, ReferenceRun] = Field(max_length=16)
 
     def facts(self) -> dict[str, str | float | int | bool]:
         """What conditions and the comparison with a bundle's needs may ask."""
         runs = {f"reference_{name}_ms": run.p50_ms for name, run in self.reference.items()}
-        return {"opset_max": self.opset_max, "ram_total_mb": self.ram_mb, **runs}
+        words = {"providers": " ".join(self.providers), "ops_missing": " ".join(self.ops_missing)}
+        stated = {name: text for name, text in words.items() if text}
+        return {"opset_max": self.opset_max, "ram_total_mb": self.ram_mb, **stated, **runs}

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
+from edgewise.wire.bundle import Precision
 
 
 class LabelledSample(Record):
@@ -42,6 +43,7 @@ class Order(Record):
     seed: int = 0
     trainer: Name = "vision"
     config: dict[str, str | float | int | bool] = Field(default_factory=dict)
+    variants: tuple[Precision, ...] = ()  # to be made of the trained network beside it
     good_labels: tuple[str, ...] = ()
     made_at: Time
     why: str = ""
@@ -100,10 +102,12 @@ class SiteVerdict(Record):
 
 
 class Verdict(Record):
-    """The gate's word on a candidate, with everything needed to compute it again."""
+    """The gate's word on a candidate, or on one of its variants, with everything needed to compute it again."""
 
     use_case: Name
     candidate: Digest
+    variant: Precision | None = None  # the candidate as trained where there is none
+    variants: dict[Precision, Digest] = Field(default_factory=dict)  # of a candidate: the verdicts on its variants
     champion: Digest | None = None
     result: Literal["passed", "failed", "inconclusive"]
     sites: tuple[SiteVerdict, ...]
@@ -121,6 +125,7 @@ class Candidate(Record):
 
     order: Id
     bundle: Digest
+    variants: dict[Precision, Digest] = Field(default_factory=dict)  # manifest digests; each is gated on its own
     metrics: dict[str, float] = Field(default_factory=dict)
     seconds: float = Field(0, ge=0)
     log: tuple[str, ...] = Field((), max_length=400)

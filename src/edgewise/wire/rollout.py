@@ -83,8 +83,9 @@ class Backstop(Strict):
         ("overrides",), min_length=1, description="counts by device that tell of quality"
     )
     alpha: float = Field(0.01, gt=0, lt=1, description="bound on a false revert, over all looks and proxies together")
+    looks: int = Field(2, ge=1, le=24, description="at even distances while a wave bakes")
     devices_min: int = Field(5, ge=3, description="devices on either side before a look counts")
-    before_s: float = Field(86_400, gt=0, description="how far back a device's own past is asked")
+    before_s: float = Field(604_800, gt=0, description="how far back a device's own past is asked")
 
 
 class RolloutPolicy(Strict):

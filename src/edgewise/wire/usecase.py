@@ -119,6 +119,9 @@ class Retrain(Strict):
     config: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="the trainer's settings, docs/learn.md"
     )
+    variants: tuple[Literal["fp16", "int8"], ...] = Field(
+        (), max_length=2, description="smaller forms of each trained network, for devices that cannot run it as it is"
+    )
 
 
 class Gate(Strict):

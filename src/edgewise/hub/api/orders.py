@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from edgewise.hub import bundles, orders, scope
+from edgewise.hub import bundles, orders, releases, scope
 from edgewise.hub.api.auth import Operator, OrderReader, Reader, ThisHub, Trainer
 from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
@@ -153,11 +153,7 @@ def list_releases(hub: ThisHub, who: Reader, use_case: str | None = None) -> lis
 def get_release(release: str, hub: ThisHub, who: Reader) -> ReleaseWhere:
     """One release: its gate, what it was made of, and the devices that reported to run it."""
     with hub.store.read() as connection:
-        row = release_rows.get(connection, release)
-        if row is None:
-            raise NotValid(
-                f"there is no release {release[:80]!r} here; see GET /api/v1/releases", code="release_unknown"
-            )
+        row = releases.need(connection, release)
         scope.check_some(connection, who, row.use_case, f"release {release}")
         fleet = devices.find(connection, use_case=row.use_case, sites=who.sites)
         verdict = verdicts.get(connection, row.verdict) if row.verdict else None

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub import labels, scope, usecases
+from edgewise.hub import releases as release_acts
 from edgewise.hub import rollouts as rollout_acts
 from edgewise.hub.access import Person
 from edgewise.hub.console.todo import things_to_do
@@ -18,7 +19,7 @@ from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store import rollouts as rollout_rows
 from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.wire import NotValid, UseCase
+from edgewise.wire import UseCase
 
 ROUNDS_MAX = 12
 ROLLOUTS_MAX = 6
@@ -99,9 +100,7 @@ def labelling(
 def release(store: Store, who: Person, name: str) -> dict[str, Any]:
     """One release with its verdict, bundle and the devices that run it."""
     with store.read() as connection:
-        row = releases.get(connection, name)
-        if row is None:
-            raise NotValid(f"there is no release {name[:80]!r} here", code="release_unknown")
+        row = release_acts.need(connection, name)
         scope.check_some(connection, who, row.use_case, f"release {name}")
         whole = who.sees_all(usecases.sites_of(connection, row.use_case))
         verdict = verdicts.get(connection, row.verdict) if row.verdict is not None and whole else None
