@@ -51,6 +51,9 @@ def run(
     ),
 ) -> None:
     """Run the agent: decide, keep, send, update, until SIGTERM."""
+    from edgewise.edge._garbage import put_off
+
+    put_off()  # before the agent's modules are loaded
     from edgewise.edge.agent import run as run_agent
 
     run_agent(data_dir, source, http_port=http_port, hub_url=hub or None)
@@ -73,6 +76,9 @@ def serve(
 
     With --tls-cert, --tls-key and --client-ca: over TLS, to clients with a certificate only.
     """
+    from edgewise.edge._garbage import put_off
+
+    put_off()  # before the server's modules are loaded
     from edgewise.edge.serve import serve as run_server
     from edgewise.edge.serve import tls_of
 
