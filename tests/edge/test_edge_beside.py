@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgewise.edge._time_budget import BURST_S, full_time
 from edgewise.edge.update import Phase
-from edgewise.wire import Decision
+from edgewise.frames import Decided
 
 ROLLOUT = "b" * 32
 
@@ -42,9 +42,9 @@ class Wrapped:
     def __getattr__(self, name):
         return getattr(self._inside, name)
 
-    def answer(self, data, media_type):
+    def judge(self, data, media_type, release):
         self._before()
-        return self._inside.answer(data, media_type)
+        return self._inside.judge(data, media_type, release)
 
 
 def wrap(device, before) -> None:
@@ -82,7 +82,7 @@ def test_a_shadow_that_hangs_holds_up_no_decision_and_nothing_waits_without_boun
     fleet.feed(200)
     made = [device.decide_step(fleet.clock.now()) for _ in range(200)]
     assert entered.wait(10)
-    assert all(isinstance(decision, Decision) for decision in made)
+    assert all(isinstance(decision, Decided) for decision in made)
     assert asked.is_alive()
     assert device.beside.status()["waiting"] <= 64
     assert device.beside.left_out["busy"] >= 200 - 65

@@ -11,14 +11,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from edgewise.edge._decider import Item, Paired, Period
+from edgewise.edge._period import Item, Paired, Period
 from edgewise.edge._slots import Running
 from edgewise.edge._time_budget import TimeBudget, full_time
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
+from edgewise.frames import Decided
 from edgewise.ports import Chance, Clock, step_aside
-from edgewise.wire import Decision
 
 WAITING_MAX = 64  # frames that wait for their turn, by name: their bytes are in the ring
 COST_WEIGHT = 0.1  # of the newest run in what one is reckoned to take
@@ -154,12 +154,12 @@ class Beside:
             task.told(task.item, task.period, other, self._clock.now())
         return None
 
-    def _decide(self, bundle: Running, data: bytes, media_type: str) -> Decision:
+    def _decide(self, bundle: Running, data: bytes, media_type: str) -> Decided:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
         run = Run(bundle.bundle, bundle.release)
         self._updater.watch.began(run)
         try:
-            return bundle.pipeline.decide(bundle.pipeline.answer(data, media_type), bundle.release)
+            return bundle.pipeline.judge(data, media_type, bundle.release).decision
         finally:
             self._updater.watch.ended(run)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from edgewise.hub import rollouts, usecases
 from edgewise.hub.rollout import Device, Rollout, State, wave_waits_for, waves_of
 from edgewise.hub.situation import Situation
+from edgewise.hub.store import failures
 from edgewise.hub.store.rollouts import RolloutRow
 from edgewise.wire import RolloutPolicy
 
@@ -79,6 +80,9 @@ class RolloutStatus(_Out):
     decided_on: DecidedOn | None
     devices_exposed: tuple[str, ...]
     devices_committed: tuple[str, ...]
+    failures: dict[str, int]  # code -> devices that told of it in this rollout
+    conflicts: dict[str, str]  # device -> what it reports that this hub does not know: left alone (ConflictPaused)
+    pinned: dict[str, str]  # device -> who pinned it to what, and why: left alone
     stranded: tuple[str, ...]
     returned_to: str | None
 
@@ -86,17 +90,20 @@ class RolloutStatus(_Out):
 def statuses(connection: sa.Connection, found: Sequence[RolloutRow], *, now: datetime) -> list[RolloutStatus]:
     """The status of each of these rollouts, as the controller last left it."""
     situations: dict[str, Situation] = {}
+    failed = failures.devices_by_code(connection, [row.id for row in found])
     result = []
     for row in found:
         if row.use_case not in situations:
             usecase = usecases.need(connection, row.use_case)
             # Whether a device is away is the controller's affair; here nobody has been waited for yet.
             situations[row.use_case] = Situation(connection, usecase, now, started_at=now)
-        result.append(_status(connection, row, situations[row.use_case], now))
+        result.append(_status(connection, row, situations[row.use_case], failed.get(row.id, {}), now))
     return result
 
 
-def _status(connection: sa.Connection, row: RolloutRow, situation: Situation, now: datetime) -> RolloutStatus:
+def _status(
+    connection: sa.Connection, row: RolloutRow, situation: Situation, failed: dict[str, int], now: datetime
+) -> RolloutStatus:
     data: Mapping[str, Any] = row.data or {}
     rollout = rollouts.as_rollout(connection, row)
     fleet = {device.id: device for device in situation.fleet(rollout, data)}
@@ -130,6 +137,9 @@ def _status(connection: sa.Connection, row: RolloutRow, situation: Situation, no
         decided_on=data.get("decided_on"),
         devices_exposed=tuple(sorted(data.get("exposed", {}))),
         devices_committed=tuple(committed),
+        failures=failed,
+        conflicts={name: fleet[name].conflict for name in sorted(fleet) if fleet[name].conflict},
+        pinned={name: fleet[name].pinned for name in sorted(fleet) if fleet[name].pinned},
         stranded=tuple(data.get("stranded", [])),
         returned_to=data.get("returned_to"),
     )
@@ -150,7 +160,9 @@ def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: dateti
                 site=device.site,
                 state=_state(rollout, device),
                 committed_at=device.committed_at,
-                text="; ".join((*device.unmet, *device.not_now, *device.misfits)),
+                text="; ".join(
+                    filter(None, (*device.unmet, *device.not_now, *device.misfits, device.conflict, device.pinned))
+                ),
             )
         )
     return WaveStatus(

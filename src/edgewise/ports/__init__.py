@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from edgewise.ports._packed import is_packed
     from edgewise.ports._parts import FolderParts, MemoryParts, Part, Parts, owner_name
     from edgewise.ports._patience import TooSlow
-    from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._pipeline import Answer, Judged, Pipeline, open_pipeline
     from edgewise.ports._priority import step_aside
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
@@ -106,6 +106,7 @@ __all__ = [
     "HubProbe",
     "IsolatingRuntime",
     "IsolationRule",
+    "Judged",
     "Keys",
     "Large",
     "Link",
@@ -255,7 +256,7 @@ _HOMES = {
     "_open_source": ("open_source",),
     "_packed": ("is_packed",),
     "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
-    "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
+    "_pipeline": ("Answer", "Judged", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
     "_priority": ("step_aside",),
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),
