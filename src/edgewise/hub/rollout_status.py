@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgewise.hub import rollouts, usecases
 from edgewise.hub.rollout import Device, Rollout, State, wave_waits_for, waves_of
+from edgewise.hub.rollout_words import DeviceState, device_state
 from edgewise.hub.situation import Situation
 from edgewise.hub.store import failures
 from edgewise.hub.store.rollouts import RolloutRow
@@ -22,7 +23,7 @@ class _Out(BaseModel):
 
 
 class DeviceStatus(_Out):
-    """One device of a wave; `state` is waiting, assigned, running, committed, failed, returned or gone."""
+    """One device of a wave; `state` is one of `DeviceState`, or gone."""
 
     device: str
     site: str
@@ -108,7 +109,7 @@ def _status(
     rollout = rollouts.as_rollout(connection, row)
     fleet = {device.id: device for device in situation.fleet(rollout, data)}
     evidence = data.get("evidence", {})
-    committed = [name for name in sorted(fleet) if _state(rollout, fleet[name]) == "committed"]
+    committed = [name for name in sorted(fleet) if device_state(rollout, fleet[name], now) is DeviceState.COMMITTED]
     return RolloutStatus(
         id=row.id,
         use_case=row.use_case,
@@ -158,7 +159,7 @@ def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: dateti
             DeviceStatus(
                 device=name,
                 site=device.site,
-                state=_state(rollout, device),
+                state=device_state(rollout, device, now),
                 committed_at=device.committed_at,
                 text="; ".join(
                     filter(None, (*device.unmet, *device.not_now, *device.misfits, device.conflict, device.pinned))
@@ -172,14 +173,3 @@ def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: dateti
         waits_for=tuple(wave_waits_for(rollout, index, fleet, now)) if open_ else (),
         devices=tuple(devices),
     )
-
-
-def _state(rollout: Rollout, device: Device) -> str:
-    if device.failed:
-        return "failed"
-    if device.running == rollout.target.release:
-        return "committed" if device.committed_at else "running"
-    if device.want is not None and device.want.rollout == rollout.id and device.want.kind == "revert":
-        return "returned"
-    told = device.want is not None and device.want.release == rollout.target.release
-    return "assigned" if told else "waiting"
