@@ -1,77 +1,116 @@
-"""A simulated fleet: what devices decide, how often champion and candidate err and differ, what operators override.
-
-Devices make decisions at rates that are lognormal around 40 an hour and err at rates that are Beta around 8 %. On each
-frame the two answers are the same, or the candidate alone is right (a win), or the champion alone (a loss), or they
-differ and none is right (a tie). Operators override 30 % of the errors of the bundle that acts and 1 % of the rest.
-"""
+"""Fleets of any size as the engine of rollouts sees them, in the situations that cost it most."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
-import numpy as np
-from numpy.typing import NDArray
+from edgewise.hub.rollout import Device, Evidence, OpenWave, Rollout, State, Target, Want
+from edgewise.wire import Condition, Disruption, Rate, RolloutPolicy, Wave
 
-Floats = NDArray[np.float64]
-DEVICES = 1000
-PER_HOUR, SPREAD = 40.0, 0.5  # median of the lognormal, and the standard deviation of its logarithm
-ERROR, SIZE = 0.08, 60.0  # mean of the Beta, and its sum of parameters: a standard deviation of 3.5 points
-OVERRIDES_WRONG, OVERRIDES_RIGHT = 0.30, 0.01
-DIFFER, TIES = 0.05, 0.01  # share of frames on which the answers differ, and on which both of them are wrong
-WAVES = (10, 50, 200, 500, 1000)
-WAVE_HOURS = 24
-TICKS = 6  # looks an hour, as a controller that wakes every ten minutes
-LABEL_HOURS = 12
+NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
+OLD = Target(release="parts@1", bundle="1" * 64, version=1)
+NEW = Target(release="parts@2", bundle="2" * 64, version=2)
+POLICY = RolloutPolicy(
+    waves=(Wave(devices=10), Wave(percent=10), Wave(percent=50), Wave(percent=100)),
+    select=(Condition(fact="line", op="in", value=["a", "b"]),),
+    rate=Rate(per_minute=1000, growth=1.5, every=1000, per_minute_max=5000),
+    disruption=(Disruption(group_by=("site",), unavailable_max=50), Disruption(group_by=("pair",), available_min=1)),
+    success_share=0.9,
+    failures_max=1000,
+    failures_share_max=0.05,
+    stuck_s=7200,
+)
+RUNS_OLD = Want(kind="run", release=OLD.release, bundle=OLD.bundle, rollout="a" * 32, bake=False)
+RUNS_NEW = Want(kind="run", release=NEW.release, bundle=NEW.bundle, rollout="b" * 32, bake=True)
+ROLLOUT = Rollout(id="b" * 32, target=NEW, previous=OLD, policy=POLICY, state=State.RUNNING, started_at=NOW)
+Situation = tuple[Rollout, list[Device], Evidence, datetime]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A candidate.
+def fleet(devices: int, *, sites: int = 100, committed: int = 0) -> list[Device]:
+    """Devices of many sites, in pairs of which one has to stay available.
 
-    `loss` is of accuracy, in the mean over devices; with `on` it is all on that share of them. `moves` adds so much on
-    half of the devices and takes as much on the others, which leaves the mean as it is.
+    Args:
+        committed: so many run the new release, the others the old one. Every 50th is away, every 77th says "not now".
     """
-
-    name: str
-    loss: float = 0.0
-    on: float = 1.0
-    moves: float = 0.0
-    differ: float = DIFFER
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fleet:
-    """One draw: each array (1000,), devices in the order in which waves take them."""
-
-    per_hour: Floats
-    wins: Floats  # chance of a win on a frame, and so on
-    losses: Floats
-    ties: Floats
-    overridden: Floats  # chance that a decision of the champion is overridden
-    overridden_new: Floats  # of the candidate
-
-    @property
-    def differ(self) -> Floats:
-        return self.wins + self.losses + self.ties
-
-
-def draw(case: Case, chance: np.random.Generator) -> Fleet:
-    per_hour = PER_HOUR * np.exp(SPREAD * chance.standard_normal(DEVICES))
-    error = chance.beta(ERROR * SIZE, (1 - ERROR) * SIZE, DEVICES)
-    loss = np.where(chance.random(DEVICES) < case.on, case.loss / case.on, 0.0)
-    both = (case.differ - TIES - (abs(case.loss) if case.on == 1 else 0.0)) / 2
-    both = np.minimum(max(both, 0.01), error)  # the candidate cannot put right what was not wrong
-    if case.moves:
-        loss += np.minimum(case.moves, error - both) * chance.permutation(np.repeat([1.0, -1.0], DEVICES // 2))
-    wins = np.minimum(both + np.maximum(-loss, 0), error)
-    losses = both + np.maximum(loss, 0)
-    ties = np.minimum(TIES, error - wins)
-    new = error - wins + losses
-    return Fleet(
-        per_hour=per_hour, wins=wins, losses=losses, ties=ties,
-        overridden=_overridden(error), overridden_new=_overridden(new),
-    )  # fmt: skip
+    both, old = frozenset({OLD.bundle, NEW.bundle}), frozenset({OLD.bundle})
+    found = []
+    for index in range(devices):
+        new = index < committed
+        found.append(
+            Device(
+                id=f"device-{index:06d}",
+                site=f"site-{index % sites:03d}",
+                labels={"pair": f"pair-{index // 2}", "line": "ab"[index % 2]},
+                facts={"battery_percent": 50 + index % 50},
+                want=RUNS_NEW if new else RUNS_OLD,
+                running=NEW.release if new else OLD.release,
+                committed_at=NOW if new else None,
+                known=both if new else old,
+                told_at=NOW - timedelta(minutes=10) if new else None,
+                paired=20 if new else 0,
+                away=index % 50 == 0,
+                not_now=("the window opens at 22:00",) if index % 77 == 0 else (),
+            )
+        )
+    return found
 
 
-def _overridden(error: Floats) -> Floats:
-    return OVERRIDES_WRONG * error + OVERRIDES_RIGHT * (1 - error)
+def situations(devices: int) -> dict[str, Callable[[], Situation]]:
+    """By name, what to build for a call of `next_steps`: each moment of a rollout at which it has most to do."""
+    now = NOW + timedelta(hours=2)
+
+    def first_wave() -> Situation:
+        return ROLLOUT, fleet(devices), Evidence(), now
+
+    def last_wave() -> Situation:
+        half = fleet(devices, committed=devices // 2)
+        return replace(ROLLOUT, waves=_waves(half, 10, devices // 10, devices // 2)), half, Evidence(), now
+
+    def telling() -> Situation:
+        half = fleet(devices, committed=devices // 2)
+        waves = _waves(half, 10, devices // 10, devices // 2, devices)
+        return replace(ROLLOUT, waves=waves), half, Evidence(), now
+
+    def telling_all_at_once() -> Situation:
+        everybody = fleet(devices)
+        policy = RolloutPolicy(waves=(Wave(percent=100),))
+        waves = (OpenWave(devices=tuple(device.id for device in everybody), opened_at=NOW),)
+        return replace(ROLLOUT, policy=policy, waves=waves), everybody, Evidence(), now
+
+    def waiting() -> Situation:
+        almost = fleet(devices, committed=devices * 8 // 10)
+        told = [device if device.committed_at else replace(device, want=RUNS_NEW, told_at=NOW) for device in almost]
+        policy = POLICY.model_copy(update={"stuck_s": None})
+        return replace(ROLLOUT, policy=policy, waves=_waves(told, devices)), told, Evidence(), now
+
+    def reverting() -> Situation:
+        everybody = fleet(devices, committed=devices)
+        rollout = replace(ROLLOUT, state=State.REVERTING, reason="worse", waves=_waves(everybody, devices))
+        return rollout, everybody, Evidence(), now
+
+    def finished() -> Situation:
+        settled = replace(RUNS_NEW, bake=False)
+        everybody = [replace(device, want=settled) for device in fleet(devices, committed=devices)]
+        return replace(ROLLOUT, state=State.FINISHED, waves=_waves(everybody, devices)), everybody, Evidence(), now
+
+    return {
+        "open the first wave": first_wave,
+        "open the last wave": last_wave,
+        "tell the last wave, within rate and budgets": telling,
+        "tell everybody at once": telling_all_at_once,
+        "wait for the last wave": waiting,
+        "take everybody back": reverting,
+        "finished, nothing to do": finished,
+    }
+
+
+def _waves(devices: list[Device], *ends: int) -> tuple[OpenWave, ...]:
+    """Waves over the devices up to each end; all but one that ends with the fleet have passed."""
+    waves, start = [], 0
+    for end in ends:
+        names = tuple(device.id for device in devices[start:end])
+        waves.append(OpenWave(devices=names, opened_at=NOW, passed_at=None if end == len(devices) else NOW))
+        start = end
+    return tuple(waves)

@@ -239,4 +239,4 @@ def test_a_worker_that_fails_every_time_is_a_complaint_of_the_guard(fleet):
     fleet.feed(30)
     os.kill(session.pid, signal.SIGSTOP)
     assert [device.decide_step(fleet.clock.now()) for _ in range(8)] == [None] * 8
-    assert "in a row failed" in device.updater.watch.complaint()
+    assert "in a row failed" in device.updater.watch.complaint().text

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from agent_world import site as site
 from edgewise.cli._app import build
 from edgewise.edge._contact_memory import ContactMemory, ContactNote, read_contact_note
+from edgewise.edge._failures import failure
 from edgewise.edge._story import COLUMNS, Situation, lines, story
 from edgewise.edge._troubles import Known, clock_trouble, troubles
 from edgewise.edge._update_state import Phase, Proof, Slot, UpdateState
@@ -23,6 +24,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden_status"
 DAY = timedelta(days=1)
 FAILURE = "5 decisions in a row failed, the last one: scores are nan"
+FAILED = failure("decisions_failed", FAILURE, phase="trial", now=datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
 def slot(version: int, *, committed: bool = True) -> Slot:
@@ -79,7 +81,7 @@ CASES = {
     "idle_after_a_failure": Situation(
         now=NOW,
         state=state(
-            Phase.IDLE, wanted(4), 3, 4, refused=7, last_failure=FAILURE, known_bad={"9" * 64: "old", "4" * 64: FAILURE}
+            Phase.IDLE, wanted(4), 3, 4, refused=7, failure=FAILED, known_bad={"9" * 64: "old", "4" * 64: FAILURE}
         ),
         slot="a",
         troubles=troubles(NOW, EVERYTHING, {"disk_free_mb": 20}),

@@ -27,7 +27,7 @@ from edgewise.edge.update import Updater
 from edgewise.measure import Histogram
 from edgewise.policy import may_name_frames
 from edgewise.ports import Clock, Fact, Runtime
-from edgewise.wire import DataPolicy, Envelope, Report
+from edgewise.wire import DataPolicy, Envelope, Report, plain
 
 
 class DeviceStatus:
@@ -142,6 +142,7 @@ class DeviceStatus:
             "use_case": self._identity.use_case,
             "version": __version__,
             **self._updater.report_fields(),
+            "failure": plain(failure) if (failure := self._updater.state.failure) else None,
             "metadata_expires_at": _text(self._updater.trusted.expires_at),
             "slot": self._updater.running.slot if self._updater.running else None,
             "shadow": self._updater.shadow.release if self._updater.shadow else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -13,8 +12,10 @@ from typing import Any
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._counts import Windows
-from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._decider import Decider
 from edgewise.edge._drift_watch import DriftWatch
+from edgewise.edge._notes import Notes
+from edgewise.edge._period import MAIN, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts, told_and_left
 from edgewise.edge._private_records import PrivateRecords
 from edgewise.edge._readings import Block, Reading
@@ -33,7 +34,6 @@ from edgewise.wire import DataPolicy, Event, NotNow, NotValid, UseCase
 STATE_KEY = "keeper"
 NAME_KEY = "name_key"
 READINGS_KEY = "readings"
-WAITING_MAX = 1000  # alarm and audit records held in memory while the disk is full
 RESERVED_CLASSES = ("alarm", "audit")
 OVERRIDES = ("wrong", "missed")  # verdicts that say that a decision was not right
 
@@ -78,7 +78,7 @@ class Keeper:
         self.urgent_waits = False  # something was queued that the hub should hear of soon
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._selection = Selection(chance, audit_share=use_case.upload.audit_share)
-        self._notes: deque[Entry] = deque()
+        self._notes = Notes(outbox)
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
         self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._sums = SumsTold(use_case.data.private.sums_noise)  # its budget is durable with everything else
@@ -130,16 +130,11 @@ class Keeper:
     def forget(self, match: Callable[[Entry], bool]) -> None:
         """Forget what waits in memory and matches."""
         with self._turn:
-            for _ in range(len(self._notes)):
-                entry = self._notes.popleft()
-                if not match(entry):
-                    self._notes.append(entry)
+            self._notes.forget(match)
 
     def _queue(self, entry: Entry) -> None:
-        if len(self._notes) >= WAITING_MAX:
+        if not self._notes.add(entry):
             self._count_shed(entry)
-            return
-        self._notes.append(entry)
 
     def _count_shed(self, entry: Entry) -> None:
         self.shed_here[entry.record_class] = self.shed_here.get(entry.record_class, 0) + 1
@@ -197,7 +192,7 @@ class Keeper:
                 self.windows.merge(decider.take_late())
             self._record_telemetry(now)
             self._record_readings(now)
-            self._record_notes()
+            self.urgent_waits = self._notes.store() or self.urgent_waits
 
     def _record_urgent(self, decider: Decider, now: datetime) -> None:
         while decider.urgent:
@@ -325,15 +320,6 @@ class Keeper:
         self.windows = left
         if not entries or not self._store(entries, now):
             self.windows = windows
-
-    def _record_notes(self) -> None:
-        while self._notes:
-            try:
-                self._outbox.add(self._notes[0])
-            except NotNow:
-                return
-            self.urgent_waits = self.urgent_waits or self._notes[0].record_class == "alarm"
-            self._notes.popleft()
 
     # -- small parts -------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from edgewise.edge._update_choices import waits
 from edgewise.edge._update_state import UpdateState, read_state
 from edgewise.edge.certificate import certificate_sentence
 from edgewise.ports import Clock, Credentials
-from edgewise.wire import CLASSES, Connectivity, EdgewiseError, NotNow
+from edgewise.wire import CLASSES, Connectivity, EdgewiseError, NotNow, plain
 
 
 def known_here(folder: Path, state: UpdateState, metadata_expires_at: datetime | None) -> Known:
@@ -71,6 +71,7 @@ def read_status(
         "release": slot.release if slot else None,
         "bundle": slot.bundle if slot else None,
         "last_failure": state.last_failure,
+        "failure": plain(state.failure) if state.failure else None,
         **outbox_status(folder / "outbox"),
         "cost": _cost_or_why(folder, identity, facts, now),
         "why": explain(state, running=slot is not None, not_now=not_now),

@@ -167,7 +167,8 @@ class ReleaseFetch:
             NotTrusted: they do not.
         """
         if release.use_case != self._use_case:
-            raise NotTrusted(f"release {release.id} is for {release.use_case}, this device for {self._use_case}")
+            text = f"release {release.id} is for {release.use_case}, this device for {self._use_case}"
+            raise NotTrusted(text, code="use_case_wrong")
         slot = state.slots.get(running) if running else None
         may_install(
             assignment,

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+from edgewise.edge._failures import failure, failure_of
 from edgewise.edge._installed import Installed
 from edgewise.edge._last_words import LastWords
+from edgewise.edge._shadow_phase import ShadowPhase
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._update_choices import (
     after_failure,
@@ -19,9 +21,9 @@ from edgewise.edge._update_choices import (
 )
 from edgewise.edge._update_journal import Journal
 from edgewise.edge._update_state import Event, Phase, UpdateLimits, UpdateState
-from edgewise.edge._watch import Watch, try_out
+from edgewise.edge._watch import Complaint, Watch, try_out
 from edgewise.ports import Clock, Footprint
-from edgewise.wire import Assignment, NotNow, NotTrusted, NotValid
+from edgewise.wire import Assignment, Failure, NotNow, NotTrusted, NotValid
 
 
 class Trial:
@@ -31,6 +33,7 @@ class Trial:
         journal: what the update remembers.
         installed, slots: what lies here.
         watch: what the decision loop tells.
+        shadow: refuses the bundle that shadows, where a start shows that it is to blame.
         clock: for the latency of golden inputs.
         checkpoint: called by name where a power cut would matter.
         footprint: tells the memory held; None leaves memory out.
@@ -43,6 +46,7 @@ class Trial:
         installed: Installed,
         slots: Slots,
         watch: Watch,
+        shadow: ShadowPhase,
         *,
         clock: Clock,
         limits: UpdateLimits,
@@ -54,6 +58,7 @@ class Trial:
         self._installed = installed
         self._slots = slots
         self.watch = watch
+        self._shadow = shadow
         self._clock = clock
         self.limits = limits
         self._checkpoint = checkpoint
@@ -92,7 +97,7 @@ class Trial:
             self._installed.running = try_out(self._installed.open(name), self._clock, self.limits)
             self.watch.clear()
         except (NotTrusted, NotValid) as error:
-            self.fail(now, str(error))
+            self.fail(now, failure_of(error, phase=self.phase.value, now=now, component="trial"))
 
     def judge(self, now: datetime) -> str | None:
         """Commit, or go back; comes back with what is waited for, None once the phase has moved."""
@@ -102,7 +107,7 @@ class Trial:
             return None
         complaint = self._complaint(trial=True)
         if complaint is not None:
-            self.fail(now, complaint)
+            self.fail(now, self._failure(*complaint, now, "trial"))
             return None
         left_s = working.trial_s - (now_s - self._trial_s)
         if left_s > 0:
@@ -119,9 +124,14 @@ class Trial:
         if remark is not None:
             self._journal.tell("bundle_late", remark, self.state.assignment)
         complaint = self._complaint(trial=False)
-        return complaint is not None and self.running is not None and self._send_back(self.running, now, complaint)
+        if complaint is None or self.running is None:
+            return False
+        return self._send_back(self.running, now, self._failure(*complaint, now, "guard"))
 
-    def _complaint(self, *, trial: bool) -> str | None:
+    def _failure(self, code: str, text: str, now: datetime, component: str) -> Failure:
+        return failure(code, text, phase=self.phase.value, now=now, component=component)
+
+    def _complaint(self, *, trial: bool) -> Complaint | None:
         self._weigh()
         second = self._installed.second
         other = second.release if second is not None else "the former bundle"
@@ -139,16 +149,16 @@ class Trial:
         if held_mb is not None:
             self.watch.weighed(held_mb, own_mb=self._own_mb(), needs_mb=running.pipeline.manifest.needs.ram_mb)
 
-    def _send_back(self, running: Running, now: datetime, complaint: str) -> bool:
+    def _send_back(self, running: Running, now: datetime, found: Failure) -> bool:
         """Return to the other slot's bundle; where there is none, limp on and say so."""
         back = good_slot(self.state, other_slot(running.slot))
         if self.phase in (Phase.COMMITTED, Phase.FETCHING) and back is not None:
             self._journal.save(back_to=back)
-            self.fail(now, complaint)
+            self.fail(now, found)
             return True
-        self._journal.save(last_failure=complaint)  # nothing to return to: a bundle that limps is better than none
+        self._journal.save(failure=found)  # nothing to return to: a bundle that limps is better than none
         self.watch.clear()
-        self._tell_limping(running, complaint)
+        self._tell_limping(running, found.text)
         return False
 
     def _tell_limping(self, running: Running, complaint: str) -> None:
@@ -159,20 +169,11 @@ class Trial:
         text = f"{complaint}; there is no other bundle to return to"
         self._journal.tell("bundle_unhealthy", text, self.state.assignment)
 
-    def fail(self, now: datetime, reason: str, *, remember: bool = True) -> None:
+    def fail(self, now: datetime, found: Failure, *, remember: bool = True) -> None:
         """The bundle under trial, or committed before, goes back and is remembered as bad here."""
-        self._journal.move(
-            Event.UNHEALTHY,
-            now,
-            reason,
-            **after_failure(
-                self.state,
-                reason,
-                self.limits,
-                remember=remember,
-                running=self.running.bundle if self.running else None,
-            ),
-        )
+        running = self.running.bundle if self.running else None
+        changes = after_failure(self.state, found, self.limits, remember=remember, running=running)
+        self._journal.move(Event.UNHEALTHY, now, found.text, **changes)
 
     def finish_revert(self, now: datetime) -> None:
         """Point back, and let the former bundle decide."""
@@ -190,9 +191,10 @@ class Trial:
         # Counted before the bundle is opened: one that takes the process down is counted as well.
         self._journal.save(trial_starts=starts, trial_at=now)
         if words is not None and words.bundle == self._working().bundle:
-            self.fail(now, words.text)
+            self.fail(now, self._failure("hang", words.text, now, "trial"))
         elif starts > self.limits.trial_starts_max:
-            self.fail(now, f"the agent was started {starts} times within the trial of {self._working().release}")
+            text = f"the agent was started {starts} times within the trial of {self._working().release}"
+            self.fail(now, self._failure("trial_restarts", text, now, "trial"))
         else:
             self.begin(now)
 
@@ -207,24 +209,21 @@ class Trial:
         if words is not None and (running is None or words.bundle != running.bundle):
             self._blame_other(words, now)
         elif words is not None and running is not None:
-            self._send_back(running, now, words.text)
+            self._send_back(running, now, self._failure("hang", words.text, now, "guard"))
         elif crashes >= most and self.phase is Phase.SHADOW:
-            self._refuse_shadow(now, f"the agent crashed {crashes} times while {self._working().release} shadowed")
+            text = f"the agent crashed {crashes} times while {self._working().release} shadowed"
+            self._shadow.refuse(now, self._failure("crash_loop", text, now, "shadow"))
         elif crashes == most and running is not None:
-            self._send_back(running, now, f"the agent crashed {crashes} times in a row while {running.release} decided")
+            text = f"the agent crashed {crashes} times in a row while {running.release} decided"
+            self._send_back(running, now, self._failure("crash_loop", text, now, "guard"))
 
     def _blame_other(self, words: LastWords, now: datetime) -> None:
         """It was the bundle that decided beside the running one: never shadowed and never returned to again."""
         if self.phase is Phase.SHADOW and words.bundle == self._working().bundle:
-            self._refuse_shadow(now, words.text)
+            self._shadow.refuse(now, self._failure("hang", words.text, now, "shadow"))
             return
         self._journal.save(known_bad=with_bad(self.state, words.bundle, words.text, self.limits))
         self._journal.tell("bundle_unhealthy", words.text, self.state.assignment)
-
-    def _refuse_shadow(self, now: datetime, reason: str) -> None:
-        self._journal.move(
-            Event.REFUSED, now, reason, **after_failure(self.state, reason, self.limits, remember=True), crashes=0
-        )
 
     def stopped(self) -> None:
         """A planned stop: the next start is no crash (invariant 8)."""

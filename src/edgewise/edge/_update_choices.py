@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.edge._slots import Running, other_slot
 from edgewise.edge._update_state import Event, Phase, UpdateLimits, UpdateState
-from edgewise.wire import Assignment, Wait, wait_for
+from edgewise.wire import Assignment, Failure, Wait, wait_for
 
 
 def target(assignment: Assignment) -> tuple[str | None, str | None]:
@@ -71,9 +71,7 @@ def good_slot(state: UpdateState, name: str | None) -> str | None:
 
 
 def slot_to_shadow(state: UpdateState, running: Running | None) -> str | None:
-    """The slot whose bundle decides on the same frames: while baking the former one, before a trial the new one."""
-    if state.phase is Phase.SHADOW:
-        return other_slot(running.slot) if running else "a"
+    """The slot whose bundle decides on the same frames while the newer one bakes: the former one."""
     assignment = state.assignment
     if state.phase is not Phase.COMMITTED or assignment is None or not assignment.bake or running is None:
         return None
@@ -90,7 +88,7 @@ def after_success(state: UpdateState, limits: UpdateLimits) -> dict[str, Any]:
     return {
         "slots": {**state.slots, name: slot.model_copy(update={"committed": True})},
         "committed_before": committed[-limits.remembered_max :],
-        "last_failure": None,
+        "failure": None,
         "failed_rollout": None,
     }
 
@@ -115,18 +113,18 @@ def with_bad(state: UpdateState, bundle: str, reason: str, limits: UpdateLimits)
 
 
 def after_failure(
-    state: UpdateState, reason: str, limits: UpdateLimits, *, remember: bool, running: str | None = None
+    state: UpdateState, failure: Failure, limits: UpdateLimits, *, remember: bool, running: str | None = None
 ) -> dict[str, Any]:
     """What is remembered of a bundle that failed: it is bad here, and its assignment is not tried again.
 
     Args:
         running: the bundle that decides. While another one is fetched it alone is to blame.
     """
-    changes: dict[str, Any] = {"last_failure": reason}
+    changes: dict[str, Any] = {"failure": failure}
     if state.phase is Phase.FETCHING and running is not None:
-        return changes | {"known_bad": with_bad(state, running, reason, limits)}
+        return changes | {"known_bad": with_bad(state, running, failure.text, limits)}
     working = state.working
     if working is not None and working.bundle is not None and remember:
-        changes["known_bad"] = with_bad(state, working.bundle, reason, limits)
+        changes["known_bad"] = with_bad(state, working.bundle, failure.text, limits)
         changes |= {"refused": working.number, "failed_rollout": working.rollout}
     return changes

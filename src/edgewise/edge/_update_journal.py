@@ -43,6 +43,8 @@ class Journal:
         changes.setdefault("moves", self.state.moves + 1)
         self.save(phase=phase, changed_at=now, **changes)
         data = {"from": before.value, "to": phase.value, "event": event.value}
+        if (failure := changes.get("failure")) is not None:
+            data |= {name: getattr(failure, name) for name in ("component", "category", "code")}
         self.tell("phase", f"{before.value} → {phase.value}: {reason or event.value}", self.state.working, **data)
 
     def forget_slot(self, name: str) -> None:

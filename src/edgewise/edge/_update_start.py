@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from edgewise.edge._failures import failure
 from edgewise.edge._installed import Installed
 from edgewise.edge._last_words import forget_last_words, read_last_words
 from edgewise.edge._release_fetch import ReleaseFetch
@@ -78,7 +79,9 @@ class UpdateStart:
         fallback = good_slot(self._journal.state, other_slot(name))
         if self._phase is Phase.COMMITTED:
             self._journal.save(back_to=fallback)
-            self._trial.fail(now, f"slot {name} is damaged", remember=False)
+            text = f"slot {name} is damaged"
+            found = failure("slot_damaged", text, phase=self._phase.value, now=now)
+            self._trial.fail(now, found, remember=False)
             return
         self._installed.run(fallback)
         text = f"slot {name} is damaged; slot {fallback} runs instead"

@@ -7,10 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgewise.edge._guard import GuardLimits
-from edgewise.wire import Assignment, NotValid, Record, decode
+from edgewise.wire import Assignment, Failure, NotValid, Record, decode
 from edgewise.wire._record import Digest, Id, Name, Time
 
 FORMAT = 1
@@ -122,9 +122,20 @@ class UpdateState(Record):
     committed_before: tuple[Digest, ...] = ()
     bytes_fetched: int = 0  # that came over the link for the blobs of all bundles that arrived here
     bytes_full: int = 0  # that these bundles have
-    last_failure: str | None = None
+    failure: Failure | None = None  # the newest one, until a bundle passes its trial
     failed_rollout: Id | None = None
     changed_at: Time | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, values: Any) -> Any:
+        """A state of before failures had codes keeps its text nowhere else than in `known_bad`."""
+        return {name: value for name, value in values.items() if name != "last_failure"}
+
+    @property
+    def last_failure(self) -> str | None:
+        """The newest failure for people."""
+        return self.failure.text if self.failure else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,7 +88,7 @@ class Outbox:
         self.blobs: Blobs = blobs if blobs is not None else own
         self._files = BlobFiles(self.blobs, self._file, checkpoint)
         self._room = Room(folder / RESERVE_FILE, self._file, self._files, reserve_bytes=self.limits.reserve_bytes)
-        self.hold_reserve()
+        self._room.hold()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -392,14 +392,10 @@ class Outbox:
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
-    def hold_reserve(self) -> None:
-        """Hold disk space ready for alarms and audit, if there is plenty; without it they compete with everybody."""
-        self._room.hold()
-
     def tidy(self, limit: int = 10_000) -> int:
         """Delete blob files that no record names, left by power cuts; the count. Meant for a quiet moment."""
         gone = self._files.sweep(islice(self.blobs.digests(), limit))
-        self.hold_reserve()
+        self._room.hold()
         return gone
 
     def tidy_folder(self, number: int) -> int:
@@ -407,7 +403,7 @@ class Outbox:
         if not isinstance(self.blobs, SealedBlobs):
             return 0
         gone = self._files.sweep(self.blobs.sweep_folder(number))
-        self.hold_reserve()
+        self._room.hold()
         return gone
 
     def close(self) -> None:

@@ -12,10 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edgewise.edge._failures import failure, failure_of
 from edgewise.edge._installed import Installed
 from edgewise.edge._metadata_watch import MetadataWatch
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._release_fetch import ReleaseFetch
+from edgewise.edge._shadow_phase import ShadowPhase
+from edgewise.edge._shadow_watch import ShadowWatch
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._staging import Staging
 from edgewise.edge._trial import Trial
@@ -46,6 +49,7 @@ from edgewise.wire import (
     Assignment,
     EdgewiseError,
     Envelope,
+    Failure,
     NotNow,
     NotTrusted,
     PublicKey,
@@ -119,11 +123,13 @@ class Updater:
         self._metadata = MetadataWatch(self.trusted, self._journal)
         self.installed = Installed(self._slots, self._journal)
         self._staging = Staging(self._fetch, self.installed, self._journal, runtime=runtime, limits=self.limits)
+        self._shadow = ShadowPhase(self._journal, self.installed, clock=clock, limits=self.limits, footprint=footprint)
         self._trial = Trial(
             self._journal,
             self.installed,
             self._slots,
             self.watch,
+            self._shadow,
             clock=clock,
             limits=self.limits,
             checkpoint=checkpoint,
@@ -154,6 +160,11 @@ class Updater:
     def second(self) -> Running | None:
         """A bundle known to be good here, while the guard asks for its opinion on the same frames."""
         return self.installed.second
+
+    @property
+    def shadow_watch(self) -> ShadowWatch | None:
+        """Who hears how the shadow does, while it is one that may act later; None for one that acted before."""
+        return self._shadow.watch if self.phase is Phase.SHADOW else None
 
     @property
     def shadow_cpu_share(self) -> float:
@@ -196,6 +207,7 @@ class Updater:
             "bytes_full": self.state.bytes_full,
             "known_bad": tuple(self.state.known_bad),
             "last_failure": self.state.last_failure,
+            "failure": self.state.failure,
             "failed_rollout": self.state.failed_rollout,
             "metadata": self.trusted.version,
             "metadata_expires_at": self.trusted.expires_at,
@@ -208,7 +220,12 @@ class Updater:
             NotTrusted: not signed by the director, not for this device or use case, or older than what is known.
             NotNow: the release repository was never read, so the director is not known.
         """
-        return self._wants.accept(envelope, self.trusted.keys(), now)
+        try:
+            return self._wants.accept(envelope, self.trusted.keys(), now)
+        except NotTrusted as error:
+            if str(error) != self.state.last_failure:  # a hub that is told no will ask again
+                self._journal.save(failure=failure_of(error, phase=self.phase.value, now=now))
+            raise
 
     def check(self, envelope: Envelope, keys: Sequence[PublicKey]) -> Assignment:
         """What the envelope says, if these keys signed it and it is for this device and not older than what is known.
@@ -263,7 +280,9 @@ class Updater:
                 self._trial.guard(now)
                 return not self._must_wait(now) and self._leave_staged(now)
             case Phase.SHADOW:
-                return self._leave_shadow(now)
+                self._trial.guard(now)
+                self.waits_for = self._shadow.step(now)
+                return self.waits_for is None
             case Phase.TRIAL:
                 self.waits_for = self._trial.judge(now)
                 return self.waits_for is None
@@ -293,7 +312,8 @@ class Updater:
         same = self.state.working is not None and self.state.working.number == wanted.number
         if same and self.state.moves >= self.limits.moves_max:
             text = f"assignment {wanted.number} took {self.state.moves} moves without coming to an end; it is given up"
-            self._journal.save(refused=wanted.number, last_failure=text, failed_rollout=wanted.rollout)
+            found = failure("moves_spent", text, phase=self.phase.value, now=now)
+            self._journal.save(refused=wanted.number, failure=found, failed_rollout=wanted.rollout)
             self._journal.tell("update_given_up", text, wanted)
             return False
         moves = self.state.moves if same else 0
@@ -343,7 +363,7 @@ class Updater:
         except NotNow:
             raise
         except EdgewiseError as error:
-            self._refuse(now, str(error))
+            self._refuse(now, failure_of(error, phase=self.phase.value, now=now))
             return True
         if isinstance(staged, str):
             self.waits_for = staged
@@ -358,10 +378,10 @@ class Updater:
         self._fetch.forget()
         return True
 
-    def _refuse(self, now: datetime, reason: str, **changes: Any) -> None:
+    def _refuse(self, now: datetime, found: Failure) -> None:
         working = self._working()
-        changes |= {"refused": working.number, "last_failure": reason, "failed_rollout": working.rollout}
-        self._journal.move(Event.REFUSED, now, reason, **changes)
+        changes = {"refused": working.number, "failure": found, "failed_rollout": working.rollout}
+        self._journal.move(Event.REFUSED, now, found.text, **changes)
         self._fetch.forget()
 
     def _leave_staged(self, now: datetime) -> bool:
@@ -377,13 +397,6 @@ class Updater:
         back = good_slot(self.state, self.installed.slot)
         self._journal.move(Event.SWITCHED, now, working.reason, back_to=back, trial_at=now, trial_starts=0, crashes=0)
         self._trial.begin(now)
-        return True
-
-    def _leave_shadow(self, now: datetime) -> bool:
-        if self._working().shadow:
-            self.installed.refresh_shadow()
-            return False
-        self._journal.move(Event.PROMOTED, now, "the hub wants it to act")
         return True
 
     # -- small parts -------------------------------------------------------------------------------------------------

@@ -148,11 +148,11 @@ class _Walk:
         """True if there was (or, dry, would be) anything to change."""
         if not self._rows:
             return False
-        found = [rollouts.as_rollout(self._connection, row) for row in self._rows.values()]
-        for rollout in found:
-            self._learn(rollout)
+        for row in list(self._rows.values()):
+            self._learn(rollouts.as_rollout(self._connection, row))
             if self._changed and self._dry:
                 return True
+        found = [rollouts.as_rollout(self._connection, row) for row in self._rows.values()]
         walk(found, self._look, self._act, self._now)
         return self._changed
 
@@ -173,7 +173,10 @@ class _Walk:
         if self._dry:
             self._situation.pretend(step for step in steps if isinstance(step, Assign))
             return
-        data = dict(self._rows[rollout.id].data or {}) | {"waves": rollouts.waves_as_data(rollout)}
+        data = dict(self._rows[rollout.id].data or {}) | rollouts.progress_as_data(rollout)
+        told = {step.device: self._now.isoformat() for step in steps if isinstance(step, Assign) and step.tells}
+        if told:
+            data["told"] = {**data.get("told", {}), **told}
         self._remember(rollout.id, data)
         for step in steps:
             if isinstance(step, Move):

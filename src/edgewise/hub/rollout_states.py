@@ -184,7 +184,7 @@ class Device:
 class Finding:
     """What a statistical rule says of the evidence so far; the hub asks `measure` and hands the answer in."""
 
-    result: Literal["promote", "reject", "undecided"]
+    word: Literal["promote", "reject", "hold"]
     text: str  # what was seen, and which bound it met or still needs
 
 
@@ -237,9 +237,9 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Give free places of the open wave to devices that came too late to be chosen."""
+    """Give free places of the open wave, or of the shadow stage, to devices that came too late to be chosen."""
 
-    wave: int
+    wave: int | None  # None for the shadow stage
     devices: tuple[str, ...]
 
 

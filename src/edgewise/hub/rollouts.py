@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
 from edgewise.hub import releases as release_acts
-from edgewise.hub.rollout import Event, Evidence, OpenWave, Rollout, State, Target, move
+from edgewise.hub.rollout import Event, Evidence, OpenWave, Rollout, State, Target, answer
+from edgewise.hub.situation import Situation
 from edgewise.hub.store import Store, champions, devices, releases
 from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.releases import ReleaseRow
@@ -108,8 +109,12 @@ def operate(store: Store, rollout: str, event: Event, *, who: str, reason: str, 
             return row
         if event is Event.REVERT:
             _check_revert(connection, row)
-        state = move(State(row.state), event)
-        set_state(connection, row, state, reason=reason or f"{event.value} by {who}", who=who, now=now)
+        before = as_rollout(connection, row)
+        situation = Situation(connection, usecases.need(connection, row.use_case), now, started_at=now)
+        fleet = situation.fleet(before, row.data or {})
+        answered = answer(before, event, fleet, reason or f"{event.value} by {who}", now)
+        data = {**(row.data or {}), **progress_as_data(answered)}
+        set_state(connection, row, answered.state, reason=answered.reason, who=who, now=now, data=data)
         return need(connection, rollout)
 
 
@@ -137,7 +142,7 @@ def set_state(
     """
     text = reason[:WHY_CHARACTERS_MAX]
     remembered = dict(row.data or {}) if data is None else dict(data)
-    if state in (State.REVERTING, State.FINISHED, State.SUPERSEDED, State.ABORTED):
+    if state in (State.REVERTING, State.FINISHED, State.SUPERSEDED, State.ABORTED) and state.value != row.state:
         remembered["ended_at"] = now.isoformat()
     if state is State.REVERTING:
         remembered["decided_on"] = {"at": now.isoformat(), **remembered.get("evidence", {})}
@@ -153,35 +158,59 @@ def as_rollout(connection: sa.Connection, row: RolloutRow) -> Rollout:
     """The row as the pure core sees it."""
     target = target_of(connection, row.release)
     assert target is not None, f"rollout {row.id} names release {row.release}, which is not stored"
-    waves = (row.data or {}).get("waves", [])
+    data = row.data or {}
     return Rollout(
         id=row.id,
         target=target,
         previous=None if row.previous is None else target_of(connection, row.previous),
         policy=policy_of(row),
         state=State(row.state),
-        waves=tuple(
-            OpenWave(
-                devices=tuple(wave["devices"]),
-                opened_at=datetime.fromisoformat(wave["opened_at"]),
-                passed_at=None if wave["passed_at"] is None else datetime.fromisoformat(wave["passed_at"]),
-            )
-            for wave in waves
-        ),
+        waves=tuple(_wave_of_data(wave) for wave in data.get("waves", [])),
         reason=row.why or "",
+        shadow=_wave_of_data(data["shadow"]) if data.get("shadow") else None,
+        started_at=_time(data.get("started_at")),
+        resumed_at=_time(data.get("resumed_at")),
+        asks=data.get("asks", False),
+        tolerated=frozenset(data.get("tolerated", ())),
+        metered_bytes=data.get("metered_bytes", 0),
     )
 
 
-def waves_as_data(rollout: Rollout) -> list[dict[str, Any]]:
-    """The waves as they are stored."""
-    return [
-        {
-            "devices": list(wave.devices),
-            "opened_at": wave.opened_at.isoformat(),
-            "passed_at": None if wave.passed_at is None else wave.passed_at.isoformat(),
-        }
-        for wave in rollout.waves
-    ]
+def progress_as_data(rollout: Rollout) -> dict[str, Any]:
+    """What the engine remembers of a rollout beside its state, as it is stored."""
+    begun = {} if rollout.started_at is None else {"started_at": rollout.started_at.isoformat()}
+    return begun | {
+        "waves": [_wave_as_data(wave) for wave in rollout.waves],
+        "shadow": None if rollout.shadow is None else _wave_as_data(rollout.shadow),
+        "resumed_at": None if rollout.resumed_at is None else rollout.resumed_at.isoformat(),
+        "asks": rollout.asks,
+        "tolerated": sorted(rollout.tolerated),
+        "metered_bytes": rollout.metered_bytes,
+    }
+
+
+def _wave_as_data(wave: OpenWave) -> dict[str, Any]:
+    return {
+        "devices": list(wave.devices),
+        "opened_at": wave.opened_at.isoformat(),
+        "passed_at": None if wave.passed_at is None else wave.passed_at.isoformat(),
+        "joined": list(wave.joined),
+        "by_hand": wave.by_hand,
+    }
+
+
+def _wave_of_data(data: Mapping[str, Any]) -> OpenWave:
+    return OpenWave(
+        devices=tuple(data["devices"]),
+        opened_at=datetime.fromisoformat(data["opened_at"]),
+        passed_at=_time(data["passed_at"]),
+        joined=tuple(data.get("joined", ())),
+        by_hand=data.get("by_hand", False),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def evidence_of(data: Mapping[str, Any]) -> Evidence:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edgewise.hub.pins import pin_text
 from edgewise.hub.rollout import Assign, Device, Evidence, Rollout, State, Want, has_it, stranded
 from edgewise.hub.store import bundles, devices, intake, samples
 from edgewise.hub.store import rollouts as rows
@@ -42,6 +43,8 @@ class Situation:
         for commit in devices.commits_of(connection, use_case=usecase.name):
             self._commits.setdefault(commit.device, []).append(commit)
         self._misfits: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._told: dict[tuple[str, str], datetime] = {}
+        self._labels = {site.name: site.labels for site in usecase.sites}
 
     def row(self, device: str) -> DeviceRow:
         return self._devices[device]
@@ -50,6 +53,8 @@ class Situation:
         """Take these assignments as made."""
         for step in steps:
             self._wants[step.device] = step.want
+            if step.tells:
+                self._told[step.want.rollout, step.device] = self._now
 
     def fleet(self, rollout: Rollout, data: Mapping[str, Any]) -> list[Device]:
         """The devices as this rollout sees them.
@@ -128,6 +133,9 @@ class Situation:
         reasons = list(self._misfit(rollout.target.bundle, row))
         if bad_here and not member:
             reasons.append(f"bundle {rollout.target.bundle[:12]}… failed here before")
+        told = data.get("told", {}).get(row.id)
+        labels = {**self._labels.get(row.site, {}), **row.labels}
+        seen = {**row.facts, **labels, "site": row.site, "device": row.id}
         device = Device(
             id=row.id,
             site=row.site,
@@ -141,6 +149,12 @@ class Situation:
             unmet=tuple(unmet(rollout.policy.conditions, row.facts)),
             not_now=_not_now(rollout, row, report),
             misfits=tuple(reasons),
+            outside=tuple(unmet(rollout.policy.select, seen)),
+            labels=labels,
+            facts=row.facts,
+            conflict=row.in_conflict,
+            pinned=pin_text(row.pin),
+            told_at=self._told.get((rollout.id, row.id)) or (None if told is None else datetime.fromisoformat(told)),
         )
         return replace(device, committed_at=_committed_at(rollout, commits, device))
 
@@ -187,6 +201,8 @@ def assignment_of(
         rollout=step.want.rollout,
         trial_s=rollout.policy.trial_s,
         bake=step.want.bake,
+        shadow=step.want.shadow,
+        shadow_cpu_share=policy.shadow.cpu_share if policy.shadow is not None else 1.0,
         download=policy.download if waits else Terms(),
         activation=policy.activation if waits else Terms(),
         zone=zone,
@@ -233,6 +249,7 @@ def _want(assignment: Assignment | None) -> Want | None:
         bundle=assignment.bundle,
         rollout=assignment.rollout or "",
         bake=assignment.bake,
+        shadow=assignment.shadow,
     )
 
 
