@@ -1,21 +1,50 @@
-"""Our own rules on the simulated fleet: every decision is made by the product's functions, on what it would have seen."""
+"""Our own rules on the simulated fleet: every decision is made by the product's functions, on what it would see."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rollout_parts.fleet import DEVICES, LABEL_HOURS, TICKS, WAVE_HOURS, WAVES, Fleet
+from rollout_parts.simulated import DEVICES, LABEL_HOURS, TICKS, WAVE_HOURS, WAVES, Fleet
 
-from edgewise.measure import Counts, judge_backstop, judge_shadow, worse_e_value
-from edgewise.wire import Backstop, RolloutPolicy, Shadow
+from edgewise.hub.rollout import Event, Evidence, Move, Rollout, State, Target, next_steps
+from edgewise.hub.rollout_judge import held_by
+from edgewise.measure import Counts, judge_backstop, judge_shadow
+from edgewise.wire import Backstop, RolloutPolicy, Shadow, Wave
 
 HOURS_MAX = 30 * 24
-worse = lru_cache(maxsize=None)(worse_e_value)
+NOTHING = np.zeros(3, np.int64)
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
+OLD, NEW = (Target(release=f"parts@{version}", bundle=str(version) * 64, version=version) for version in (1, 2))
+# What the policy's defaults do not say: the waves of the issue, and a shadow set of a tenth of the fleet.
+POLICY = RolloutPolicy(
+    waves=tuple(Wave(devices=size) for size in WAVES),
+    bake_s=WAVE_HOURS * 3600,
+    shadow=Shadow(devices=100),
+    backstop=Backstop(),
+)
+
+
+@cache
+def rollout_of(policy_json: str) -> Rollout:
+    policy = RolloutPolicy.model_validate_json(policy_json)
+    return Rollout(id="b" * 32, target=NEW, previous=OLD, policy=policy, state=State.RUNNING, started_at=NOW)
+
+
+@cache
+def decided(policy_json: str, wins: int, losses: int) -> Literal["revert", "hold", "go"]:
+    """What the engine of rollouts makes of the labels alone."""
+    rollout = rollout_of(policy_json)
+    evidence = Evidence(labels=wins + losses, wins=wins, losses=losses)
+    steps = next_steps(rollout, [], evidence, NOW)
+    if any(isinstance(step, Move) and step.event is Event.REVERT for step in steps):
+        return "revert"
+    return "hold" if held_by(rollout, evidence) else "go"
 
 
 class Labels:
@@ -66,9 +95,7 @@ class Shadowed:
     labels: int
 
 
-def shadow(
-    fleet: Fleet, policy: RolloutPolicy, chance: np.random.Generator, labels: Labels
-) -> Shadowed:
+def shadow(fleet: Fleet, policy: RolloutPolicy, chance: np.random.Generator, labels: Labels) -> Shadowed:
     """The first devices decide in the shadow until the verdict, or until a person is asked."""
     rule: Shadow = policy.shadow  # type: ignore[assignment]
     devices = rule.devices or int(DEVICES * (rule.percent or 0) / 100)
@@ -102,45 +129,41 @@ class Rolled:
     held: float  # hours in which no wave opened because of the evidence
 
 
-def waves(
-    fleet: Fleet, policy: RolloutPolicy, chance: np.random.Generator, labels: Labels | None = None
-) -> Rolled:
+def waves(fleet: Fleet, policy: RolloutPolicy, chance: np.random.Generator, labels: Labels | None = None) -> Rolled:
     """The waves, a day each, until the release is taken back or the last late label has come.
 
     The labels may have begun in the shadow: one e-process goes through all of it.
     """
-    bound, wave_ticks = 1 / policy.revert_alpha, WAVE_HOURS * TICKS
+    plain, wave_ticks = policy.model_dump_json(), WAVE_HOURS * TICKS
     past = _Past(fleet, policy.backstop, chance) if policy.backstop else None
-    wave, since, held = 0, 0, 0
-    new = made(fleet, slice(0, WAVES[0]), wave_ticks, chance)
-    for tick in range(HOURS_MAX * TICKS):
-        evidence = 0.0
+    wave, since, held, tick = 0, 0, 0, 0
+    by: Literal["", "labels", "backstop"] = ""
+    while not by and tick < HOURS_MAX * TICKS:
+        if since % wave_ticks == 0:
+            new = made(fleet, slice(0, WAVES[min(wave, len(WAVES) - 1)]), wave_ticks, chance)
+        since, tick = since + 1, tick + 1
+        running, word = wave < len(WAVES), "go"
         if labels is not None:
-            labels.step(new[since % wave_ticks] if wave < len(WAVES) else np.zeros(3, np.int64))
-            evidence = worse(labels.wins, labels.losses)
-        since += 1
-        by: Literal["", "labels", "backstop"] = "labels" if evidence >= bound else ""
-        if past is not None and not by and wave < len(WAVES) - 1 and past.looks_at(wave, since):
+            labels.step(new[(since - 1) % wave_ticks] if running else NOTHING)
+            word = decided(plain, labels.wins, labels.losses)
+        if word == "revert":
+            by = "labels"
+        elif past is not None and wave < len(WAVES) - 1 and past.looks_at(wave, since):
             by = "backstop"
-        exposed = WAVES[min(wave, len(WAVES) - 1)]
-        if by:
-            count = labels.count if labels else 0
-            return Rolled(
-                reverted=by, hours=(tick + 1) / TICKS, exposed=exposed, labels=count, held=held / TICKS
-            )
-        if wave == len(WAVES):
+        elif not running:
             if since >= LABEL_HOURS * TICKS:
-                break
-        elif since >= wave_ticks and evidence < policy.hold_e:
-            wave, since = wave + 1, 0
-            if wave < len(WAVES):
-                new = made(fleet, slice(0, WAVES[wave]), wave_ticks, chance)
-        elif since >= wave_ticks:
+                break  # the last late label has come
+        elif since >= wave_ticks and word == "hold":
             held += 1
-            if since % wave_ticks == 0:
-                new = made(fleet, slice(0, WAVES[wave]), wave_ticks, chance)
-    count = labels.count if labels else 0
-    return Rolled(reverted="", hours=(tick + 1) / TICKS, exposed=DEVICES, labels=count, held=held / TICKS)
+        elif since >= wave_ticks:
+            wave, since = wave + 1, 0
+    return Rolled(
+        reverted=by,
+        hours=tick / TICKS,
+        exposed=WAVES[min(wave, len(WAVES) - 1)],
+        labels=labels.count if labels else 0,
+        held=held / TICKS,
+    )
 
 
 class _Past:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from statistics import NormalDist
 
 import numpy as np
-from rollout_parts.fleet import WAVE_HOURS, WAVES, Fleet, Floats
+from rollout_parts.simulated import WAVE_HOURS, WAVES, Fleet, Floats
 
 HOURS = WAVE_HOURS * len(WAVES)
 COMPARED = WAVE_HOURS * (len(WAVES) - 1)  # in the last wave nobody waits
