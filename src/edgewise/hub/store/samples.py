@@ -107,9 +107,18 @@ def unlabelled(
 
 
 def make_urgent(connection: sa.Connection, device: str, frames: Sequence[str]) -> None:
-    """An operator spoke about these frames: their samples go up the queue, in arrival order."""
+    """An operator spoke about these frames: their samples go up the queue, in arrival order.
+
+    A pair of two bundles stays where it is: what an operator overrides is what acted, so its place in the queue would
+    make the labelled pairs speak against that one.
+    """
     for some in chunks(frames):
-        where = (samples.c.device == device, samples.c.frame.in_(some), samples.c.priority > PRIORITY["feedback"])
+        where = (
+            samples.c.device == device,
+            samples.c.frame.in_(some),
+            samples.c.priority > PRIORITY["feedback"],
+            samples.c.shadow.is_(None),
+        )
         connection.execute(sa.update(samples).where(*where).values(priority=PRIORITY["feedback"], rank=0))
 
 
@@ -141,8 +150,17 @@ def labelled(connection: sa.Connection, use_case: str, purpose: str) -> list[Lab
 
 
 def pairs(connection: sa.Connection, rollout: str) -> list[SampleRow]:
-    """Labelled samples of this rollout on which both bundles spoke, in the order of their labels."""
-    where = (samples.c.rollout == rollout, samples.c.label.is_not(None), samples.c.shadow.is_not(None))
+    """Labelled samples of this rollout on which both bundles spoke, in the order of their labels.
+
+    Those that were kept, or came up the queue, because an operator spoke about them are left out.
+    """
+    where = (
+        samples.c.rollout == rollout,
+        samples.c.label.is_not(None),
+        samples.c.shadow.is_not(None),
+        samples.c.why != "feedback",
+        samples.c.priority != PRIORITY["feedback"],
+    )
     order = (samples.c.labelled_at, samples.c.id)
     return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(*order))
 
