@@ -176,11 +176,6 @@ def operate(store: Store, rollout: str, event: Event, *, who: str, reason: str, 
         return need(connection, rollout)
 
 
-def waits_for_approval(row: RolloutRow) -> bool:
-    """Whether a person must let this rollout begin."""
-    return row.state == State.WAITING.value
-
-
 _ALREADY = {Event.PAUSE: "paused", Event.RESUME: "running", Event.REVERT: "reverting"}
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
     from edgewise.ports._http import LinkDown, Refused
-    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
+    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, apart, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._large import Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
@@ -175,6 +175,7 @@ __all__ = [
     "WorkerRuntime",
     "WorkerSession",
     "address",
+    "apart",
     "apply_delta",
     "boot_id",
     "can_isolate",
@@ -244,7 +245,7 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
-    "_isolate": ("IsolatingRuntime", "IsolationRule", "can_isolate"),
+    "_isolate": ("IsolatingRuntime", "IsolationRule", "apart", "can_isolate"),
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),

@@ -81,6 +81,12 @@ def current(connection: sa.Connection, use_case: str) -> list[RolloutRow]:
     return found
 
 
+def under_way(connection: sa.Connection, use_case: str) -> list[str]:
+    """Ids of the rollouts that labels of their pairs may still move on or stop."""
+    where = (rollouts.c.use_case == use_case, rollouts.c.state.in_(("running", "paused")))
+    return list(connection.execute(sa.select(rollouts.c.id).where(*where).order_by(rollouts.c.id)).scalars())
+
+
 def change(connection: sa.Connection, rollout: str, *, now: datetime, **values: Any) -> None:
     connection.execute(sa.update(rollouts).where(rollouts.c.id == rollout).values(updated_at=now, **values))
 

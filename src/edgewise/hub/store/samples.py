@@ -165,6 +165,27 @@ def pairs(connection: sa.Connection, rollout: str) -> list[SampleRow]:
     return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(*order))
 
 
+def apart_to_label(
+    connection: sa.Connection, rollouts: Sequence[str], *, limit: int, sites: Collection[str] | None = None
+) -> list[SampleRow]:
+    """Frames without a label on which the bundles of these rollouts disagree, in an order that nothing else decides.
+
+    Their ids are random. In the order of arrival the first devices would be labelled and no others.
+    """
+    where = (_apart(rollouts), samples.c.label.is_(None), *of_sites(samples.c.site, sites))
+    return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(samples.c.id).limit(limit))
+
+
+def apart_labelled(connection: sa.Connection, rollouts: Sequence[str], *, since: datetime) -> int:
+    """How many of them were labelled since then."""
+    where = (_apart(rollouts), samples.c.labelled_at >= since)
+    return int(connection.execute(sa.select(sa.func.count()).select_from(samples).where(*where)).scalar_one())
+
+
+def _apart(rollouts: Sequence[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(samples.c.rollout.in_(rollouts), samples.c.why == "disagreement", samples.c.shadow.is_not(None))
+
+
 def set_label(connection: sa.Connection, sample: str, *, label: str, purpose: str, now: datetime) -> None:
     connection.execute(
         sa.update(samples).where(samples.c.id == sample).values(label=label, purpose=purpose, labelled_at=now)
