@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.edge import _garbage
 from edgewise.edge._agent_config import AgentConfig, load_config, log_files
 from edgewise.edge._contact_memory import ContactMemory
 from edgewise.edge._device_log import DeviceLog
@@ -321,6 +322,7 @@ def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | N
             from edgewise.edge._serving import phones_served
 
             stack.enter_context(phones_served(phones, field.push))
+        _garbage.resume()
         agent.run()
 
 
