@@ -16,13 +16,14 @@ from edgewise.hub.rollout import Event
 from edgewise.hub.rollout_status import RolloutStatus, statuses
 from edgewise.hub.store import releases
 from edgewise.hub.store import rollouts as rows
-from edgewise.wire import Condition, Strict, Wave
+from edgewise.hub.wish import Wish
+from edgewise.wire import Condition, Wave
 from edgewise.wire._record import Name, Share
 
 router = APIRouter()
 
 
-class RolloutIn(Strict):
+class RolloutIn(Wish):
     """What is left out comes from the use case."""
 
     release: Name
