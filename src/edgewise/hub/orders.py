@@ -16,16 +16,15 @@ from edgewise.hub.store import Store, bundles, champions, labels, samples
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
-from edgewise.hub.wish import Wish
 from edgewise.plan import variant_faults
 from edgewise.ports import Chance
-from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, UseCase
+from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, Strict, UseCase
 from edgewise.wire._record import Name
 
 ERROR_CHARACTERS_MAX = 2000
 
 
-class OrderWish(Wish):
+class OrderWish(Strict):
     """An order made by hand."""
 
     use_case: Name

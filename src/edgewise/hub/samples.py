@@ -12,12 +12,11 @@ from pydantic import Field
 from edgewise.hub import audit, labels, usecases
 from edgewise.hub.store import Store
 from edgewise.hub.store import samples as rows
-from edgewise.hub.wish import Wish
-from edgewise.wire import NotValid, UseCase, canonical, digest
+from edgewise.wire import NotValid, Strict, UseCase, canonical, digest
 from edgewise.wire._record import Digest, Name, Time
 
 
-class ImportedSample(Wish):
+class ImportedSample(Strict):
     """One sample to import; its blob must be stored before."""
 
     use_case: Name

@@ -15,8 +15,7 @@ from edgewise.hub.api.problems import responses
 from edgewise.hub.store import bundles
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, VerdictRow
-from edgewise.hub.wish import Wish
-from edgewise.wire import NotValid, Scorecard, Verdict, plain
+from edgewise.wire import NotValid, Scorecard, Strict, Verdict, plain
 from edgewise.wire._record import Digest
 
 router = APIRouter()
@@ -45,12 +44,12 @@ class RequestOut(Out):
     updated_at: datetime
 
 
-class SigningIn(Wish):
+class SigningIn(Strict):
     bundle: Digest
     why: str = Field("pushed again by a person", max_length=500)
 
 
-class RefusalIn(Wish):
+class RefusalIn(Strict):
     reason: str = Field(min_length=1, max_length=2000)
 
 

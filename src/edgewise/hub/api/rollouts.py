@@ -16,14 +16,13 @@ from edgewise.hub.rollout import Event
 from edgewise.hub.rollout_status import RolloutStatus, statuses
 from edgewise.hub.store import releases
 from edgewise.hub.store import rollouts as rows
-from edgewise.hub.wish import Wish
-from edgewise.wire import Condition, Wave
+from edgewise.wire import Condition, Strict, Wave
 from edgewise.wire._record import Name, Share
 
 router = APIRouter()
 
 
-class RolloutIn(Wish):
+class RolloutIn(Strict):
     """What is left out comes from the use case."""
 
     release: Name
