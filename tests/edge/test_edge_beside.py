@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.edge._time_budget import BURST_S, full_time
-from edgewise.edge.update import Phase
+from edgewise.edge.device import DeviceLimits
+from edgewise.edge.update import Phase, UpdateLimits
 from edgewise.frames import Decided
 
 ROLLOUT = "b" * 32
@@ -18,7 +20,7 @@ ROLLOUT = "b" * 32
 
 def shadowing(fleet, **more):
     """A device on whose frames a second bundle decides without acting."""
-    device = fleet.device()
+    device = fleet.device(limits=DeviceLimits(update=UpdateLimits(latency_ms_max=1000)))
     fleet.assign(fleet.release(1))
     fleet.run(device, 3)
     fleet.assign(fleet.release(2), shadow=True, rollout=ROLLOUT, **more)
@@ -127,8 +129,8 @@ def test_a_pair_is_counted_once_over_a_power_cut_and_never_before_its_decision(f
     device = fleet.device()
     fleet.run(device, 400, seconds=2)
     decisions, paired, _ = pairs(fleet)
-    assert decisions == 100
-    assert 95 <= paired <= 100
+    assert sum(record["decisions"] for record in fleet.stored("telemetry")) == 100
+    assert 95 <= paired <= decisions <= 100  # a shadow is opened a moment after a start
 
 
 def test_pairs_that_come_late_are_counted_in_a_row_of_their_own(fleet):
@@ -189,3 +191,36 @@ def test_which_frames_are_taken_says_nothing_of_what_they_show():
     assert seen[True] > 4500
     assert 0.3 < shares[False] < 0.7
     assert abs(shares[True] - shares[False]) < 4 * (0.25 / seen[True]) ** 0.5
+
+
+def test_disagreements_over_the_budget_are_drawn_and_each_says_with_which_chance(fleet):
+    device = shadowing(fleet)
+    fleet.feed(2000)
+    assert fleet.run(device, 2000, seconds=0.1) == 2000
+    fleet.run(device, 300, seconds=2)
+    _, _, disagreed = pairs(fleet)
+    kept = [record for record in fleet.stored("sample") if record["why"] == "disagreement"]
+    chances = [record["inclusion_probability"] for record in kept]
+    assert disagreed > 2 * len(kept), "the budget was short"
+    assert 0.01 <= min(chances) < max(chances) == 1.0
+    assert len(kept) + device.keeper.not_kept["disagreement_over_budget"] == disagreed
+    stand_for = sum(1 / chance for chance in chances)
+    spread = sum((1 - chance) / chance**2 for chance in chances) ** 0.5
+    assert abs(stand_for - disagreed) < 5 * spread
+
+
+def test_a_pair_travels_once_and_only_where_chance_chose_the_frame(fleet):
+    device = shadowing(fleet)
+    fleet.feed(600)
+    fleet.run(device, 300, seconds=0.1)
+    device.feedback(fleet.clock.now(), verdict="wrong", frame="f000290")
+    fleet.run(device, 600, seconds=0.5)
+    fleet.run(device, 300, seconds=2)
+    samples = fleet.stored("sample")
+    paired = [record for record in samples if "shadow" in record]
+    assert {record["why"] for record in samples} > {record["why"] for record in paired}
+    assert {record["why"] for record in paired} == {"disagreement", "audit"}
+    assert {"feedback", "margin"} <= {record["why"] for record in samples}
+    assert all(("rollout" in record) == ("shadow" in record) for record in samples)
+    frames = Counter(record["frame"] for record in paired)
+    assert max(frames.values()) == 1

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from edgewise.ports import Saving
     from edgewise.wire import Manifest
 
-NAME = "bundle"
 app = typer.Typer(help="Bundles: everything a device needs to decide, as a folder or one file.", no_args_is_help=True)
 BUNDLE = typer.Argument(..., help="a bundle's folder or packed file", show_default=False)
 

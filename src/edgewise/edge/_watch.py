@@ -124,9 +124,7 @@ class Watch:
         """The bundle could not decide on a frame that is in order."""
         with self._lock:
             self._listen()
-            # Ours say what a bundle did wrong. Others may quote a row's value, and this goes to the hub.
-            ours = isinstance(error, EdgewiseError)
-            self._failures.failed(str(error) if ours else error_words(error, names=False))
+            self._failures.failed(error_text(error))
 
     def weighed(self, held_mb: float, *, own_mb: float, needs_mb: float) -> None:
         """The memory held now; see `Memory.looked`."""
@@ -162,6 +160,11 @@ class Watch:
         with self._lock:
             self._listen()
             return self._lateness.remark()
+
+
+def error_text(error: Exception) -> str:
+    """What a bundle raised, as it may be told: ours say what it did wrong, others may quote a row's value."""
+    return str(error) if isinstance(error, EdgewiseError) else error_words(error, names=False)
 
 
 def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
     from edgewise.ports._http import LinkDown, Refused
-    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
+    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, apart, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._large import Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from edgewise.ports._sealed_blobs import FOLDERS, SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._sink import MemorySink, Sink, open_sink
-    from edgewise.ports._source import MEDIA_TYPES, FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source import MEDIA_TYPES, FolderSource, Frame, ListSource, Source, await_frame
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._stop import Stop
@@ -175,7 +175,9 @@ __all__ = [
     "WorkerRuntime",
     "WorkerSession",
     "address",
+    "apart",
     "apply_delta",
+    "await_frame",
     "boot_id",
     "can_isolate",
     "copied_blobs",
@@ -244,7 +246,7 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
-    "_isolate": ("IsolatingRuntime", "IsolationRule", "can_isolate"),
+    "_isolate": ("IsolatingRuntime", "IsolationRule", "apart", "can_isolate"),
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
@@ -266,7 +268,7 @@ _HOMES = {
     "_sealed_blobs": ("FOLDERS", "SealedBlobs"),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_sink": ("MemorySink", "Sink", "open_sink"),
-    "_source": ("MEDIA_TYPES", "FolderSource", "Frame", "ListSource", "Source"),
+    "_source": ("MEDIA_TYPES", "FolderSource", "Frame", "ListSource", "Source", "await_frame"),
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
