@@ -12,17 +12,18 @@ from edgewise.hub.access import Action, Person
 from edgewise.hub.api.auth import Operator, Reader, ThisHub
 from edgewise.hub.api.models import Reason
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.rollout import Event
 from edgewise.hub.rollout_status import RolloutStatus, statuses
 from edgewise.hub.store import releases
 from edgewise.hub.store import rollouts as rows
-from edgewise.wire import Condition, Strict, Wave
+from edgewise.wire import Condition, Wave
 from edgewise.wire._record import Name, Share
 
 router = APIRouter()
 
 
-class RolloutIn(Strict):
+class RolloutIn(Body):
     """What is left out comes from the use case."""
 
     release: Name
