@@ -27,6 +27,8 @@ from edgewise.hub import (
     labels,
     orders,
     releases,
+    reports,
+    rollouts,
     samples,
     usecases,
 )
@@ -198,6 +200,18 @@ class LoopWorld:
         )
         return self.keeper.sign(release, self.hub.now())
 
+    def roll_out(self, release: str, **policy: Any) -> str:
+        """A person starts a rollout; its id."""
+        hub = self.hub
+        row = rollouts.create(self.store, release, policy, who="ann", why="drill", now=hub.now(), chance=hub.chance)
+        return str(row.id)
+
+    def release_bundle(self, release: str) -> str:
+        with self.store.read() as connection:
+            row = releases.rows.get(connection, release)
+        assert row is not None
+        return row.bundle
+
     # -- devices ---------------------------------------------------------------------------------------------------
 
     def enrol(self, name: str, site: str = "a") -> None:
@@ -218,13 +232,13 @@ class LoopWorld:
         values: dict[str, Any] = {"at": self.hub.now(), "phase": "committed", "previous": None}
         if told is not None:
             values |= {"release": told.release, "bundle": told.bundle, "assignment": told.number}
-        else:
+        elif "release" not in changes:
             values["phase"] = "idle"
         report = Report(**{**values, **changes})
         with self.store.write() as connection:
             row = devices.get(connection, device)
             assert row is not None
-            devices.heard(connection, row, report, sent_at=self.hub.now(), now=self.hub.now())
+            reports.heard(connection, row, report, sent_at=self.hub.now(), now=self.hub.now())
 
     def pair(
         self, device: str, rollout: str, *, ours: str, theirs: str, truth: str, candidate: str, champion: str

@@ -81,6 +81,7 @@ def test_without_a_command_the_help_is_shown() -> None:
         (["edge", "serve", "missing.onnx"], 2, "missing.onnx"),
         (["bundle", "show", "nowhere"], 2, "nowhere"),
         (["bundle", "verify", "nowhere"], 2, "nowhere"),
+        (["bundle", "variants", "nowhere", "-o", "out"], 2, "nowhere"),
         (["bundle", "pack", "nowhere", "-o", "out.zip"], 2, "nowhere"),
         (["rollout", "create", "a@1", "--wave", "some%"], 2, "some"),
     ],

@@ -306,7 +306,15 @@ class Fleet(Bench):
         self.frames: list[Frame] = []
 
     def device(
-        self, *, act: Any = None, limits: DeviceLimits | None = None, link: Any = None, facts: Any = None, **more: Any
+        self,
+        *,
+        act: Any = None,
+        limits: DeviceLimits | None = None,
+        link: Any = None,
+        facts: Any = None,
+        runtime: Any = None,
+        footprint: Any = None,
+        **more: Any,
     ) -> Device:
         """A start of the agent: frames after its cursor come again, as from a folder."""
         case = usecase(**{"upload": {"period_frames": 16, "share_of_bytes": 0.25}, **more})
@@ -320,8 +328,9 @@ class Fleet(Bench):
 
         self.starts = getattr(self, "starts", 0) + 1
         return Device(
-            self.folder, identity=identity, open_source=open_source, link=link or self.link(), runtime=MemoryRuntime(),
-            clock=self.clock, chance=SeededChance(self.starts), act=act, limits=limits, live=facts,
+            self.folder, identity=identity, open_source=open_source, link=link or self.link(),
+            runtime=runtime or MemoryRuntime(), clock=self.clock, chance=SeededChance(self.starts), act=act,
+            limits=limits, live=facts, footprint=footprint,
         )  # fmt: skip
 
     def feed(self, count: int) -> None:

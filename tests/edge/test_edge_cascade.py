@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import threading
 import time
-from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 
 from edgewise.edge import Device
 from edgewise.edge._cascade import Cascade
-from edgewise.edge._decider import Item
+from edgewise.edge._period import Item
 from edgewise.edge.device import Identity
 from edgewise.edge.ring import Ring
 from edgewise.ports import LinkDown, ListSource, MemoryLarge, MemoryRuntime, Refused, SeededChance, open_pipeline
@@ -276,7 +275,7 @@ def test_only_the_private_picture_goes_out_and_nothing_beside_it(fleet):
     large = Recorder(decision.model_copy(update={"label": "crack", "deferred": True}))
     cascade = Cascade(Terms(**TERMS), policy=policy, large=large, ring=ring, clock=fleet.clock)
     data = picture_with_a_place()
-    frame = replace(fleet.frame(1), name="jones.jpg", data=data, media_type="image/jpeg", facts={"who": "Ms Jones"})
+    frame = fleet.frame(1)._replace(name="jones.jpg", data=data, media_type="image/jpeg", facts={"who": "Ms Jones"})
     ring.put(frame)
     item = Item(name=frame.name, size_bytes=len(data), decision=decision)
     assert cascade.offer(item, 0.1, lambda *values: told.append(values))
@@ -297,7 +296,7 @@ def test_the_settings_of_the_policys_transforms_hold_for_what_is_deferred_too(fl
     cascade = Cascade(Terms(**TERMS), policy=policy, large=large, ring=ring, clock=fleet.clock)
     file = io.BytesIO()
     Image.fromarray(np.hstack([np.full((32, 32), 9, np.uint8), np.full((32, 32), 200, np.uint8)])).save(file, "PNG")
-    ring.put(replace(fleet.frame(1), name="f", data=file.getvalue(), media_type="image/png"))
+    ring.put(fleet.frame(1)._replace(name="f", data=file.getvalue(), media_type="image/png"))
     assert cascade.offer(Item(name="f", size_bytes=999, decision=decision), 0.1, lambda *_: None)
     assert cascade.step()
     assert np.asarray(Image.open(io.BytesIO(large.seen[0][0]))).tolist() == [[200] * 8] * 8
@@ -315,8 +314,8 @@ def test_what_cannot_be_made_private_or_is_gone_is_not_sent(fleet, change, fate)
     decision = Decision(label="good", confidence=0.5, margin=0.1, bundle="b" * 64)
     ring, large = Ring(bytes_max=1_000_000, key=bytes(32)), Recorder(NotValid("not asked"))
     cascade = Cascade(Terms(**TERMS), policy=DataPolicy(leave=LEAVE), large=large, ring=ring, clock=fleet.clock)
-    frame = replace(fleet.frame(1), name="f", data=picture_with_a_place(), media_type="image/jpeg")
-    ring.put(replace(frame, **change))
+    frame = fleet.frame(1)._replace(name="f", data=picture_with_a_place(), media_type="image/jpeg")
+    ring.put(frame._replace(**change))
     assert cascade.offer(Item(name="f", size_bytes=1000, decision=decision), 0.0, lambda *_: None)
     assert cascade.step()
     assert cascade.totals() == {fate: 1, "bytes_sent": 0}

@@ -10,8 +10,9 @@ import pytest
 from edgewise.edge._decider import LoopLimits
 from edgewise.edge.device import DeviceLimits
 from edgewise.edge.outbox import OutboxLimits
+from edgewise.frames import Decided
 from edgewise.ports import LinkDown, ListSource
-from edgewise.wire import Decision, NotNow, NotValid
+from edgewise.wire import NotNow, NotValid
 
 
 def ready(fleet, **more):
@@ -97,7 +98,7 @@ def test_a_link_that_blocks_for_ever_does_not_hold_up_a_single_decision(fleet):
     assert link.entered.wait(10)
     fleet.feed(50)
     made = [device.decide_step(fleet.clock.now()) for _ in range(50)]
-    assert all(isinstance(decision, Decision) for decision in made)
+    assert all(isinstance(decision, Decided) for decision in made)
     assert talk.is_alive()
     link.free.set()
     talk.join(10)
@@ -168,7 +169,7 @@ def test_a_failing_shadow_never_disturbs_the_decision(fleet):
     fleet.run(device, 3)
 
     class Broken:
-        def answer(self, *_values):
+        def judge(self, *_values):
             raise RuntimeError("the shadow is broken")
 
     device.updater.installed.shadow = replace(device.updater.shadow, pipeline=Broken())
@@ -186,7 +187,7 @@ def test_a_bundle_that_fails_on_good_frames_goes_back_by_itself_offline(fleet):
     class Broken:
         manifest = device.updater.running.pipeline.manifest
 
-        def answer(self, *_values):
+        def judge(self, *_values):
             raise RuntimeError("out of memory")
 
     device.updater.installed.running = replace(device.updater.running, pipeline=Broken())
@@ -200,7 +201,7 @@ def test_a_bundle_that_fails_on_good_frames_goes_back_by_itself_offline(fleet):
 
 def test_an_unreadable_frame_is_not_the_bundles_fault(fleet):
     device = ready(fleet)
-    fleet.frames += [replace(fleet.frame(number), data=b"no row") for number in range(9)]
+    fleet.frames += [fleet.frame(number)._replace(data=b"no row") for number in range(9)]
     for frame in fleet.frames:
         fleet.source.add(frame)
     assert fleet.run(device, 12) == 0
@@ -362,7 +363,7 @@ def test_a_small_outbox_sheds_samples_and_never_alarms(fleet):
 def test_rows_of_different_lengths_before_the_first_bundle_still_give_a_selection(fleet):
     device = fleet.device(limits=DeviceLimits(loop=LoopLimits(collect=True)))
     fleet.feed(16)
-    fleet.frames[3] = replace(fleet.frames[3], data=b'{"x": 1}')
+    fleet.frames[3] = fleet.frames[3]._replace(data=b'{"x": 1}')
     device.decider._source = ListSource(fleet.frames)
     fleet.run(device, 100)
     assert fleet.stored("sample")

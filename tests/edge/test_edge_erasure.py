@@ -198,7 +198,7 @@ def test_an_erasure_cut_off_anywhere_ends_the_same_when_it_is_asked_again(whose,
 def people_frame(fleet, number: int) -> Frame:
     who = "ADA" if number % 2 else "BEA"
     row = json.loads(fleet.frame(number).data) | {"who": who}
-    return replace(fleet.frame(number), data=json.dumps(row).encode(), group="", facts={"subject": who})
+    return fleet.frame(number)._replace(data=json.dumps(row).encode(), group="", facts={"subject": who})
 
 
 def feed_people(fleet, first: int, count: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Told:
     def decide(self, count: int) -> int:
         for number in range(len(self.fleet.frames), len(self.fleet.frames) + count):
             frame = self.fleet.frame(number, operator=f"Frau {NAME}")
-            frame = replace(frame, name=f"{NAME}-{number:04d}", group=NAME)
+            frame = frame._replace(name=f"{NAME}-{number:04d}", group=NAME)
             self.fleet.frames.append(frame)
             self.fleet.source.add(frame)
         return self.fleet.run(self.device, count + 60, seconds=2)

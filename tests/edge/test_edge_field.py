@@ -19,8 +19,9 @@ from edgewise.edge._source_text import read_source, settled
 from edgewise.edge._watched_source import WatchedSource
 from edgewise.edge.api import local_api
 from edgewise.edge.device import Identity
+from edgewise.frames import Decided
 from edgewise.ports import Frame, ListSource, MemoryClock, PushSource, open_source
-from edgewise.wire import DataPolicy, Decision, MqttSpec, NotNow, NotValid, PushSpec
+from edgewise.wire import DataPolicy, MqttSpec, NotNow, NotValid, PushSpec
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PICTURE = b"\xff\xd8\xff\xe0 a picture"
@@ -262,7 +263,7 @@ def decide_soon(door: Door) -> None:
     """What the decision loop does with the next pushed frame."""
     frame = door.push.next()
     assert frame is not None
-    door.act(frame, Decision(label="crack", confidence=0.9, margin=0.5, bundle="b" * 64))
+    door.act(frame, Decided("crack", 0.9, None, 0.5, None, "b" * 64))
 
 
 def test_a_caller_may_wait_for_the_decision(door):
@@ -321,8 +322,8 @@ def test_remembered_decisions_are_bounded():
     door = PushDoor(may_show=True)
     door.add(PushSource(PushSpec(name="phone"), clock=MemoryClock(NOW)))
     for number in range(10_000):
-        door.decided(f"main/phone-{number}", Decision(label="a", confidence=1, margin=1, bundle="b" * 64))
-        door.decided(f"other-{number}", Decision(label="a", confidence=1, margin=1, bundle="b" * 64))
+        door.decided(f"main/phone-{number}", Decided("a", 1, None, 1, None, "b" * 64))
+        door.decided(f"other-{number}", Decided("a", 1, None, 1, None, "b" * 64))
     assert len(door._decisions) == 256
 
 

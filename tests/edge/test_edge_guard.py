@@ -64,11 +64,11 @@ def test_a_busy_moment_is_not_remarked_on_and_lasting_lateness_is():
     for second in range(4000):
         busy = second % 300 < 12  # twelve seconds of every five minutes the machine has no time
         for _ in range(10):
-            late.decided(400 if busy else 20, now_s)
+            late.decided([(400 if busy else 20, now_s)])
             now_s += 0.1
     assert late.remark() is None
     for _ in range(600):
-        late.decided(400, now_s)
+        late.decided([(400, now_s)])
         now_s += 0.1
     assert "longer than 100 ms" in late.remark()
     assert late.remark() is None  # told once, then looked at anew
@@ -77,7 +77,7 @@ def test_a_busy_moment_is_not_remarked_on_and_lasting_lateness_is():
 def test_in_its_trial_a_bundle_is_judged_by_its_95th_percentile():
     late = Lateness(LIMITS, ms_max=100, count_min=20)
     for number in range(40):
-        late.decided(400 if number % 10 == 0 else 20, number * 0.1)
+        late.decided([(400 if number % 10 == 0 else 20, number * 0.1)])
     assert "95th percentile" in late.complaint()
 
 

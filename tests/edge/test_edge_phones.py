@@ -17,9 +17,10 @@ from conftest import missing
 from edgewise.edge._asgi import Receive, Scope, Send, reply
 from edgewise.edge._push import PhoneDoor, PushDoor
 from edgewise.edge._serving import phones_served, served
+from edgewise.frames import Decided
 from edgewise.ports import MemoryClock, PushSource, listen
 from edgewise.trust import pem_of
-from edgewise.wire import Decision, NotValid, PushSpec
+from edgewise.wire import NotValid, PushSpec
 from field_servers import until
 from tls_world import TlsWorld
 
@@ -42,7 +43,7 @@ def door(phone: PushSource) -> Iterator[PushDoor]:
     def decide() -> None:
         while not stop.wait(0.005):
             while (frame := phone.next()) is not None:
-                door.decided(frame.name, Decision(label="crack", confidence=0.9, margin=0.5, bundle="b" * 64))
+                door.decided(frame.name, Decided("crack", 0.9, None, 0.5, None, "b" * 64))
 
     loop = threading.Thread(target=decide, daemon=True)
     loop.start()

@@ -6,7 +6,6 @@ import itertools
 import json
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -252,9 +251,9 @@ def test_an_app_that_raises_takes_no_decision_away(pair):
 def test_a_fast_pipeline_does_not_push_the_frames_of_a_slow_one_out_of_the_ring(fleet):
     ring = Ring(bytes_max=100_000, key=bytes(32))
     for number in range(20):
-        ring.put(replace(fleet.frame(number), name=f"slow/{number}", data=b"s" * 1000), "slow")
+        ring.put(fleet.frame(number)._replace(name=f"slow/{number}", data=b"s" * 1000), "slow")
     for number in range(5000):
-        ring.put(replace(fleet.frame(number), name=f"fast/{number}", data=b"f" * 1000), "fast")
+        ring.put(fleet.frame(number)._replace(name=f"fast/{number}", data=b"f" * 1000), "fast")
     assert all(ring.get(f"slow/{number}") is not None for number in range(20))
     assert ring.get("fast/4999") is not None
     assert ring.newest() == "fast/4999"
@@ -266,7 +265,7 @@ def test_frames_put_by_many_threads_are_all_readable(fleet):
 
     def fill(lane: str) -> None:
         for number in range(300):
-            ring.put(replace(fleet.frame(number), name=f"{lane}/{number}", data=lane.encode() * 50), lane)
+            ring.put(fleet.frame(number)._replace(name=f"{lane}/{number}", data=lane.encode() * 50), lane)
 
     threads = [threading.Thread(target=fill, args=(lane,)) for lane in "abcd"]
     for thread in threads:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.resources
 import io
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,6 +16,8 @@ from edgewise.edge._cold import plain_embedding
 from edgewise.edge._counts import Counts, Windows
 from edgewise.edge.private import Chosen, private_entry, sample_id
 from edgewise.edge.ring import Ring
+from edgewise.frames import Decided
+from edgewise.measure import Histogram
 from edgewise.policy import Forbidden
 from edgewise.ports import Frame
 from edgewise.wire import DataPolicy, Decision, NotValid, PrivateSettings, digest
@@ -100,14 +101,16 @@ def test_a_frame_comes_back_from_the_ring_as_it_was_put():
     assert ring.get("f1") == shot
     seen = []
     assert ring.forget(lambda one: seen.append(one) or one.group == "g1") == 1
-    assert seen == [replace(shot, data=b"")]
+    assert seen == [shot._replace(data=b"")]
     assert (ring.get("f1"), ring.newest(), ring.bytes_held) == (None, None, 0)
 
 
 def test_counts_are_additive_and_survive_their_plain_form():
     windows, twice = Windows(), Windows()
     for number in range(7):
-        windows.of(("r", "b" * 64, None)).add(SAID, 10, float(number + 1), NOW)
+        latency = Histogram()
+        latency.add(float(number + 1))
+        windows.of(("r", "b" * 64, None)).add([Decided.of(SAID)], 10, latency, (NOW, NOW))
     for _ in range(2):
         twice.merge(Windows.from_plain(windows.plain()))
     assert twice.decisions == 14

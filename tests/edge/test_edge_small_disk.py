@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def test_on_a_full_disk_no_decision_fails_and_alarms_and_audit_are_shed_last(fleet, small_disk, frames):
     site = type(fleet)(small_disk)
     wide = site.frame
-    site.frame = lambda number: replace(wide(number), data=wide(number).data + b" " * 2000)
+    site.frame = lambda number: wide(number)._replace(data=wide(number).data + b" " * 2000)
     device = site.device(
         act=lambda frame, _: "look" if int(frame.name[1:]) % ALARM_EVERY == 0 else None,
         limits=DeviceLimits(outbox=SMALL),

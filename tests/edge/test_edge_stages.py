@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from edgewise.edge import Device
 from edgewise.edge.device import Identity
 from edgewise.ports import Frame, ListSource, OnnxRuntime, SeededChance
@@ -34,7 +32,7 @@ def test_a_staged_bundle_is_installed_and_its_samples_tell_both_graphs(fleet, ma
     assert device.updater.running is not None, device.updater.state.last_failure
     pictures = [picture(0, 250), picture(1, 165), picture(None, 0), picture(2, 165)]
     for number, content in enumerate(pictures):
-        frame = replace(fleet.frame(number), data=content, media_type="image/png")
+        frame = fleet.frame(number)._replace(data=content, media_type="image/png")
         source.add(Frame(name=frame.name, data=content, media_type="image/png", taken_at=NOW))
     labels = []
     for _ in pictures:

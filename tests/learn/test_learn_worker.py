@@ -134,6 +134,20 @@ def test_an_order_becomes_a_candidate(plant: Plant, worker: Worker, world: Any) 
     assert not worker.step(), "nothing more to do"
 
 
+def test_variants_come_with_the_candidate(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(16, labels=("none", "scratch")))
+    order = plant.order(variants=["fp16", "int8"])
+    assert worker.step()
+    state = plant.state(order)
+    assert state["state"] == "returned"
+    candidate = state["candidate"]
+    assert set(candidate["variants"]) == {"fp16", "int8"}
+    for name, bundle in candidate["variants"].items():
+        made = plant.admin.get(f"/bundles/{bundle}")["provenance"]
+        assert (made["variant"], made["variant_of"]) == (name, candidate["bundle"])
+        assert (made["order"], made["revision"]) == (order["id"], order["revision"])
+
+
 def test_a_second_order_starts_from_the_first_and_fetches_no_sample_twice(
     plant: Plant, worker: Worker, tmp_path: Path, world: Any
 ) -> None:

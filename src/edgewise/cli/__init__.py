@@ -13,4 +13,5 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command; an error becomes one clear sentence and a stable exit code (design section 8)."""
     from edgewise.cli._errors import run
 
-    sys.exit(run(build(), arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(build(only=words[0] if words else None), arguments))

@@ -9,7 +9,6 @@ import typer
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show
 
-NAME = "audit"
 app = typer.Typer(help="Who did what when, in a chain that shows every later change.", no_args_is_help=True)
 
 

@@ -11,8 +11,8 @@ from edgewise.cli._output import FORMAT, Format, show
 
 if TYPE_CHECKING:
     from edgewise.ports import Saving
+    from edgewise.wire import Manifest
 
-NAME = "bundle"
 app = typer.Typer(help="Bundles: everything a device needs to decide, as a folder or one file.", no_args_is_help=True)
 BUNDLE = typer.Argument(..., help="a bundle's folder or packed file", show_default=False)
 
@@ -71,6 +71,37 @@ def show_bundle(bundle: Path = BUNDLE, output: Format = FORMAT) -> None:
     )
 
 
+@app.command(epilog="Example: edgewise bundle variants bundle/ -o variants/ --calibrate pictures/")
+def variants(
+    bundle: Path = BUNDLE,
+    out: Path = typer.Option(..., "-o", "--out", help="folder; each variant becomes a bundle in it"),
+    calibrate: Path | None = typer.Option(
+        None, "--calibrate", help="folder of labelled training data; int8 takes the ranges of values from it"
+    ),
+    precisions: list[str] = typer.Option(["fp16", "int8"], "--precision", help="fp16 or int8; may be given again"),
+) -> None:
+    """Make smaller forms of a bundle: weights in 16-bit floats, heavy layers in 8-bit integers."""
+    from edgewise.cli._progress import progress
+    from edgewise.learn import make_variants, read_dataset
+    from edgewise.ports import read_bundle, write_bundle
+    from edgewise.wire import NotValid
+
+    source = read_bundle(bundle)
+    samples = () if calibrate is None else read_dataset(calibrate).samples
+    with progress("convert") as advance:
+        found = make_variants(source, precisions, samples, progress=advance)
+    if not found.made:
+        raise NotValid("; ".join(found.left_out.values()), code="variant_impossible")
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [{"variant": "fp32", "shift": 0.0, **_about(source.manifest, source.digest)}]
+    for name, made in found.made.items():
+        write_bundle(out / name, made.manifest, made.blobs)
+        rows.append({"variant": name, "shift": made.metrics["shift"], **_about(made.manifest, made.digest)})
+    show(rows, Format.table, ("variant", "size_bytes", "latency_ms", "shift", "digest"))
+    for name, why in found.left_out.items():
+        typer.echo(f"no variant {name}: {why}", err=True)
+
+
 @app.command("delta", epilog="Example: edgewise bundle delta bundle-1/ bundle-2/ -o update.ewd")
 def make_delta(
     old: Path = typer.Argument(..., help="the version that is there: a bundle, or a plain file", show_default=False),
@@ -100,6 +131,11 @@ def apply_delta(
     from edgewise.ports import apply_delta
 
     typer.echo(f"{output}: {apply_delta(old, delta, output)}")
+
+
+def _about(manifest: Manifest, digest: str) -> dict[str, str | int | float]:
+    size_bytes = sum(blob.size_bytes for blob in manifest.blobs.values())
+    return {"size_bytes": size_bytes, "latency_ms": manifest.needs.latency_ms, "digest": digest}
 
 
 def _share(one: Saving) -> str:

@@ -14,7 +14,6 @@ from edgewise.cli._output import FORMAT, Format, show
 if TYPE_CHECKING:
     from edgewise.ports.api import HubApi
 
-NAME = "courier"
 app = typer.Typer(help="Air gap: carry releases in and uploads out on a signed stick.", no_args_is_help=True)
 DEVICE_DIR = typer.Option(
     None, "--device-dir", envvar="EDGEWISE_COURIER_DEVICE_DIR", help="work for the device in this folder, not the hub"

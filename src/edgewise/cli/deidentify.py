@@ -14,7 +14,6 @@ from edgewise.cli._progress import progress
 if TYPE_CHECKING:
     from edgewise.edge.deidentify import Recipe, RunReport
 
-NAME = "deidentify"
 EXAMPLE = "Example: edgewise deidentify visits/ private/ --report report.json"
 
 

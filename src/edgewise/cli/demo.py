@@ -6,7 +6,6 @@ from pathlib import Path
 
 import typer
 
-NAME = "demo"
 EXAMPLE = "Example: edgewise demo factory --quick"
 
 

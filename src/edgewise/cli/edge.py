@@ -11,7 +11,6 @@ from edgewise.cli._edge_data import erase, recover, rotate_key, subject
 from edgewise.cli._edge_status import print_status
 from edgewise.cli._output import FORMAT, Format
 
-NAME = "edge"
 app = typer.Typer(help="The device: decide in real time, keep what is worth learning from.", no_args_is_help=True)
 DEVICE_DIR = typer.Option(
     Path("edgewise-device"), "--data-dir", envvar="EDGEWISE_EDGE_DATA_DIR", help="the device's folder"
@@ -52,6 +51,9 @@ def run(
     ),
 ) -> None:
     """Run the agent: decide, keep, send, update, until SIGTERM."""
+    from edgewise.edge._garbage import put_off
+
+    put_off()  # before the agent's modules are loaded
     from edgewise.edge.agent import run as run_agent
 
     run_agent(data_dir, source, http_port=http_port, hub_url=hub or None)
@@ -74,6 +76,9 @@ def serve(
 
     With --tls-cert, --tls-key and --client-ca: over TLS, to clients with a certificate only.
     """
+    from edgewise.edge._garbage import put_off
+
+    put_off()  # before the server's modules are loaded
     from edgewise.edge.serve import serve as run_server
     from edgewise.edge.serve import tls_of
 

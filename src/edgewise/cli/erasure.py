@@ -12,7 +12,6 @@ from edgewise.cli._edge_data import SINCE, UNTIL, in_zone
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show
 
-NAME = "erasure"
 app = typer.Typer(help="Have devices forget a subject, a site or a time; see where that is done.", no_args_is_help=True)
 COLUMNS = ("number", "use_case", "subject", "site", "since", "until", "done", "devices", "who", "reason")
 

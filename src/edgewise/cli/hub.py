@@ -9,7 +9,6 @@ import typer
 from edgewise.cli import _hub_token
 from edgewise.cli._hub import DATA_DIR, HUB, HUB_DATA, TOKEN, connect
 
-NAME = "hub"
 app = typer.Typer(help="The cloud side: store, judge, roll out, show.", no_args_is_help=True)
 app.add_typer(_hub_token.app, name="token")
 

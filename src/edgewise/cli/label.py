@@ -10,7 +10,6 @@ from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show
 from edgewise.cli._progress import progress
 
-NAME = "label"
 IMPORT_MAX = 500  # samples in one request
 app = typer.Typer(help="Label samples; the console's labelling page does the same with pictures.", no_args_is_help=True)
 

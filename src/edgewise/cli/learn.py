@@ -9,7 +9,6 @@ import typer
 from edgewise.cli._hub import HUB, HUB_DATA, ROOT_DIR, TOKEN, connect
 from edgewise.cli._progress import progress
 
-NAME = "learn"
 app = typer.Typer(help="Labelled samples in, candidate bundle out.", no_args_is_help=True)
 
 

@@ -10,7 +10,6 @@ import typer
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show
 
-NAME = "release"
 KEY = typer.Option(..., "--key", help="release key or folder of them, kept away from the hub")
 app = typer.Typer(
     help="Approved and signed bundles. Signing happens where the release keys are, never in the hub.",

@@ -10,7 +10,6 @@ import typer
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show
 
-NAME = "rollout"
 app = typer.Typer(help="Bring releases to devices in waves, watch them, revert them.", no_args_is_help=True)
 
 WHICH = typer.Argument(..., help="the rollout's id (see `edgewise rollout status`)", show_default=False)

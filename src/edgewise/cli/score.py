@@ -9,7 +9,6 @@ import typer
 from edgewise.cli._output import FORMAT, Format, show
 from edgewise.cli._progress import progress
 
-NAME = "score"
 EXAMPLE = "Example: edgewise score bundle/ --data other-pictures/ -o json"
 
 

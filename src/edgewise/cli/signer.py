@@ -8,7 +8,6 @@ import typer
 
 from edgewise.cli._hub import HUB, HUB_DATA, ROOT_DIR, TOKEN, connect
 
-NAME = "signer"
 app = typer.Typer(help="Check a gate's evidence and sign releases with keys the hub never sees.", no_args_is_help=True)
 KEYS = typer.Option(ROOT_DIR / "keys" / "release", "--keys", help="folder of the release keys (edgewise trust init)")
 

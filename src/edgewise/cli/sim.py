@@ -9,7 +9,6 @@ import typer
 from edgewise.cli._output import FORMAT, Format, show
 from edgewise.cli._progress import progress
 
-NAME = "sim"
 app = typer.Typer(help="A whole fleet and its hub in one process, under one seed, with faults.", no_args_is_help=True)
 
 

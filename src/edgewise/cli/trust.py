@@ -14,7 +14,6 @@ from edgewise.cli._output import FORMAT, Format, show
 if TYPE_CHECKING:
     from edgewise.signer import Holders
 
-NAME = "trust"
 app = typer.Typer(
     help="The release repository's keys (TUF). Root, targets and release keys stay away from the hub.",
     no_args_is_help=True,

@@ -8,7 +8,6 @@ import typer
 
 from edgewise.cli._hub import ROOT_DIR
 
-NAME = "up"
 EXAMPLE = "Example: edgewise up --data-dir edgewise-data"
 
 

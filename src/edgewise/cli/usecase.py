@@ -13,7 +13,6 @@ from edgewise.cli._output import FORMAT, Format, show
 if TYPE_CHECKING:
     from edgewise.wire import UseCase
 
-NAME = "usecase"
 app = typer.Typer(help="Check and apply use cases.", no_args_is_help=True)
 
 FILE = typer.Argument(..., help="a usecase.yaml", show_default=False)

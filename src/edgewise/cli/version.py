@@ -6,7 +6,6 @@ import platform
 
 import typer
 
-NAME = "version"
 EXAMPLE = "Example: edgewise version"
 
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from edgewise.edge._pipeline_parts import PipelineConfig
@@ -80,23 +79,25 @@ def load_config(data_dir: Path) -> AgentConfig:
     values: dict[str, Any] = {}
     if file.exists():
         try:
-            values = yaml.safe_load(file.read_text()) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = _yaml(str(file), file.read_text()) or {}
+        except UnicodeDecodeError as error:
             raise NotValid(f"{file} is not YAML: {error}", code="config_invalid") from error
     for name in AgentConfig.model_fields:
         if (given := os.environ.get(f"EDGEWISE_EDGE_{name.upper()}")) is not None:
-            values[name] = _yaml(name, given) if name in GIVEN_AS_YAML else given
+            values[name] = _yaml(f"EDGEWISE_EDGE_{name.upper()}", given) if name in GIVEN_AS_YAML else given
     try:
         return AgentConfig.model_validate(values)
     except ValidationError as error:
         raise NotValid(f"{file} or the environment: {wrong(error)}", code="config_invalid") from error
 
 
-def _yaml(name: str, given: str) -> Any:
+def _yaml(where: str, text: str) -> Any:
+    import yaml  # late: most devices have no setting of their own
+
     try:
-        return yaml.safe_load(given)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise NotValid(f"EDGEWISE_EDGE_{name.upper()} is not YAML: {error}", code="config_invalid") from error
+        raise NotValid(f"{where} is not YAML: {error}", code="config_invalid") from error
 
 
 def log_files(data_dir: Path, config: AgentConfig | None = None) -> RotatingFiles:

@@ -11,14 +11,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from edgewise.edge._decider import Item, Paired, Period
+from edgewise.edge._decider import FRAME_FAULTS
+from edgewise.edge._period import Item, Paired, Period
 from edgewise.edge._slots import Running
 from edgewise.edge._time_budget import TimeBudget, full_time
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
+from edgewise.frames import Decided
 from edgewise.ports import Chance, Clock, step_aside
-from edgewise.wire import Decision
 
 WAITING_MAX = 64  # frames that wait for their turn, by name: their bytes are in the ring
 COST_WEIGHT = 0.1  # of the newest run in what one is reckoned to take
@@ -140,11 +141,16 @@ class Beside:
             return "ring_passed"
         self._step_aside(bundle)
         began_s = self._clock.monotonic_s()
+        judge = self._updater.shadow_watch if bundle is self._updater.shadow else None
         try:
             other = self._decide(bundle, frame.data, frame.media_type)
-        except Exception:  # whatever it raises, nothing acts on it
+        except Exception as error:  # whatever it raises, nothing acts on it
+            if judge is not None and getattr(error, "code", "") not in FRAME_FAULTS:
+                judge.failed(error)
             return "failed"
         took_ms = (self._clock.monotonic_s() - began_s) * 1000
+        if judge is not None:
+            judge.decided(took_ms)
         if task.asked:
             where = task.period.pipeline
             self._updater.watch.compared(
@@ -154,12 +160,14 @@ class Beside:
             task.told(task.item, task.period, other, self._clock.now())
         return None
 
-    def _decide(self, bundle: Running, data: bytes, media_type: str) -> Decision:
+    def _decide(self, bundle: Running, data: bytes, media_type: str) -> Decided:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
+        if bundle.is_contained:  # then its process is ended, and this one goes on
+            return bundle.pipeline.judge(data, media_type, bundle.release).decision
         run = Run(bundle.bundle, bundle.release)
         self._updater.watch.began(run)
         try:
-            return bundle.pipeline.decide(bundle.pipeline.answer(data, media_type), bundle.release)
+            return bundle.pipeline.judge(data, media_type, bundle.release).decision
         finally:
             self._updater.watch.ended(run)
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgewise.edge._decider import Corrected, Item
+from edgewise.edge._period import Corrected, Item
 from edgewise.edge.private import private_content
 from edgewise.edge.ring import Ring
+from edgewise.frames import Decided
 from edgewise.measure import Histogram
 from edgewise.plan import DeferRule, consider, first_state, give_back, settle
 from edgewise.policy import may_leave
@@ -199,7 +200,7 @@ class Cascade:
         self.latency.add(took_s * 1000)
         agreed = decision.label == deferral.item.decision.label
         self.counts["agreed" if agreed else "disagreed"] += 1
-        deferral.corrected(deferral.item, frame, decision, self._clock.now())
+        deferral.corrected(deferral.item, frame, Decided.of(decision), self._clock.now())
         return "answered"
 
     def _pause(self, error: str) -> None:

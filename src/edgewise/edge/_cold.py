@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from edgewise.edge._clusters import Floats
-from edgewise.frames import decode_image
+from edgewise.frames import Decided, decode_image
 from edgewise.ports import Frame
-from edgewise.wire import Decision, NotValid, loads
+from edgewise.wire import NotValid, loads
 
 SIDE = 16
 # A sample needs a decision; before the first bundle this one says that there was none.
-UNDECIDED = Decision(label="undecided", confidence=0.0, margin=0.0, bundle="0" * 64)
+UNDECIDED = Decided(label="undecided", confidence=0.0, defect=None, margin=0.0, release=None, bundle="0" * 64)
 
 
 def plain_embedding(frame: Frame) -> Floats | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from edgewise.edge._spans import CLOCK_STEP
+from edgewise.frames import Decided
 from edgewise.measure import Histogram
-from edgewise.wire import Decision, Telemetry
+from edgewise.wire import Telemetry
 
 APART_MAX = timedelta(days=1)
 SUMS = ("decisions", "bytes_decided", "alarms", "paired", "disagreed", "overrides")
@@ -31,21 +33,29 @@ class Counts:
     start: datetime | None = None
     end: datetime | None = None
 
-    def add(self, decision: Decision, size_bytes: int, latency_ms: float, now: datetime) -> None:
-        """Count one decision."""
-        self.decisions += 1
-        self.bytes_decided += size_bytes
-        self.labels[decision.label] = self.labels.get(decision.label, 0) + 1
-        self.latency.add(latency_ms)
-        self.touch(now)
+    def add(
+        self, decisions: Sequence[Decided], size_bytes: int, latency: Histogram, span: tuple[datetime, datetime]
+    ) -> None:
+        """Count decisions.
 
-    def touch(self, now: datetime) -> None:
-        """Something was counted at this moment."""
+        Args:
+            size_bytes: of all their frames.
+            latency: of all of them.
+            span: the first and the last of their moments.
+        """
+        self.decisions += len(decisions)
+        self.bytes_decided += size_bytes
+        for label, count in Counter([decision.label for decision in decisions]).items():
+            self.labels[label] = self.labels.get(label, 0) + count
+        self.latency.merge(latency)
+        self.touch(*span)
+
+    def touch(self, first: datetime, last: datetime | None = None) -> None:
+        """Something was counted at this moment, or between these two."""
+        last = last or first
         # A clock may be set back meanwhile; a window never ends before it starts.
-        if self.start is None or now < self.start:
-            self.start = now
-        if self.end is None or now > self.end:
-            self.end = now
+        self.start = first if self.start is None else min(self.start, first)
+        self.end = last if self.end is None else max(self.end, last)
 
     def without_overrides(self) -> tuple[Counts, Counts]:
         """These counts without their overrides, and the overrides alone."""

@@ -7,31 +7,28 @@ import contextlib
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from edgewise.edge._clusters import Floats
 from edgewise.edge._cold import UNDECIDED, plain_embedding
-from edgewise.edge._counts import Key, Windows
-from edgewise.edge._readings import Reading, Sampler
+from edgewise.edge._counts import Windows
+from edgewise.edge._period import MAIN, Act, Beside, Corrected, Item, Period, Urgent, item_of
+from edgewise.edge._readings import Sampler
 from edgewise.edge._slots import Running
-from edgewise.edge._spans import is_over
+from edgewise.edge._spans import has_passed, is_over
+from edgewise.edge._tally import Tally
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
-from edgewise.frames import is_alarm
+from edgewise.frames import Decided
 from edgewise.measure import Histogram
-from edgewise.policy import subject_of
-from edgewise.ports import Answer, Clock, Frame, Source
-from edgewise.wire import Decision, Upload
+from edgewise.ports import Clock, Frame, Judged, Source
+from edgewise.wire import Upload
 
 # An unreadable frame says nothing about the bundle; everything else that it raises does.
 FRAME_FAULTS = frozenset({"bad_picture", "bad_row", "not_json"})
-MAIN = "main"  # the pipeline of a device that declares none
 FORGET_S_MAX = 0.05  # that an erasure waits for a decision to be made, before it asks again
 SILENT_S = 1.0  # a source that has not answered for this long is silent
-Act: TypeAlias = Callable[[Frame, Decision], str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,63 +41,6 @@ class LoopLimits:
     urgent_waiting_max: int = 256
     readings_waiting_max: int = 4096  # moments in a period that the stuck disk does not let end
     collect: bool = False  # without any bundle: False leaves frames at the source, True looks at them and keeps some
-
-
-@dataclass(kw_only=True, slots=True)
-class Item:
-    """One frame of a period, without its bytes: those are in the ring."""
-
-    name: str
-    size_bytes: int
-    decision: Decision
-    shadow: Decision | None = None
-    rollout: str | None = None
-    embedding: Floats | None = None
-    kept: bool = False
-    subject: str = ""  # whom or what the frame is about, by the name it has here
-    taken_at: datetime | None = None
-    doubt: float | None = None  # the network's own, that a larger one would say something else
-    counted: Key | None = None  # among which counts its decision is
-    overridden: bool = False  # an operator called it wrong or missed
-
-    @property
-    def ease(self) -> float:
-        """How sure it is that a larger network would say the same, 0 to 1."""
-        return self.decision.margin if self.doubt is None else 1 - self.doubt
-
-
-@dataclass(kw_only=True, slots=True)
-class Urgent:
-    """A frame that does not wait for its period's end."""
-
-    item: Item
-    why: str  # "disagreement" or "alarm"
-    text: str
-    at: datetime
-
-
-@dataclass(kw_only=True, slots=True)
-class Period:
-    """Frames among which one selection is made, and what was counted over them."""
-
-    opened_at: datetime
-    last_at: datetime
-    pipeline: str = MAIN
-    bundle: str | None = None
-    items: list[Item] = field(default_factory=list)
-    windows: Windows = field(default_factory=Windows)
-    bytes_seen: int = 0
-    undecided: int = 0
-    frames: int = 0
-    cursor: str | None = None  # the last frame taken from the source, by its name there
-    readings: list[Reading] = field(default_factory=list)
-    not_selected: int = 0  # frames of periods that were given up because the disk was stuck
-    is_sealed: bool = False  # it is being recorded: what comes later is counted by itself
-
-
-Corrected: TypeAlias = Callable[[Item, Frame, Decision, datetime], None]
-Paired: TypeAlias = Callable[[Item, Period, Decision, datetime], None]
-Beside: TypeAlias = Callable[[Item, Period, float, Paired], None]
 
 
 class Decider:
@@ -145,6 +85,7 @@ class Decider:
         self.name = name
         self._unique = unique
         self._period_bytes_max = limits.ring_bytes // (2 * pipelines)
+        self._idle_max = timedelta(seconds=upload.period_s)
         self._source = source
         self._updater = updater
         self._ring = ring
@@ -158,7 +99,9 @@ class Decider:
         self._telemetry_s = telemetry_s
         self._sampler = sampler
         self._open: Period | None = None
-        self._turn = threading.Lock()  # of the open period
+        self._tally = Tally()  # of the open period's last decisions
+        self._run: Run | None = None  # the last one
+        self._turn = threading.Lock()  # of the open period and the tally
         self._asked_at: float | None = None  # when the source was asked, while it has not answered
         self.closed: deque[Period] = deque()
         self.urgent: deque[Urgent] = deque()
@@ -170,13 +113,13 @@ class Decider:
         self.act_failures = 0
         self.taken = 0  # frames, in this process
         self.decided = 0  # in this process
-        self.latency = Histogram()  # of all of them
 
-    def step(self, now: datetime) -> Decision | None:
+    def step(self, now: datetime) -> Decided | None:
         """Decide on the next frame; None when there is none, or none could be decided on."""
         running = self._updater.running
-        with self._turn:
-            self._close_if_over(now)
+        if self._is_over(now):
+            with self._turn:
+                self._close_if_over(now)
         if running is None and not self._limits.collect:
             return None
         frame = self._next()
@@ -186,36 +129,40 @@ class Decider:
             # A source may have taken its time: what runs now decides.
             return self._take(frame, self._updater.running or running, now)
 
-    def _take(self, frame: Frame, running: Running | None, now: datetime) -> Decision | None:
-        if self._open is not None and self._open.bundle != (running.bundle if running else None):
+    def _take(self, frame: Frame, running: Running | None, now: datetime) -> Decided | None:
+        bundle = running.bundle if running is not None else None
+        if self._open is not None and self._open.bundle != bundle:
             self.close_period()  # embeddings of two bundles cannot be compared, so a period belongs to one
-        period = self._period(now)
-        period.bundle = running.bundle if running else None
+        period = self._open
+        if period is None:
+            period = self._open = Period(opened_at=now, last_at=now, pipeline=self.name, bundle=bundle)
         period.frames += 1
         period.last_at, period.cursor = now, frame.name
         self.taken += 1
         if self._sampler is not None and (reading := self._sampler.take(frame)) is not None:
             period.readings.append(reading)
         name = self._unique(frame.name)
-        frame = frame if name == frame.name else replace(frame, name=name)
+        if name != frame.name:
+            frame = frame._replace(name=name)
         latency_ms = None
         if running is None:
             self._look(period, frame)
         else:
-            latency_ms = self._decide(period, frame, running, self._updater.shadow, now)
+            latency_ms = self._decide(period, frame, running, now)
         self._ring.put(frame, self.name)
-        decision = None if latency_ms is None else period.items[-1].decision
+        decision = None
         if latency_ms is not None:
-            self._hand_over(period, period.items[-1], latency_ms)
-        self._close_if_full(period)
+            item = period.items[-1]
+            decision = item.decision
+            # The frame is in the ring and acted on: others may look at it now.
+            if self._defer is not None:
+                self._defer(item, item.ease, self.corrected)
+            if self._beside is not None:
+                self._beside(item, period, latency_ms, self.paired)
+        # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
+        if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
+            self.close_period()
         return decision
-
-    def _hand_over(self, period: Period, item: Item, latency_ms: float) -> None:
-        """The frame is in the ring and acted on: others may look at it now."""
-        if self._defer is not None:
-            self._defer(item, item.ease, self.corrected)
-        if self._beside is not None:
-            self._beside(item, period, latency_ms, self.paired)
 
     def tend(self, now: datetime) -> None:
         """End a period that is over although the source does not answer; for the thread that records."""
@@ -257,6 +204,7 @@ class Decider:
         period = self._open
         if period is None:
             return
+        self._count(period)
         if len(self.closed) >= self._limits.periods_waiting_max:
             # The disk is stuck. Decisions go on and are counted; the frames of this period are given up.
             period.not_selected += len(period.items)
@@ -272,6 +220,17 @@ class Decider:
             return
         with contextlib.suppress(Exception):  # a driver may raise anything, also at its end
             self._source.close()
+
+    @property
+    def latency(self) -> Histogram:
+        """How long the decisions of this process took; while one is being made, some of the last are not in it."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._open is not None:
+                    self._count(self._open)
+            finally:
+                self._turn.release()
+        return self._tally.latency
 
     @property
     def period_frames(self) -> int:
@@ -292,40 +251,40 @@ class Decider:
             self._asked_at = None
         return frame
 
-    def _decide(
-        self, period: Period, frame: Frame, running: Running, shadow: Running | None, now: datetime
-    ) -> float | None:
+    def _decide(self, period: Period, frame: Frame, running: Running, now: datetime) -> float | None:
         """How many milliseconds the decision took, None where there is none."""
-        watch, began = self._updater.watch, self._clock.monotonic_s()
+        updater, began_s = self._updater, self._clock.monotonic_s()
         try:
-            answer, decision = self._ask(running, frame)
+            decision, embedding, doubt = self._ask(running, frame)
         except Exception as error:  # whatever a bundle raises, the loop goes on and the updater judges it
             period.undecided += 1
             if getattr(error, "code", "") not in FRAME_FAULTS:
-                watch.failed(error)
+                updater.watch.failed(error)
             return None
-        ended = self._clock.monotonic_s()
-        latency_ms = (ended - began) * 1000
-        watch.decided(latency_ms, decision, at_s=ended, where=self.name)
+        ended_s = self._clock.monotonic_s()
+        latency_ms = (ended_s - began_s) * 1000
+        updater.watch.decided(latency_ms, decision, at_s=ended_s, where=self.name)
         self.decided += 1
-        self.latency.add(latency_ms)
-        item = _item(frame, decision, answer.embedding)
-        item.doubt = answer.doubt
-        text = self._acted(frame, decision)
-        rollout = self._updater.rollout if shadow else None
-        pipeline = None if self.name == MAIN else self.name
-        item.counted = (running.release, running.bundle, rollout, pipeline)
-        counts = period.windows.of(item.counted)
-        counts.add(decision, len(frame.data), latency_ms, now)
-        counts.alarms += is_alarm(decision, running.pipeline.manifest)
+        text = self._acted(frame, decision) if self._act is not None else None
+        rollout = updater.rollout if updater.shadow is not None else None
+        if not self._tally.is_of(running, rollout):
+            self._count(period)
+            self._tally.begin(running, rollout, None if self.name == MAIN else self.name)
+        item = item_of(frame, decision, embedding, doubt, self._tally.key)
+        if self._tally.add(decision, item.size_bytes, latency_ms, now):
+            self._count(period)
         period.items.append(item)
-        period.bytes_seen += len(frame.data)
+        period.bytes_seen += item.size_bytes
         self._remember(item)
         if text is not None:
             self._hurry(Urgent(item=item, why="alarm", text=text, at=now))
         return latency_ms
 
-    def paired(self, item: Item, period: Period, other: Decision, now: datetime) -> None:
+    def _count(self, period: Period) -> None:
+        """Bring the period's counts up to date."""
+        self._tally.count_into(period.windows)
+
+    def paired(self, item: Item, period: Period, other: Decided, now: datetime) -> None:
         """What the bundle beside this one says of a frame; for the thread that asked it.
 
         It is counted with its decision, or by itself once that is recorded: never before it, so that a frame that is
@@ -353,7 +312,7 @@ class Decider:
             late, self._late = self._late, Windows()
         return late
 
-    def corrected(self, item: Item, frame: Frame, decision: Decision, now: datetime) -> None:
+    def corrected(self, item: Item, frame: Frame, decision: Decided, now: datetime) -> None:
         """The large bundle's word on a frame that this one has decided on; for the thread that hands frames over.
 
         Where the two disagree the app hears of it, by a second call with a decision marked as deferred, and the frame
@@ -369,32 +328,31 @@ class Decider:
         self._hurry(Urgent(item=pair, why="disagreement", text="", at=now))
         item.kept = item.kept or pair.kept
 
-    def _acted(self, frame: Frame, decision: Decision) -> str | None:
+    def _acted(self, frame: Frame, decision: Decided) -> str | None:
         """What the app says to the decision, which stands whatever the app raises."""
-        if self._act is None:
-            return None
         try:
-            return self._act(frame, decision)
+            return None if self._act is None else self._act(frame, decision)
         except Exception as error:
             self.act_failures += 1
             self.act_error = f"{type(error).__name__}: {error}"
             return None
 
-    def _ask(self, bundle: Running, frame: Frame) -> tuple[Answer, Decision]:
+    def _ask(self, bundle: Running, frame: Frame) -> Judged:
         """A bundle's word on a frame. The watch knows whose run it is, in case it never comes back."""
-        run = Run(bundle.bundle, bundle.release)
-        self._updater.watch.began(run)
+        run, watch = self._run, self._updater.watch
+        if run is None or run.bundle != bundle.bundle or run.release != bundle.release:
+            run = self._run = Run(bundle.bundle, bundle.release)
+        watch.began(run)
         try:
-            answer = bundle.pipeline.answer(frame.data, frame.media_type)
-            return answer, bundle.pipeline.decide(answer, bundle.release)
+            return bundle.pipeline.judge(frame.data, frame.media_type, bundle.release)
         finally:
-            self._updater.watch.ended(run)
+            watch.ended(run)
 
     def _look(self, period: Period, frame: Frame) -> None:
         """Without any bundle: only see what the frame is like, so that typical ones can be kept."""
-        item = _item(frame, UNDECIDED, plain_embedding(frame))
+        item = item_of(frame, UNDECIDED, plain_embedding(frame))
         period.items.append(item)
-        period.bytes_seen += len(frame.data)
+        period.bytes_seen += item.size_bytes
 
     def _remember(self, item: Item) -> None:
         self.recent[item.name] = item
@@ -408,33 +366,19 @@ class Decider:
         urgent.item.kept = True
         self.urgent.append(urgent)
 
-    def _period(self, now: datetime) -> Period:
-        if self._open is None:
-            self._open = Period(opened_at=now, last_at=now, pipeline=self.name)
-        return self._open
+    def _is_over(self, now: datetime) -> bool:
+        """Whether the open period has to end before the next frame."""
+        period, updater = self._open, self._updater
+        if period is None:
+            return False
+        running = updater.running
+        if has_passed(period.last_at, self._idle_max, now):
+            return True
+        if period.bundle != (running.bundle if running is not None else None):
+            return True
+        # While two bundles are compared, the hub waits for the counts.
+        return updater.shadow is not None and is_over(period.opened_at, self._telemetry_s, now)
 
     def _close_if_over(self, now: datetime) -> None:
-        period, running = self._open, self._updater.running
-        if period is None:
-            return
-        idle = is_over(period.last_at, self._upload.period_s, now)
-        # While two bundles are compared, the hub waits for the counts.
-        due = self._updater.shadow is not None and is_over(period.opened_at, self._telemetry_s, now)
-        if idle or due or period.bundle != (running.bundle if running else None):
+        if self._is_over(now):
             self.close_period()
-
-    def _close_if_full(self, period: Period) -> None:
-        # At half of its lane of the ring the period's oldest frame is sure to be still there for the selection.
-        if period.frames >= self._upload.period_frames or period.bytes_seen >= self._period_bytes_max:
-            self.close_period()
-
-
-def _item(frame: Frame, decision: Decision, embedding: Floats | None) -> Item:
-    return Item(
-        name=frame.name,
-        size_bytes=len(frame.data),
-        decision=decision,
-        embedding=embedding,
-        subject=subject_of(frame.facts, frame.group),
-        taken_at=frame.taken_at,
-    )

@@ -14,7 +14,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.edge._decider import Item, Period
+from edgewise.edge._period import Item, Period
 from edgewise.edge._slots import Running
 from edgewise.edge.ring import Ring
 from edgewise.frames import input_shape, prepare

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from edgewise.edge._decider import Item
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._outbox_erase import Erased
+from edgewise.edge._period import Item
 from edgewise.edge._pipelines import Pipelines
 from edgewise.edge.outbox import ERASING, Entry, Outbox
 from edgewise.edge.ring import Ring

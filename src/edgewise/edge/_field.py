@@ -9,16 +9,16 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from edgewise.edge._decider import Act
+from edgewise.edge._period import Act
 from edgewise.edge._pipelines import OpenSource, PipelinePart
 from edgewise.edge._push import PushDoor
 from edgewise.edge._rarely import Rarely, Voice
 from edgewise.edge._sinks import OpenSink, Sinks
 from edgewise.edge._watched_source import WatchedSource
 from edgewise.edge.device import Device, Identity
+from edgewise.frames import Decided
 from edgewise.policy import may_name_frames
 from edgewise.ports import Clock, Frame, PushSource, Source
-from edgewise.wire import Decision
 
 
 class FieldSide:
@@ -80,7 +80,7 @@ class FieldSide:
         return opened
 
     def _shown(self, act: Act | None) -> Act:
-        def acted(frame: Frame, decision: Decision) -> str | None:
+        def acted(frame: Frame, decision: Decided) -> str | None:
             if self.push.names:
                 self.push.decided(frame.name, decision)
             return act(frame, decision) if act is not None else None

@@ -7,10 +7,11 @@ plain bounds. docs/guard.md lists both with what they cost in delay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgewise.frames import Decided
 from edgewise.measure import Histogram, ShareDetector
-from edgewise.wire import Decision
 
 SATURATED = 1 - 1e-6  # a decision's probabilities have six digits
 MODES = ("label", "same", "saturated", "late")
@@ -65,9 +66,9 @@ class Failures:
         self._in_a_row = self._fine = 0
         self._last = ""
 
-    def decided(self) -> None:
+    def decided(self, count: int = 1) -> None:
         self._in_a_row = 0
-        self._fine += 1
+        self._fine += count
 
     def failed(self, why: str) -> None:
         self._share.add_misses(self._fine)
@@ -100,16 +101,18 @@ class Lateness:
         self._block_at: float | None = None
         self._block_seen = self._block_late = 0
 
-    def decided(self, latency_ms: float, at_s: float) -> None:
-        self._all.add(latency_ms)
-        if self._block_at is None:
-            self._block_at = at_s
-        self._block_seen += 1
-        self._block_late += latency_ms > self._ms_max
-        full = self._block_seen >= self._limits.late_block_decisions
-        if full and at_s - self._block_at >= self._limits.late_block_s:
-            self._blocks.add(2 * self._block_late > self._block_seen)
-            self._block_at, self._block_seen, self._block_late = at_s, 0, 0
+    def decided(self, decisions: Sequence[tuple[float, float]]) -> None:
+        """How long each decision took, ms, and when it was made, s."""
+        self._all.add_all([latency_ms for latency_ms, _ in decisions])
+        for latency_ms, at_s in decisions:
+            if self._block_at is None:
+                self._block_at = at_s
+            self._block_seen += 1
+            self._block_late += latency_ms > self._ms_max
+            full = self._block_seen >= self._limits.late_block_decisions
+            if full and at_s - self._block_at >= self._limits.late_block_s:
+                self._blocks.add(2 * self._block_late > self._block_seen)
+                self._block_at, self._block_seen, self._block_late = at_s, 0, 0
 
     def complaint(self) -> str | None:
         """Why the bundle fails its trial."""
@@ -145,8 +148,8 @@ class Opinion:
         self._against = {
             mode: ShareDetector(limits.opinion_share_max, mean_count=limits.opinion_mean_count) for mode in MODES
         }
-        self._last: Decision | None = None
-        self._last_other: Decision | None = None
+        self._last: Decided | None = None
+        self._last_other: Decided | None = None
         self._last_ms = 0.0
         self._labels: dict[str, int] = {}
         self._block = self._same = self._saturated = self._late = 0
@@ -156,7 +159,7 @@ class Opinion:
         self.frames_left = self._more = 0  # frames that the other bundle should be asked about
         self._asked = self._contradicted = 0
 
-    def decided(self, decision: Decision, latency_ms: float = 0.0) -> None:
+    def decided(self, decision: Decided, latency_ms: float = 0.0) -> None:
         self._block += 1
         self._labels[decision.label] = self._labels.get(decision.label, 0) + 1
         self._saturated += decision.confidence >= SATURATED
@@ -186,7 +189,7 @@ class Opinion:
         self._asked = self._contradicted = 0
 
     def compared(
-        self, decision: Decision, other: Decision, other_ms: float = 0.0, latency_ms: float | None = None
+        self, decision: Decided, other: Decided, other_ms: float = 0.0, latency_ms: float | None = None
     ) -> None:
         """What the other bundle says of a frame that was decided on, and how long each took; None: as the last one."""
         took_ms = self._last_ms if latency_ms is None else latency_ms
@@ -229,7 +232,7 @@ class Opinion:
         return None
 
 
-def _equal(one: Decision, two: Decision) -> bool:
+def _equal(one: Decided, two: Decided) -> bool:
     """Whether two decisions are the same to the last digit."""
     return (
         one.confidence == two.confidence  # first: it is what mostly differs

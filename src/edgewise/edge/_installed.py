@@ -9,6 +9,7 @@ from edgewise.edge._fetch_delta import Base
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._update_choices import good_slot, slot_to_shadow
 from edgewise.edge._update_journal import Journal
+from edgewise.edge._update_state import Phase
 from edgewise.wire import Manifest, NotTrusted, NotValid
 
 
@@ -73,9 +74,9 @@ class Installed:
         slot = self._journal.state.slots.get(name)
         return slot is not None and slot.bundle == bundle and self._slots.holds(name, bundle)
 
-    def open(self, name: str) -> Running:
+    def open(self, name: str, *, contained: bool = False) -> Running:
         """The bundle in a slot. Raises NotTrusted: damaged. NotValid: it does not run here."""
-        return self._slots.open(name, self._journal.state.slots[name])
+        return self._slots.open(name, self._journal.state.slots[name], contained=contained)
 
     def open_or_drop(self, name: str) -> Running | None:
         """The bundle in a slot; None, told and forgotten where it is damaged."""
@@ -94,7 +95,9 @@ class Installed:
         self.running = self.open_or_drop(name) if name else None
 
     def refresh_shadow(self) -> None:
-        """The other slot's bundle decides on the same frames while baking, or before it is switched to."""
+        """The other slot's bundle decides on the same frames while baking; before it acts its phase lets it."""
+        if self._journal.state.phase is Phase.SHADOW:
+            return
         name = slot_to_shadow(self._journal.state, self.running)
         if name is None:
             self.shadow = None

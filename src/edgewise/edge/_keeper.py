@@ -12,9 +12,10 @@ from typing import Any
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._counts import Windows
-from edgewise.edge._decider import MAIN, Decider, Item, Period, Urgent
+from edgewise.edge._decider import Decider
 from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._notes import Notes
+from edgewise.edge._period import MAIN, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts, told_and_left
 from edgewise.edge._private_records import PrivateRecords
 from edgewise.edge._readings import Block, Reading

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from edgewise.edge._agent_config import AgentConfig
 from edgewise.edge._data_key import device_safe, site_key
-from edgewise.edge._decider import Act, LoopLimits
+from edgewise.edge._decider import LoopLimits
 from edgewise.edge._facts import facts
 from edgewise.edge._guard import GuardLimits
 from edgewise.edge._identity import Identity
+from edgewise.edge._period import Act
 from edgewise.edge._pipelines import PipelinePart
 from edgewise.edge._update_state import UpdateLimits
 from edgewise.edge.device import Device, DeviceLimits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from edgewise.edge._decider import Act
+from edgewise.edge._period import Act
 from edgewise.edge._pipelines import PipelinePart
 from edgewise.edge._source_text import as_spec
 from edgewise.ports import Clock, Source, open_source

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from edgewise.edge._decider import MAIN, SILENT_S, Act, Decider, Item
+from edgewise.edge._decider import SILENT_S, Decider
+from edgewise.edge._period import MAIN, Act, Item
+from edgewise.frames import Decided
 from edgewise.measure import Histogram
 from edgewise.ports import Clock, Frame, Source
-from edgewise.wire import Decision, NotValid
+from edgewise.wire import NotValid
 
 PIPELINES_MAX = 16
 OPEN_PAUSE_S = 1.0  # between two tries to open a source, doubled after each failure
@@ -124,7 +126,7 @@ class Pipelines:
     def first(self) -> Decider:
         return self._order[0]
 
-    def step(self, now: datetime, name: str | None = None) -> Decision | None:
+    def step(self, now: datetime, name: str | None = None) -> Decided | None:
         """One frame's decision, of the named pipeline or of the next in turn that has one; None when none has."""
         if name is not None:
             return self.by_name[name].step(now)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 
-from edgewise.edge._decider import Item, Urgent
+from edgewise.edge._period import Item, Urgent
 from edgewise.edge.outbox import Entry
 from edgewise.edge.private import Chosen, event_id, private_entry
 from edgewise.edge.ring import Ring
@@ -65,8 +65,8 @@ class PrivateRecords:
             frame=frame,
             why=why,  # type: ignore[arg-type]
             inclusion_probability=probability,
-            decision=item.decision,
-            shadow=item.shadow,
+            decision=item.decision.record(),
+            shadow=item.shadow.record() if item.shadow is not None else None,
             rollout=item.rollout,
         )
         return private_entry(

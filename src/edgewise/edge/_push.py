@@ -15,8 +15,9 @@ from urllib.parse import parse_qs
 from pydantic import Field
 
 from edgewise.edge._asgi import Receive, Reply, Scope
+from edgewise.frames import Decided
 from edgewise.ports import PushSource, QueueFull
-from edgewise.wire import Decision, EdgewiseError, NotNow, NotTrusted, NotValid, Strict, plain
+from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, Strict, plain
 
 REMEMBERED_MAX = 256  # decisions that a caller may still fetch
 WAIT_S_MAX = 10.0
@@ -52,7 +53,7 @@ class PushDoor:
 
     def __init__(self, *, may_show: bool) -> None:
         self._sources: dict[str, PushSource] = {}
-        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+        self._decisions: OrderedDict[str, Decided] = OrderedDict()
         self._turn = threading.Lock()
         self._may_show = may_show  # whether the policy lets decisions out by the local API
         self._requests = 0
@@ -64,7 +65,7 @@ class PushDoor:
     def names(self) -> list[str]:
         return list(self._sources)
 
-    def decided(self, frame: str, decision: Decision) -> None:
+    def decided(self, frame: str, decision: Decided) -> None:
         """Remember a decision; called by the decision loop, and as quick as a dictionary."""
         name = frame.rpartition("/")[2]
         if not any(name.startswith(f"{source}-") for source in self._sources):
@@ -116,10 +117,10 @@ class PushDoor:
         decision = await self._wait_for(frame, wait_s) if wait_s else None
         answer: dict[str, Any] = {"frame": frame}
         if decision is not None:
-            answer["decision"] = plain(decision)
+            answer["decision"] = plain(decision.record())
         return 202 if decision is None else 200, JSON, json.dumps(answer).encode()
 
-    async def _wait_for(self, frame: str, wait_s: float) -> Decision | None:
+    async def _wait_for(self, frame: str, wait_s: float) -> Decided | None:
         if not self._may_show:
             return None
         end_s = asyncio.get_running_loop().time() + wait_s

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgewise.edge._decider import MAIN, Period
+from edgewise.edge._period import MAIN, Period
 
 FORGOTTEN = ""  # the sums of pipelines whose cursors are forgotten
 PIPELINES_REMEMBERED_MAX = 64  # those that edge.yaml no longer names keep their cursor, should they come back

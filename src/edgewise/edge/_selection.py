@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.edge._clusters import Floats
-from edgewise.edge._decider import Item, Period
+from edgewise.edge._period import Item, Period
 from edgewise.edge.keep import Kept, Seen, remember, select
 from edgewise.ports import Chance
 

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from edgewise.edge._rarely import Rarely
+from edgewise.frames import Decided
 from edgewise.ports import Clock, Sink
-from edgewise.wire import Decision, EdgewiseError, NotNow, SinkEvent, SinkSpec, unmet
+from edgewise.wire import EdgewiseError, NotNow, SinkEvent, SinkSpec, unmet
 from edgewise.wire.sinks import SinkKind
 
 IDLE_S = 0.25
@@ -29,7 +30,7 @@ class Offer:
     frame: str
     group: str
     facts: Mapping[str, Any]
-    decision: Decision
+    decision: Decided
     text: str
     at: datetime
     at_s: float  # monotonic

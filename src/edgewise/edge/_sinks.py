@@ -7,17 +7,18 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgewise.edge._decider import Act
 from edgewise.edge._erasing import Covers
 from edgewise.edge._keeper import NAME_KEY
+from edgewise.edge._period import Act
 from edgewise.edge._rarely import Rarely
 from edgewise.edge._say import write_line
 from edgewise.edge._sink_queue import Offer, SinkQueue
 from edgewise.edge.device import Device, Identity
 from edgewise.edge.private import event_id
+from edgewise.frames import Decided
 from edgewise.policy import Forbidden, frame_name, hide_words, may_leave, may_name_frames, private_facts, subject_of
 from edgewise.ports import Clock, Frame, Sink, open_sink
-from edgewise.wire import Decision, NotValid, SinkEvent, SinkSpec
+from edgewise.wire import NotValid, SinkEvent, SinkSpec
 from edgewise.wire.sinks import SinkKind
 
 JOIN_S_MAX = 5.0
@@ -84,7 +85,7 @@ class Sinks:
         if not queues:
             return act
 
-        def acted(frame: Frame, decision: Decision) -> str | None:
+        def acted(frame: Frame, decision: Decided) -> str | None:
             text = None
             try:
                 text = act(frame, decision) if act is not None else None
@@ -96,7 +97,7 @@ class Sinks:
 
         return acted
 
-    def _tell(self, queues: Sequence[SinkQueue], kind: SinkKind, frame: Frame, decision: Decision, text: str) -> None:
+    def _tell(self, queues: Sequence[SinkQueue], kind: SinkKind, frame: Frame, decision: Decided, text: str) -> None:
         wanting = [queue for queue in queues if queue.wants(kind, decision.label)]
         if not wanting:
             return

@@ -13,6 +13,7 @@ from edgewise.edge._update_state import Slot
 from edgewise.ports import (
     Pipeline,
     Runtime,
+    apart,
     disk_error,
     open_manifest,
     open_pipeline,
@@ -34,6 +35,12 @@ class Running:
     release: str
     bundle: str
     pipeline: Pipeline
+
+    @property
+    def is_contained(self) -> bool:
+        """Whether its networks run in processes of their own, which end what hangs or takes too much."""
+        stages = getattr(self.pipeline, "stages", ())
+        return bool(stages) and all(hasattr(stage.session, "pid") for stage in stages)
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
@@ -108,9 +115,11 @@ class Slots:
         except (NotTrusted, NotValid):
             return False
 
-    def open(self, name: str, slot: Slot) -> Running:
+    def open(self, name: str, slot: Slot, *, contained: bool = False) -> Running:
         """The bundle in a slot, every byte checked again, with the proof of its release.
 
+        Args:
+            contained: in processes of its own, where the runtime has such.
         Raises:
             NotTrusted: damaged, or not what its release says. NotValid: it does not run here.
         """
@@ -121,7 +130,8 @@ class Slots:
                 f"slot {name} holds bundle {stored.digest[:12]}…, release {release.id} does not name it; it is not run",
                 code="not_released",
             )
-        pipeline = open_pipeline(stored.manifest, stored.digest, stored.read_blob, self._runtime)
+        runtime = apart(self._runtime) if contained else self._runtime
+        pipeline = open_pipeline(stored.manifest, stored.digest, stored.read_blob, runtime)
         return Running(slot=name, release=release.id, bundle=stored.digest, pipeline=pipeline)
 
     def held(self, manifest: Manifest, names: Iterable[str]) -> dict[str, bytes]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import yaml
 from pydantic import ValidationError
 
 from edgewise.wire import FolderSpec, NotValid, SourceSpec, explain
@@ -97,24 +96,28 @@ def _options(query: str, text: str) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise NotValid(f"{_shown(text)}: {name} is given in two ways", code="source_invalid")
-        try:
-            inner[last] = yaml.safe_load(given)
-        except yaml.YAMLError as error:
-            raise NotValid(f"{_shown(text)}: {name} is not YAML", code="source_invalid") from error
+        inner[last] = _yaml(f"{_shown(text)}: {name}", given)
     return values
 
 
 def _of_file(file: Path) -> Mapping[str, Any]:
     try:
         with file.open("rb") as handle:
-            values = yaml.safe_load(handle.read(YAML_BYTES_MAX))
+            values = _yaml(str(file), handle.read(YAML_BYTES_MAX))
     except OSError as error:
         raise NotValid(f"{file} cannot be read: {error.strerror}", code="source_missing") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise NotValid(f"{file} is not YAML: {error}", code="source_invalid") from error
     if not isinstance(values, dict):
         raise NotValid(f"{file} must hold one source, such as `kind: csv`", code="source_invalid")
     return values
+
+
+def _yaml(where: str, text: str | bytes) -> Any:
+    import yaml  # late: a folder or an address without options needs none
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise NotValid(f"{where} is not YAML: {error}", code="source_invalid") from error
 
 
 def _shown(text: str) -> str:

@@ -18,4 +18,9 @@ def is_over(since: datetime, pause_s: float, now: datetime, *, step: timedelta =
     >>> [is_over(then, 60, then + timedelta(seconds=s)) for s in (59, 60, -1, -90)]
     [False, True, False, True]
     """
-    return not -step < now - since < timedelta(seconds=pause_s)
+    return has_passed(since, timedelta(seconds=pause_s), now, step=step)
+
+
+def has_passed(since: datetime, pause: timedelta, now: datetime, *, step: timedelta = CLOCK_STEP) -> bool:
+    """`is_over` for a pause that is made once and asked about often."""
+    return not -step < now - since < pause

@@ -9,6 +9,7 @@ from datetime import datetime
 from edgewise.edge._failures import failure, failure_of
 from edgewise.edge._installed import Installed
 from edgewise.edge._last_words import LastWords
+from edgewise.edge._shadow_phase import ShadowPhase
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._update_choices import (
     after_failure,
@@ -32,6 +33,7 @@ class Trial:
         journal: what the update remembers.
         installed, slots: what lies here.
         watch: what the decision loop tells.
+        shadow: refuses the bundle that shadows, where a start shows that it is to blame.
         clock: for the latency of golden inputs.
         checkpoint: called by name where a power cut would matter.
         footprint: tells the memory held; None leaves memory out.
@@ -44,6 +46,7 @@ class Trial:
         installed: Installed,
         slots: Slots,
         watch: Watch,
+        shadow: ShadowPhase,
         *,
         clock: Clock,
         limits: UpdateLimits,
@@ -55,6 +58,7 @@ class Trial:
         self._installed = installed
         self._slots = slots
         self.watch = watch
+        self._shadow = shadow
         self._clock = clock
         self.limits = limits
         self._checkpoint = checkpoint
@@ -208,7 +212,7 @@ class Trial:
             self._send_back(running, now, self._failure("hang", words.text, now, "guard"))
         elif crashes >= most and self.phase is Phase.SHADOW:
             text = f"the agent crashed {crashes} times while {self._working().release} shadowed"
-            self.refuse_shadow(now, self._failure("crash_loop", text, now, "shadow"))
+            self._shadow.refuse(now, self._failure("crash_loop", text, now, "shadow"))
         elif crashes == most and running is not None:
             text = f"the agent crashed {crashes} times in a row while {running.release} decided"
             self._send_back(running, now, self._failure("crash_loop", text, now, "guard"))
@@ -216,15 +220,10 @@ class Trial:
     def _blame_other(self, words: LastWords, now: datetime) -> None:
         """It was the bundle that decided beside the running one: never shadowed and never returned to again."""
         if self.phase is Phase.SHADOW and words.bundle == self._working().bundle:
-            self.refuse_shadow(now, self._failure("hang", words.text, now, "shadow"))
+            self._shadow.refuse(now, self._failure("hang", words.text, now, "shadow"))
             return
         self._journal.save(known_bad=with_bad(self.state, words.bundle, words.text, self.limits))
         self._journal.tell("bundle_unhealthy", words.text, self.state.assignment)
-
-    def refuse_shadow(self, now: datetime, found: Failure) -> None:
-        """The bundle that shadows is bad here; the one that acts is not touched by it."""
-        changes = after_failure(self.state, found, self.limits, remember=True)
-        self._journal.move(Event.REFUSED, now, found.text, **changes, crashes=0)
 
     def stopped(self) -> None:
         """A planned stop: the next start is no crash (invariant 8)."""

@@ -71,9 +71,7 @@ def good_slot(state: UpdateState, name: str | None) -> str | None:
 
 
 def slot_to_shadow(state: UpdateState, running: Running | None) -> str | None:
-    """The slot whose bundle decides on the same frames: while baking the former one, before a trial the new one."""
-    if state.phase is Phase.SHADOW:
-        return other_slot(running.slot) if running else "a"
+    """The slot whose bundle decides on the same frames while the newer one bakes: the former one."""
     assignment = state.assignment
     if state.phase is not Phase.COMMITTED or assignment is None or not assignment.bake or running is None:
         return None

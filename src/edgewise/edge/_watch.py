@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
 
 from edgewise.edge._guard import Failures, Lateness, Memory, Opinion
 from edgewise.edge._slots import Running
 from edgewise.edge._update_state import UpdateLimits
+from edgewise.frames import Decided
 from edgewise.policy import error_words
 from edgewise.ports import Clock
-from edgewise.wire import Decision, EdgewiseError, NotValid
+from edgewise.wire import EdgewiseError, NotValid
+
+HEARD_MAX = 64  # decisions that are not looked at yet
+Heard: TypeAlias = tuple[str, Decided | None, float, float]  # where, what, latency in ms, when
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +47,14 @@ class Watch:
         self._limits = limits or UpdateLimits()
         self._lock = threading.Lock()
         self._runs: dict[int, Run] = {}  # of all decision loops, in the order in which they began
+        self._heard: deque[Heard] = deque()
         self.clear()
 
     def clear(self) -> None:
         """Start again, for another bundle."""
         limits, guard = self._limits, self._limits.guard
         with self._lock:
+            self._heard.clear()
             self._failures = Failures(guard, in_a_row_max=limits.errors_max)
             self._lateness = Lateness(guard, ms_max=limits.latency_ms_max, count_min=limits.latency_count_min)
             self._opinions: dict[str, Opinion] = {}  # by decision loop: each looks at something else
@@ -66,24 +75,37 @@ class Watch:
         return runs[0] if runs else None
 
     def decided(
-        self, latency_ms: float, decision: Decision | None = None, *, at_s: float = 0.0, where: str = ""
+        self, latency_ms: float, decision: Decided | None = None, *, at_s: float = 0.0, where: str = ""
     ) -> None:
-        """One decision was made.
+        """One decision was made. It is looked at with the next ones, or as soon as somebody asks.
 
         Args:
             at_s: when, by the monotonic clock.
             where: the decision loop.
         """
-        with self._lock:
-            self._failures.decided()
-            self._lateness.decided(latency_ms, at_s)
-            if decision is not None:
-                self._opinion(where).decided(decision, latency_ms)
+        heard = self._heard
+        heard.append((where, decision, latency_ms, at_s))
+        if len(heard) >= HEARD_MAX:
+            with self._lock:
+                self._listen()
+
+    def _listen(self) -> None:
+        """Look at the decisions that were only heard of so far; one thread at a time."""
+        heard = [self._heard.popleft() for _ in range(len(self._heard))]
+        if not heard:
+            return
+        self._failures.decided(len(heard))
+        self._lateness.decided([(latency_ms, at_s) for _, _, latency_ms, at_s in heard])
+        for where, told in groupby(heard, key=itemgetter(0)):
+            opinion = self._opinion(where)
+            for _, decision, latency_ms, _ in told:
+                if decision is not None:
+                    opinion.decided(decision, latency_ms)
 
     def compared(
         self,
-        decision: Decision,
-        other: Decision,
+        decision: Decided,
+        other: Decided,
         *,
         other_ms: float = 0.0,
         latency_ms: float | None = None,
@@ -91,20 +113,19 @@ class Watch:
     ) -> None:
         """The other slot's bundle decided on the same frame, in so many milliseconds; and how long the first took."""
         with self._lock:
+            self._listen()
             self._opinion(where).compared(decision, other, other_ms, latency_ms)
 
     def _opinion(self, where: str) -> Opinion:
-        found = self._opinions.get(where)
-        if found is None:  # not `setdefault`, which would make an opinion at every frame
-            found = self._opinions[where] = Opinion(self._limits.guard, ms_max=self._limits.latency_ms_max)
-        return found
+        if where not in self._opinions:
+            self._opinions[where] = Opinion(self._limits.guard, ms_max=self._limits.latency_ms_max)
+        return self._opinions[where]
 
     def failed(self, error: Exception) -> None:
         """The bundle could not decide on a frame that is in order."""
         with self._lock:
-            # Ours say what a bundle did wrong. Others may quote a row's value, and this goes to the hub.
-            ours = isinstance(error, EdgewiseError)
-            self._failures.failed(str(error) if ours else error_words(error, names=False))
+            self._listen()
+            self._failures.failed(error_text(error))
 
     def weighed(self, held_mb: float, *, own_mb: float, needs_mb: float) -> None:
         """The memory held now; see `Memory.looked`."""
@@ -114,7 +135,9 @@ class Watch:
     @property
     def wants_opinion(self) -> bool:
         """Whether the other slot's bundle should be asked about the next frames."""
-        return any(opinion.frames_left > 0 for opinion in list(self._opinions.values()))
+        with self._lock:
+            self._listen()
+            return any(opinion.frames_left > 0 for opinion in self._opinions.values())
 
     def complaint(self, *, trial: bool = True, other: str = "the former bundle") -> Complaint | None:
         """Why the bundle should not go on; None when there is nothing against it.
@@ -124,6 +147,7 @@ class Watch:
             other: how to call the bundle of the other slot.
         """
         with self._lock:
+            self._listen()
             found: list[tuple[str, str | None]] = [
                 ("decisions_failed", self._failures.complaint()),
                 ("latency_over_deadline", self._lateness.complaint() if trial else None),
@@ -135,7 +159,13 @@ class Watch:
     def remark(self) -> str | None:
         """Something that a person should hear of, and that is no reason to go back."""
         with self._lock:
+            self._listen()
             return self._lateness.remark()
+
+
+def error_text(error: Exception) -> str:
+    """What a bundle raised, as it may be told: ours say what it did wrong, others may quote a row's value."""
+    return str(error) if isinstance(error, EdgewiseError) else error_words(error, names=False)
 
 
 def try_out(opened: Running, clock: Clock, limits: UpdateLimits) -> Running:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.edge import _garbage
 from edgewise.edge._agent_config import AgentConfig, load_config, log_files
 from edgewise.edge._contact_memory import ContactMemory
-from edgewise.edge._decider import Act
 from edgewise.edge._device_log import DeviceLog
 from edgewise.edge._enrolment import enrol, load_identity
 from edgewise.edge._facts import facts
@@ -24,6 +24,7 @@ from edgewise.edge._folder_lock import is_locked, locked
 from edgewise.edge._last_words import write_last_words
 from edgewise.edge._offline import read_status
 from edgewise.edge._opened import large_of, open_device
+from edgewise.edge._period import Act
 from edgewise.edge._pipeline_parts import parts_of
 from edgewise.edge._say import Sayer
 from edgewise.edge._source_text import settled
@@ -321,6 +322,7 @@ def _run_with_api(agent: Agent, device: Device, clock: Clock, http_port: int | N
             from edgewise.edge._serving import phones_served
 
             stack.enter_context(phones_served(phones, field.push))
+        _garbage.resume()
         agent.run()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import metadata
 
-from edgewise.edge._decider import Act
+from edgewise.edge._period import Act
 from edgewise.wire import NotValid
 
 GROUP = "edgewise.acts"  # entry points: the name is the use case's `app`

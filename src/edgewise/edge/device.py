@@ -14,7 +14,7 @@ from edgewise.edge._beside import Beside
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
-from edgewise.edge._decider import MAIN, Act, Decider, LoopLimits
+from edgewise.edge._decider import Decider, LoopLimits
 from edgewise.edge._device_status import DeviceStatus
 from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._erasing import Eraser
@@ -24,6 +24,7 @@ from edgewise.edge._keeper import Keeper
 from edgewise.edge._metered import Meter, MeteredLink, days_of
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._outbox_tidy import Tidying
+from edgewise.edge._period import MAIN, Act
 from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_parts, unique_name
 from edgewise.edge._readings import Sampler
 from edgewise.edge._start_notes import start_notes
@@ -32,12 +33,12 @@ from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
 from edgewise.edge.uplink import Uplink
+from edgewise.frames import Decided
 from edgewise.policy import may_name_frames
 from edgewise.ports import Chance, Clock, Fact, Facts, Footprint, Large, Link, MemoryFacts, OpenedSafe, Runtime, Source
 from edgewise.wire import (
     CapabilityCard,
     DataPolicy,
-    Decision,
     Envelope,
     Erasure,
     NotNow,
@@ -258,7 +259,7 @@ class Device:
 
     # -- the four steps ------------------------------------------------------------------------------------------------
 
-    def decide_step(self, now: datetime, pipeline: str | None = None) -> Decision | None:
+    def decide_step(self, now: datetime, pipeline: str | None = None) -> Decided | None:
         """Decide on the next frame of this pipeline, or of the next in turn; None when there is none now."""
         return self.pipelines.step(now, pipeline)
 
@@ -302,7 +303,7 @@ class Device:
             self._card = None
         return heard
 
-    def step(self, now: datetime) -> Decision | None:
+    def step(self, now: datetime) -> Decided | None:
         """All of them, once; the decision made, if any."""
         decision = self.decide_step(now)
         self.defer_step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -47,15 +48,6 @@ class _Lane:
     frames: OrderedDict[str, _Sealed] = field(default_factory=OrderedDict)  # by name, oldest first
     bytes: int = 0
 
-    def add(self, sealed: _Sealed) -> None:
-        old = self.frames.pop(sealed.name, None)
-        self.frames[sealed.name] = sealed
-        self.bytes += len(sealed.data) - (len(old.data) if old else 0)
-
-    def drop_oldest(self) -> None:
-        _, gone = self.frames.popitem(last=False)
-        self.bytes -= len(gone.data)
-
 
 class Ring:
     """The newest frames in memory; the oldest go when the bound is reached. Nothing here is ever queued by itself.
@@ -79,26 +71,36 @@ class Ring:
     def __init__(self, *, bytes_max: int, key: bytes) -> None:
         self.bytes_max = bytes_max
         self._cipher = AESGCM(key)
-        self._count = 0
+        self._numbers = itertools.count(1)  # one never repeats: a repeated nonce would give AES-GCM away
         self._lanes: dict[str, _Lane] = {}
+        self._held = 0  # bytes, over all lanes
         self._lock = threading.Lock()
 
     def put(self, frame: Frame, lane: str = "main") -> None:
         """Remember a frame; one that is larger than the whole ring is not remembered."""
-        if len(frame.data) > self.bytes_max:
+        name, plain = frame.name, frame.data
+        if len(plain) > self.bytes_max:
             return
+        number = next(self._numbers)
+        data = self._cipher.encrypt(_nonce(number), plain, name.encode())
+        sealed = _Sealed(number, name, data, frame.media_type, frame.taken_at, frame.group, frame.facts)
         with self._lock:
-            # A counter never repeats under one key; a repeated nonce would give AES-GCM away.
-            self._count += 1
-            number = self._count
-        data = self._cipher.encrypt(_nonce(number), frame.data, frame.name.encode())
-        sealed = _Sealed(number, frame.name, data, frame.media_type, frame.taken_at, frame.group, frame.facts)
-        with self._lock:
-            if lane not in self._lanes:
-                self._lanes[lane] = _Lane()
-            self._lanes[lane].add(sealed)
-            while self._held() > self.bytes_max and sum(len(one.frames) for one in self._lanes.values()) > 1:
-                max(self._lanes.values(), key=lambda one: one.bytes).drop_oldest()
+            held = self._lanes.get(lane)
+            if held is None:
+                held = self._lanes[lane] = _Lane()
+            if name in held.frames:
+                self._drop(held, name)
+            held.frames[name] = sealed
+            held.bytes += len(data)
+            self._held += len(data)
+            while self._held > self.bytes_max and self._held > len(data):  # the newest frame stays
+                fullest = held if len(self._lanes) == 1 else max(self._lanes.values(), key=_bytes_of)
+                self._drop(fullest, next(iter(fullest.frames)))
+
+    def _drop(self, lane: _Lane, name: str) -> None:
+        size = len(lane.frames.pop(name).data)
+        lane.bytes -= size
+        self._held -= size
 
     def get(self, name: str) -> Frame | None:
         """The frame, None when it is no longer here."""
@@ -114,7 +116,7 @@ class Ring:
         with self._lock:
             for lane in self._lanes.values():
                 for name in [name for name, sealed in lane.frames.items() if match(sealed.frame())]:
-                    lane.bytes -= len(lane.frames.pop(name).data)
+                    self._drop(lane, name)
                     gone += 1
         return gone
 
@@ -126,11 +128,11 @@ class Ring:
 
     @property
     def bytes_held(self) -> int:
-        with self._lock:
-            return self._held()
+        return self._held
 
-    def _held(self) -> int:
-        return sum([lane.bytes for lane in self._lanes.values()])
+
+def _bytes_of(lane: _Lane) -> int:
+    return lane.bytes
 
 
 def _nonce(number: int) -> bytes:

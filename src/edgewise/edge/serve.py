@@ -14,6 +14,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from edgewise.edge import _garbage
 from edgewise.edge._asgi import AsgiApp, Receive, Scope, Send, failure, reply
 from edgewise.edge._http_server import HttpServer
 from edgewise.edge._v2 import InPlace, v2_app
@@ -79,6 +80,7 @@ def serve(
             on_ready(url) if on_ready is not None else _print_address(url, grpc)
 
         stack.enter_context(_state_file(data_dir, url, grpc, served))
+        _garbage.resume()
         run_app(serve_app(served, tally), listener, tls=context, on_ready=ready)
 
 

@@ -17,6 +17,8 @@ from edgewise.edge._installed import Installed
 from edgewise.edge._metadata_watch import MetadataWatch
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._release_fetch import ReleaseFetch
+from edgewise.edge._shadow_phase import ShadowPhase
+from edgewise.edge._shadow_watch import ShadowWatch
 from edgewise.edge._slots import Running, Slots, other_slot
 from edgewise.edge._staging import Staging
 from edgewise.edge._trial import Trial
@@ -121,11 +123,13 @@ class Updater:
         self._metadata = MetadataWatch(self.trusted, self._journal)
         self.installed = Installed(self._slots, self._journal)
         self._staging = Staging(self._fetch, self.installed, self._journal, runtime=runtime, limits=self.limits)
+        self._shadow = ShadowPhase(self._journal, self.installed, clock=clock, limits=self.limits, footprint=footprint)
         self._trial = Trial(
             self._journal,
             self.installed,
             self._slots,
             self.watch,
+            self._shadow,
             clock=clock,
             limits=self.limits,
             checkpoint=checkpoint,
@@ -156,6 +160,11 @@ class Updater:
     def second(self) -> Running | None:
         """A bundle known to be good here, while the guard asks for its opinion on the same frames."""
         return self.installed.second
+
+    @property
+    def shadow_watch(self) -> ShadowWatch | None:
+        """Who hears how the shadow does, while it is one that may act later; None for one that acted before."""
+        return self._shadow.watch if self.phase is Phase.SHADOW else None
 
     @property
     def shadow_cpu_share(self) -> float:
@@ -271,7 +280,9 @@ class Updater:
                 self._trial.guard(now)
                 return not self._must_wait(now) and self._leave_staged(now)
             case Phase.SHADOW:
-                return self._leave_shadow(now)
+                self._trial.guard(now)
+                self.waits_for = self._shadow.step(now)
+                return self.waits_for is None
             case Phase.TRIAL:
                 self.waits_for = self._trial.judge(now)
                 return self.waits_for is None
@@ -386,13 +397,6 @@ class Updater:
         back = good_slot(self.state, self.installed.slot)
         self._journal.move(Event.SWITCHED, now, working.reason, back_to=back, trial_at=now, trial_starts=0, crashes=0)
         self._trial.begin(now)
-        return True
-
-    def _leave_shadow(self, now: datetime) -> bool:
-        if self._working().shadow:
-            self.installed.refresh_shadow()
-            return False
-        self._journal.move(Event.PROMOTED, now, "the hub wants it to act")
         return True
 
     # -- small parts -------------------------------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._crop import BadBox, crop, prepare_crop
-from edgewise.frames._decide import BadScores, decide, good_labels, is_alarm
+from edgewise.frames._decide import BadScores, Decided, decide, good_labels, is_alarm
 from edgewise.frames._dicom import DicomOptions, MadeDicom, private_dicom
 from edgewise.frames._documents import DocumentKind, private_document
 from edgewise.frames._golden import golden_frames, golden_inputs
 from edgewise.frames._hide import Hider, masked
 from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, decode_image, prepare_image
-from edgewise.frames._prepare import BadFrame, input_shape, prepare, prepare_many
+from edgewise.frames._prepare import BadFrame, Preparer, input_shape, prepare, prepare_many, preparer
 from edgewise.frames._private import ROW_TYPE, Made, made_private, make_private
 from edgewise.frames._series import SERIES_TYPE, BadSeries, Windower, prepare_series, series_bytes
 from edgewise.frames._table import BadRow, prepare_row
@@ -25,11 +25,13 @@ __all__ = [
     "BadScores",
     "BadSeries",
     "CannotMakePrivate",
+    "Decided",
     "DicomOptions",
     "DocumentKind",
     "Hider",
     "Made",
     "MadeDicom",
+    "Preparer",
     "Windower",
     "crop",
     "decide",
@@ -48,6 +50,7 @@ __all__ = [
     "prepare_many",
     "prepare_row",
     "prepare_series",
+    "preparer",
     "private_dicom",
     "private_document",
     "series_bytes",

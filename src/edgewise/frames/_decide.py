@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.frames._memo import Memo
-from edgewise.wire import Decision, Manifest, NotValid
+from edgewise.wire import Decision, Manifest, NotValid, StageDecision
 
 SLACK = 1e-3
-DIGITS = 6  # of probabilities in a decision: finer than float32 softmax is repeatable, and shorter on the wire
+FEW = 32  # classes; from about here on numpy is the faster one
+STEPS = 1e6  # of probabilities in a decision: finer than float32 softmax is repeatable, and six digits on the wire
+
+
+class Decided(NamedTuple):
+    """What a bundle said about one frame, as the device holds it; the fields are those of the record `Decision`.
+
+    A device makes one a frame, and a record only of those that it keeps or shows: a record takes ten times as long.
+    """
+
+    label: str
+    confidence: float
+    defect: float | None
+    margin: float
+    release: str | None
+    bundle: str
+    graph: str | None = None
+    earlier: tuple[StageDecision, ...] | None = None
+    deferred: Literal[True] | None = None
+
+    def record(self) -> Decision:
+        """The record that crosses boundaries, its values checked.
+
+        >>> Decided("good", 0.9, None, 0.8, None, "0" * 64).record() == Decision(
+        ...     label="good", confidence=0.9, margin=0.8, bundle="0" * 64
+        ... )
+        True
+        """
+        return Decision(**self._asdict())
+
+    @classmethod
+    def of(cls, record: Decision) -> Decided:
+        """What a record says, without fields that we do not know."""
+        return cls(*(getattr(record, name) for name in cls._fields))
 
 
 class BadScores(NotValid):
@@ -25,7 +60,7 @@ def good_labels(manifest: Manifest) -> tuple[str, ...]:
     return tuple(label for label in manifest.labels if label in good)
 
 
-def decide(scores: NDArray[np.float32], manifest: Manifest, *, bundle: str, release: str | None) -> Decision:
+def decide(scores: NDArray[np.float32], manifest: Manifest, *, bundle: str, release: str | None) -> Decided:
     """What a bundle says about one frame: its most probable label (of equal ones the first) and how sure it is.
 
     Args:
@@ -38,42 +73,61 @@ def decide(scores: NDArray[np.float32], manifest: Manifest, *, bundle: str, rele
     Raises:
         BadScores: another shape, or values that are not finite and from 0 to 1.
     """
-    if scores.shape != (len(manifest.labels),):
-        raise BadScores(f"scores have shape {scores.shape}, needs ({len(manifest.labels)},), one a label")
+    labels, shape, good = _about(manifest)
+    if scores.shape != shape:
+        raise BadScores(f"scores have shape {scores.shape}, needs {shape}, one a label")
+    if len(labels) > FEW:
+        return _decide_of_many(scores, labels, good, release, bundle)
     # A list: for the few classes of most bundles its own functions are several times faster than numpy's.
     values: list[float] = scores.tolist()
-    best = max(values)
+    ordered = sorted(values)
+    best = ordered[-1]
     # The sum is written so that NaN, which no comparison finds, fails too; float32 softmax may leave 0..1 by rounding.
-    if not (min(values) >= -SLACK and best <= 1 + SLACK and sum(values) <= len(values) * (1 + SLACK)):
-        raise BadScores(f"scores are from {scores.min()} to {scores.max()}, needs probabilities from 0 to 1")
-    at = values.index(best)
-    second = max(values[:at] + values[at + 1 :], default=0.0)
-    return Decision.sure(
-        label=manifest.labels[at],
-        confidence=_share(best),
-        defect=_defect(values, manifest),
-        margin=_share(best - second),
-        release=release,
-        bundle=bundle,
-    )
+    if not (ordered[0] >= -SLACK and best <= 1 + SLACK and sum(values) <= len(values) * (1 + SLACK)):
+        raise _bad(scores)
+    margin = _share(best - ordered[-2]) if len(values) > 1 else _share(best)
+    defect = _share(1 - sum([values[place] for place in good])) if good else None
+    return Decided(labels[values.index(best)], _share(best), defect, margin, release, bundle)
 
 
-def is_alarm(decision: Decision, manifest: Manifest) -> bool:
+def _decide_of_many(
+    scores: NDArray[np.float32], labels: tuple[str, ...], good: tuple[int, ...], release: str | None, bundle: str
+) -> Decided:
+    """The same by numpy, whose least and greatest are NaN as soon as one score is."""
+    at = int(scores.argmax())
+    best, least = float(scores[at]), float(np.minimum.reduce(scores))
+    if not (least >= -SLACK and best <= 1 + SLACK):
+        raise _bad(scores)
+    second = max(float(np.maximum.reduce(side)) for side in (scores[:at], scores[at + 1 :]) if len(side))
+    defect = _share(1 - sum([float(scores[place]) for place in good])) if good else None
+    return Decided(labels[at], _share(best), defect, _share(best - second), release, bundle)
+
+
+def _bad(scores: NDArray[np.float32]) -> BadScores:
+    return BadScores(f"scores are from {scores.min()} to {scores.max()}, needs probabilities from 0 to 1")
+
+
+def is_alarm(decision: Decided, manifest: Manifest) -> bool:
     """Whether the decision raises an alarm: the probability of a defect reaches the bundle's threshold."""
     return decision.defect is not None and decision.defect >= manifest.defect_threshold
 
 
-def _defect(values: list[float], manifest: Manifest) -> float | None:
-    good = _good_places(manifest)
-    if not good:
-        return None
-    return _share(1 - sum(values[place] for place in good))
+class _About(NamedTuple):
+    """What deciding needs of a manifest."""
+
+    labels: tuple[str, ...]
+    shape: tuple[int, ...]  # of the scores
+    good: tuple[int, ...]  # places of the good labels
 
 
-_good_places: Memo[Manifest, tuple[int, ...]] = Memo(
-    lambda manifest: tuple(manifest.labels.index(label) for label in good_labels(manifest))
-)
+def _of_manifest(manifest: Manifest) -> _About:
+    good = tuple(manifest.labels.index(label) for label in good_labels(manifest))
+    return _About(manifest.labels, (len(manifest.labels),), good)
+
+
+_about: Memo[Manifest, _About] = Memo(_of_manifest)
 
 
 def _share(value: float) -> float:
-    return round(value, DIGITS) if 0.0 < value < 1.0 else float(value >= 1.0)
+    """A probability with so many digits: the number nearest to the decimal one, as `round` gives it, and sooner."""
+    return int(value * STEPS + 0.5) / STEPS if 0.0 < value < 1.0 else float(value >= 1.0)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgewise.frames._bitmap import bitmap_pixels
 from edgewise.wire import ImageSpec, NotValid
 
 PIXELS_MAX = 64_000_000  # a 64-megapixel camera; 192 MB once decoded in colour
@@ -43,6 +44,9 @@ def decode_image(data: bytes, *, channels: Literal[1, 3]) -> NDArray[np.uint8]:
     >>> decode_image(file.getvalue(), channels=3).shape
     (2, 4, 3)
     """
+    pixels = bitmap_pixels(data) if channels == 3 and len(data) <= IMAGE_BYTES_MAX else None
+    if pixels is not None:  # it has no more pixels than bytes
+        return pixels
     with open_image(data) as picture:
         try:
             return _pixels(picture, channels)
@@ -115,8 +119,10 @@ def prepare_image(
     if inner.shape != out.shape:
         out.fill(0.0)
     for channel, (scale, shift) in enumerate(_affine(small, spec)):
-        np.multiply(small[:, :, channel], scale, out=inner[channel], dtype=np.float32)
-        np.add(inner[channel], shift, out=inner[channel])
+        plane = inner[channel]
+        plane[...] = small[:, :, channel]  # first, and apart: numpy multiplies floats in place twice as fast as bytes
+        np.multiply(plane, scale, out=plane)
+        np.add(plane, shift, out=plane)
     return out
 
 

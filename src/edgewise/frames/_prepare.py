@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.frames._image import decode_image, prepare_image
-from edgewise.frames._series import SERIES_TYPE, prepare_series
+from edgewise.frames._series import SERIES_TYPE, prepare_series, series_writer
 from edgewise.frames._table import BadRow, prepare_row
 from edgewise.wire import ImageSpec, InputSpec, NotValid, SeriesSpec, loads
+
+Preparer: TypeAlias = Callable[[bytes, str], object]
 
 
 class BadFrame(NotValid):
@@ -52,9 +55,8 @@ def prepare(
     >>> prepare(b'{"a": 3}', "application/json", spec)
     array([1.5], dtype=float32)
     """
-    if spec.kind == "series":  # first and without `isinstance`, slow on records: no frames come faster
-        if media_type != SERIES_TYPE:
-            raise BadFrame(f"this bundle takes windows of a series, the frame is {media_type!r}; needs {SERIES_TYPE}")
+    if isinstance(spec, SeriesSpec):
+        _check_series(media_type)
         return prepare_series(data, spec, out)
     kind = media_type.partition(";")[0].strip().lower()
     if isinstance(spec, ImageSpec):
@@ -76,6 +78,30 @@ def prepare(
         raise BadRow(f"out must be float32 {values.shape}, got {out.dtype} {out.shape}")
     out[...] = values
     return out
+
+
+def preparer(spec: InputSpec, out: NDArray[np.float32]) -> Preparer:
+    """``prepare`` for many frames into one place.
+
+    Args:
+        out: float32 of ``input_shape(spec)``, contiguous.
+    Returns:
+        A function of a frame's bytes and media type that fills ``out`` and raises as ``prepare``.
+    """
+    if not isinstance(spec, SeriesSpec):
+        return lambda data, media_type: prepare(data, media_type, spec, out)
+    write = series_writer(spec, out)
+
+    def prepare_window(data: bytes, media_type: str) -> None:
+        _check_series(media_type)
+        write(data)
+
+    return prepare_window
+
+
+def _check_series(media_type: str) -> None:
+    if media_type != SERIES_TYPE:
+        raise BadFrame(f"this bundle takes windows of a series, the frame is {media_type!r}; needs {SERIES_TYPE}")
 
 
 def prepare_many(frames: Sequence[tuple[bytes, str]], spec: InputSpec) -> NDArray[np.float32]:

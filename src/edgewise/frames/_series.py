@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,39 +58,68 @@ def prepare_series(
     >>> prepare_series(series_bytes(np.array([[3.0, 5.0]], np.float32)), spec)
     array([[1., 2.]], dtype=float32)
     """
-    shape, mean, std = _scaling(spec)
-    if len(data) != 4 * shape[0] * shape[1]:
-        raise BadSeries(
-            f"this window has {len(data)} bytes, needs {4 * shape[0] * shape[1]}: "
-            f"{shape[0]} channels of {shape[1]} float32 numbers"
-        )
-    values = np.empty(shape, np.float32) if out is None else out
-    if values.dtype != AS_TAKEN or values.shape != shape:
-        raise BadSeries(f"out must be float32 {shape}, got {values.dtype} {values.shape}")
-    np.subtract(np.frombuffer(data, AS_STORED).reshape(shape), mean, out=values)
-    np.divide(values, std, out=values)
-    if not _all_finite(values):
-        raise BadSeries("a number of this window is not finite; drop the window or repair the sensor")
+    scales = _scaling(spec)
+    values = np.empty(scales.shape, np.float32) if out is None else out
+    if values.dtype != AS_TAKEN or values.shape != scales.shape:
+        raise BadSeries(f"out must be float32 {scales.shape}, got {values.dtype} {values.shape}")
+    if values.flags.c_contiguous:
+        _scale(data, scales, values.reshape(-1))
+    else:
+        values[...] = prepare_series(data, spec)
     return values
 
 
-def _all_finite(values: NDArray[np.float32]) -> bool:
-    """Whether every number is finite: a sum over all is not as soon as one is not, and is quicker than looking at each.
+def series_writer(spec: SeriesSpec, out: NDArray[np.float32]) -> Callable[[bytes], None]:
+    """``prepare_series`` into the same place again and again, which is looked at once.
 
-    BLAS adds up fastest, but its float32 squares overflow where numbers are huge; so only its yes counts.
+    Args:
+        out: float32 (C, L), contiguous.
+    Raises:
+        BadSeries: another place than this, or a spec whose lists differ in length. The function that comes back raises
+            what ``prepare_series`` says of a window.
     """
-    if values.size <= BLAS_MAX and math.isfinite(np.vdot(values, values)):
-        return True
-    return math.isfinite(np.add.reduce(values, axis=None, dtype=np.float64))
+    scales = _scaling(spec)
+    if out.dtype != AS_TAKEN or out.shape != scales.shape or not out.flags.c_contiguous:
+        raise BadSeries(f"out must be float32 {scales.shape} and contiguous, got {out.dtype} {out.shape}")
+    flat = out.reshape(-1)
+    return lambda data: _scale(data, scales, flat)
 
 
-def _scales(spec: SeriesSpec) -> tuple[tuple[int, int], NDArray[np.float32], NDArray[np.float32]]:
-    """Shape, means and deviations as columns. Raises BadSeries: the spec does not agree with itself."""
+class _Scales(NamedTuple):
+    """What scaling a window takes; mean and deviation once for each number of it, for numpy then makes one sweep."""
+
+    shape: tuple[int, int]
+    size_bytes: int
+    mean: NDArray[np.float32]  # (C * L,)
+    std: NDArray[np.float32]
+
+
+def _scale(data: bytes | memoryview, scales: _Scales, flat: NDArray[np.float32]) -> None:
+    """Write a window's numbers, scaled, into float32 (C * L,). BadSeries as ``prepare_series``."""
+    if len(data) != scales.size_bytes:
+        channels, steps = scales.shape
+        raise BadSeries(
+            f"this window has {len(data)} bytes, needs {scales.size_bytes}: {channels} channels of {steps} float32 "
+            "numbers"
+        )
+    np.subtract(np.frombuffer(data, AS_STORED), scales.mean, flat)
+    np.divide(flat, scales.std, flat)
+    # A sum over all is not finite as soon as one number is not, and is quicker than looking at each. BLAS adds up
+    # fastest (`vdot`: `dot` warns of what overflows), but its float32 squares overflow where numbers are huge; so only
+    # its yes counts.
+    if flat.size <= BLAS_MAX and math.isfinite(np.vdot(flat, flat)):
+        return
+    if not math.isfinite(np.add.reduce(flat, dtype=np.float64)):
+        raise BadSeries("a number of this window is not finite; drop the window or repair the sensor")
+
+
+def _scales(spec: SeriesSpec) -> _Scales:
+    """Raises BadSeries: the spec does not agree with itself."""
     channels = len(spec.columns)
     if not channels == len(spec.mean) == len(spec.std) or min(spec.std) <= 0:
         raise BadSeries(f"the spec needs {channels} means and positive deviations, one a channel")
-    mean, std = (np.array(values, np.float32)[:, None] for values in (spec.mean, spec.std))
-    return (channels, spec.length), mean, std
+    mean, std = (np.repeat(np.array(values, np.float32), spec.length) for values in (spec.mean, spec.std))
+    return _Scales((channels, spec.length), 4 * channels * spec.length, mean, std)
 
 
 _scaling = Memo(_scales)

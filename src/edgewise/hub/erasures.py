@@ -84,6 +84,8 @@ def bring(connection: sa.Connection, device: DeviceRow, *, hub_epoch: str, polic
 
     Nothing else in the assignment changes, so an update that is under way goes on.
     """
+    if device.in_conflict:
+        return False  # it would refuse the number, or take up an old release: who resolves the conflict brings them
     wanted, erasures = device.wanted, open_for(connection, device)
     named = {erasure.number for erasure in wanted.erasures} if wanted else set()
     if named.issuperset(erasure.number for erasure in erasures):

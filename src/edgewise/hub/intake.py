@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, erasures, refusals, repository
+from edgewise.hub import audit, erasures, refusals, reports, repository
 from edgewise.hub.cards import with_card
 from edgewise.hub.limits import Limits
 from edgewise.hub.segments import Records, check_storable, open_segment
@@ -209,7 +209,7 @@ def _take(
     if watermark != before or before == 0:
         rows.move_watermark(connection, device.id, header.epoch, number=watermark, now=now)
     report = with_card(connection, device, header.report, now)
-    devices.heard(connection, device, report, sent_at=header.sent_at, now=now)
+    reports.heard(connection, device, report, sent_at=header.sent_at, now=now)
     receipt = Receipt(
         watermark=watermark,
         epoch=header.epoch,

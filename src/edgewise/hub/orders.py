@@ -16,8 +16,9 @@ from edgewise.hub.store import Store, bundles, champions, labels, samples
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
+from edgewise.plan import variant_faults
 from edgewise.ports import Chance
-from edgewise.wire import Candidate, NotValid, Order, Strict, UseCase
+from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, Strict, UseCase
 from edgewise.wire._record import Name
 
 ERROR_CHARACTERS_MAX = 2000
@@ -34,6 +35,9 @@ class OrderWish(Strict):
     )
     trainer: Name | None = None
     config: dict[str, str | float | int | bool] = Field(default={}, max_length=100)
+    variants: tuple[Precision, ...] | None = Field(
+        default=None, max_length=3, description="fp16 and int8; without it those of the use case"
+    )
 
 
 def tick(store: Store, now: datetime, *, chance: Chance, limits: Limits) -> None:
@@ -99,6 +103,7 @@ def make(
         seed=wish.seed if wish.seed is not None else 0,
         trainer=wish.trainer or ("tabular" if usecase.data.data_class == "measurement" else "vision"),
         config={**usecase.retrain.config, **wish.config},
+        variants=usecase.retrain.variants if wish.variants is None else wish.variants,
         good_labels=usecase.outcome.good_labels,
         made_at=now,
         why=wish.why,
@@ -172,8 +177,8 @@ def take_candidate(store: Store, order: str, worker: str, candidate: Candidate, 
     """Take a worker's bundle for its order. The same one again changes nothing.
 
     Raises:
-        NotValid: there is no such order, it is another worker's by now, the bundle is not stored, or it does not say
-            that it was made for this order on this revision.
+        NotValid: there is no such order, it is another worker's by now, a bundle is not stored, does not say that it
+            was made for this order on this revision, or is no variant of the other.
     """
     with store.write() as connection:
         row = need(connection, order)
@@ -184,8 +189,11 @@ def take_candidate(store: Store, order: str, worker: str, candidate: Candidate, 
             raise _lost(row, worker)
         _check_candidate(connection, row, candidate)
         rows.take_candidate(connection, row.id, candidate, now)
-        bundles.answers(connection, candidate.bundle, order=row.id, use_case=row.use_case)
+        for bundle in (candidate.bundle, *candidate.variants.values()):
+            bundles.answers(connection, bundle, order=row.id, use_case=row.use_case)
         data = {"order": row.id, "bundle": candidate.bundle, "seconds": candidate.seconds}
+        if candidate.variants:
+            data["variants"] = dict(candidate.variants)
         audit.note(connection, actor=worker, action="order.returned", subject=row.use_case, data=data, now=now)
         return need(connection, order)
 
@@ -205,12 +213,14 @@ def need(connection: sa.Connection, order: str) -> OrderRow:
 def _check_candidate(connection: sa.Connection, row: OrderRow, candidate: Candidate) -> None:
     if candidate.order != row.id:
         raise NotValid(f"the candidate answers order {candidate.order}, this is order {row.id}", code="wrong_order")
-    manifest = bundles.manifest(connection, candidate.bundle)
-    if manifest is None:
-        raise NotValid(
-            f"bundle {candidate.bundle[:12]}… is not stored; put its blobs and POST /api/v1/bundles before",
-            code="bundle_unknown",
-        )
+    manifest = _manifest(connection, candidate.bundle)
+    for name, bundle in candidate.variants.items():
+        faults = variant_faults(_manifest(connection, bundle), name, manifest, candidate.bundle)
+        if faults:
+            raise NotValid(
+                f"bundle {bundle[:12]}… is no variant {name} of {candidate.bundle[:12]}…: {'; '.join(faults)}",
+                code="variant_wrong",
+            )
     made = manifest.provenance
     if made.order != row.id or made.revision != row.revision:
         raise NotValid(
@@ -218,6 +228,15 @@ def _check_candidate(connection: sa.Connection, row: OrderRow, candidate: Candid
             f"{str(made.revision)[:12]}…, this is order {row.id} on {row.revision[:12]}…: it could not be traced back",
             code="provenance",
         )
+
+
+def _manifest(connection: sa.Connection, bundle: str) -> Manifest:
+    manifest = bundles.manifest(connection, bundle)
+    if manifest is None:
+        raise NotValid(
+            f"bundle {bundle[:12]}… is not stored; put its blobs and POST /api/v1/bundles before", code="bundle_unknown"
+        )
+    return manifest
 
 
 def _mine(connection: sa.Connection, order: str, worker: str) -> OrderRow:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain, islice
 
 from edgewise.hub.rollout_judge import (
     failures,
@@ -18,6 +19,7 @@ from edgewise.hub.rollout_judge import (
     in_shadow,
     pause,
     stop,
+    waits_for,
     wave_waits_for,
     why_failed,
     why_inconclusive,
@@ -47,7 +49,7 @@ from edgewise.hub.rollout_states import (
     Want,
     move,
 )
-from edgewise.hub.rollout_tell import keep, settle, stranded, take_back, tell, version_of
+from edgewise.hub.rollout_tell import STEPS_MAX, keep, settle, stranded, take_back, tell, version_of
 from edgewise.hub.rollout_waves import choose, choose_late, choose_shadow, waves_here, waves_of
 
 __all__ = [
@@ -90,7 +92,8 @@ def next_steps(
 ) -> list[Step]:
     """The steps that bring the fleet closer to what the rollout wants; none where all is as it should be.
 
-    A step that moves the rollout comes alone: the controller stores the new state and asks again.
+    A step that moves the rollout comes alone: the controller stores the new state and asks again. At most `STEPS_MAX`
+    assignments come at once; the others follow at the controller's next look.
 
     Args:
         rollout: what is stored about the rollout.
@@ -133,13 +136,13 @@ def _shadow(look: Look) -> list[Step]:
     if stage is None:
         return [OpenShadow(chosen)] if chosen else _wait(look, hold)
     finding = look.evidence.shadow
-    if finding is not None and finding.result == "promote" and not hold:
+    if finding is not None and finding.word == "promote" and not hold:
         return [PassShadow(finding.text)]
     if (reason := why_undecided(look, stage)) is not None:
         return [pause(reason)]
     if chosen:
         return [Join(None, chosen)]
-    return [*keep(look), *([] if hold else tell(look, shadow=True)[0])]
+    return _both(keep(look), [] if hold else tell(look, shadow=True)[0])
 
 
 def _wave(look: Look) -> list[Step]:
@@ -153,24 +156,27 @@ def _wave(look: Look) -> list[Step]:
             return [Move(Event.FINISH, "all waves passed")]
         chosen = choose(look)
         return _wait(look, None) if chosen is None else [Open(len(rollout.waves), chosen)]
-    waits = wave_waits_for(rollout, last, look.by_id, look.now, look.evidence)
+    waits = waits_for(look, last)
     if not waits:
         return [Pass(last)]
     late = () if hold else choose_late(look, last)
     if late:
         return [Join(last, late)]
-    steps, refused = ([], {}) if hold else tell(look, shadow=False)
+    steps, refused = ([], []) if hold else tell(look, shadow=False)
     if (reason := why_inconclusive(look, last, [*waits, *refused])) is not None:
         return [pause(reason)]
-    return [*keep(look), *steps]
+    return _both(keep(look), steps)
 
 
 def _wait(look: Look, hold: str | None) -> list[Step]:
     """No stage is open and none can open: who is in one already is cared for, and in the end a person is asked."""
     if (reason := why_nobody(look, hold)) is not None:
         return [pause(reason)]
-    steps = [] if hold else tell(look, shadow=False)[0]
-    return [*keep(look), *steps]
+    return _both(keep(look), [] if hold else tell(look, shadow=False)[0])
+
+
+def _both(first: Iterable[Step], then: Iterable[Step]) -> list[Step]:
+    return list(islice(chain(first, then), STEPS_MAX))
 
 
 def walk(
@@ -204,6 +210,8 @@ def walk(
             before, rollout = rollout, after(rollout, steps, now)
             act(before, rollout, steps)
             fleet, evidence = look(rollout)
+            if len(steps) >= STEPS_MAX:
+                break
         if rollout.state is State.REVERTED and rollout.previous is not None:
             kept.append((rollout.previous.release, governed(rollout, fleet)))
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from math import ceil
@@ -45,9 +45,9 @@ def why_revert(look: Look) -> str | None:
             f"worse than {before}: e-value {e_value:.3g} "
             f"reached {bound:.3g} ({evidence.wins} wins, {evidence.losses} losses in {evidence.labels} labelled pairs)",
         )
-    if in_shadow(rollout) and evidence.shadow is not None and evidence.shadow.result == "reject":
+    if in_shadow(rollout) and evidence.shadow is not None and evidence.shadow.word == "reject":
         return _told_where(look, f"worse than {before}: {evidence.shadow.text}")
-    if rollout.policy.backstop is not None and evidence.backstop is not None and evidence.backstop.result == "reject":
+    if rollout.policy.backstop is not None and evidence.backstop is not None and evidence.backstop.word == "reject":
         return f"worse than {before} by what operators do: {evidence.backstop.text}"
     if rollout.state is State.FINISHED:
         # It is what every device runs; those run on until something newer comes (invariant 7), and a late joiner that
@@ -78,19 +78,19 @@ def in_shadow(rollout: Rollout) -> bool:
 
 def failures(look: Look) -> list[Device]:
     """Devices that count as failed: their trial failed, or they are stuck; those that a person accepted do not."""
-    rollout = look.rollout
+    rollout, asked = look.rollout, look.rollout.policy.stuck_s is not None
     return [
         device
-        for device in _asked(look)
-        if (device.failed or is_stuck(rollout, device, look.now)) and device.id not in rollout.tolerated
+        for device in look.mine
+        if (device.failed or (asked and device.committed_at is None and is_stuck(rollout, device, look.now)))
+        and _counts(look, device)
+        and device.id not in rollout.tolerated
     ]
 
 
-def _asked(look: Look) -> Iterable[Device]:
-    """Whose failures count: devices of the stages, and once the rollout has finished only those that came later."""
-    if look.rollout.state is not State.FINISHED:
-        return look.involved
-    return (device for device in look.mine if device.id not in look.wave_of)
+def _counts(look: Look, device: Device) -> bool:
+    """Whose failure counts: a device of the stages, and once the rollout has finished only one that came later."""
+    return device.id not in look.wave_of if look.rollout.state is State.FINISHED else look.is_involved(device)
 
 
 def why_failed(look: Look) -> str | None:
@@ -105,7 +105,7 @@ def why_failed(look: Look) -> str | None:
     share = policy.failures_share_max
     if share is None:
         return None
-    sample = len(failed) + sum(has_committed(look.rollout, device) for device in _asked(look))
+    sample = len(failed) + sum(_counts(look, device) for device in look.committed(look.mine))
     if sample < policy.failures_sample_min or len(failed) <= share * sample:
         return None
     return f"{len(failed)} of {sample} {what}, at most a share of {share:g} allowed: {names(failed)}"
@@ -181,18 +181,38 @@ def wave_waits_for(
     in the last wave it may be one of an earlier wave, so that a dead device cannot hold the whole fleet. Those that
     joined the wave later are not waited for, so that a growing fleet cannot hold it for ever.
     """
+    wave = rollout.waves[index]
+    chosen, joined = ([devices[name] for name in some if name in devices] for some in (wave.devices, wave.joined))
+    return _waits(rollout, index, chosen or joined, devices.values(), now, evidence)
+
+
+def waits_for(look: Look, index: int) -> list[str]:
+    """The same of the devices that one rollout sees."""
+    late = frozenset(look.rollout.waves[index].joined)
+    there = [device for device in look.mine if look.wave_of.get(device.id) == index]
+    chosen = [device for device in there if device.id not in late] if late else there
+    return _waits(look.rollout, index, chosen or there, look.mine, look.now, look.evidence)
+
+
+def _waits(
+    rollout: Rollout,
+    index: int,
+    there: Sequence[Device],
+    everyone: Collection[Device],
+    now: datetime,
+    evidence: Evidence | None,
+) -> list[str]:
+    """As above, of a wave's own devices; who joined later takes the place of those that left, if all of them did."""
     policy, wave = rollout.policy, rollout.waves[index]
     hold = held_by(rollout, evidence) if evidence is not None else None
     reasons = [hold] if hold else []
-    chosen, joined = ([devices[name] for name in some if name in devices] for some in (wave.devices, wave.joined))
-    there = chosen or joined  # who came later takes the place of those that left
-    final = is_last(policy, index, devices.values())
+    final = is_last(policy, index, everyone)
     if not there and not wave.devices:
         return reasons  # nobody was left to choose
     counted = [device for device in there if device.committed_at or not device.waits]
     good = [device for device in counted if has_committed(rollout, device)]
     needed, least = ceil(policy.success_share * len(counted)), max(1, min(policy.success_min, len(there)))
-    proven = good if not final or len(good) >= least else devices.values()
+    proven = good if not final or len(good) >= least else everyone
     proven_count = sum(1 for _ in islice((item for item in proven if has_committed(rollout, item)), least))
     if len(good) < needed or proven_count < least:
         waiting = f", {len(there) - len(counted)} say not now" if len(counted) < len(there) else ""

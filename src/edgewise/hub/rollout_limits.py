@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from math import exp, log
 
-from edgewise.hub.rollout_look import Look, has_committed, is_told
+from edgewise.hub.rollout_look import Look, is_told
 from edgewise.hub.rollout_states import Device, Rollout
 from edgewise.wire import Disruption, Rate
 
 Group = tuple[str, ...]
+RATE, BYTES = -1, -2  # beside the numbers of the disruption budgets
+REASONS_MAX = 3  # of those for which devices are not told, shown in one sentence
 
 
 def rate_now(rate: Rate, committed: int) -> tuple[int, float]:
@@ -34,49 +37,70 @@ def rate_now(rate: Rate, committed: int) -> tuple[int, float]:
 
 
 class Allowance:
-    """What the limits of a rollout still allow at this moment. Each device that is let through is taken off."""
+    """What the limits of a rollout still allow at this moment. Each device that is let through is taken off.
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
-        self._policy = look.rollout.policy
-        self._left = self._by_rate()
-        self._groups = [_Groups(look, budget) for budget in self._policy.disruption]
-        self._bytes = look.rollout.metered_bytes
+    Args:
+        shadow: for the shadow stage, in which what runs goes on, so that nothing is disrupted.
+    """
 
-    def refuses(self, device: Device, *, shadow: bool = False) -> str | None:
-        """Why the device cannot be told now, None if it can; then it counts from here on.
+    def __init__(self, look: Look, *, shadow: bool = False) -> None:
+        policy, mine = look.rollout.policy, look.mine
+        self._rollout = look.rollout
+        self._bytes, self._bytes_max = look.rollout.metered_bytes, policy.metered_bytes_max
+        self._left: int | None = None
+        if policy.rate is not None:
+            count, window_s = rate_now(policy.rate, sum(1 for _ in look.committed(mine)))
+            since = look.now - timedelta(seconds=window_s)
+            told = sum(1 for device in mine if device.told_at is not None and device.told_at > since)
+            self._left = max(0, count - told)
+        self._groups = [] if shadow else _groups(look)
+        self._refused: Counter[tuple[int, Group]] = Counter()
 
-        Args:
-            shadow: what runs there goes on, so that nothing is disrupted.
-        """
-        if self._left is not None and self._left <= 0:
-            return "the rate allows no more devices at this moment"
+    def admitted(self, devices: Sequence[Device], most: int) -> Iterator[Device]:
+        """Those of the devices that can be told now, in their order; each of them counts from then on."""
+        found = 0
+        for index, device in enumerate(devices):
+            if self._left == 0:
+                self._refused[RATE, ()] += len(devices) - index
+                return
+            if found == most:
+                return
+            if self._admits(device):
+                found += 1
+                yield device
+
+    def _admits(self, device: Device) -> bool:
         wanted = metered_bytes(device)
-        most = self._policy.metered_bytes_max
-        if most is not None and wanted and self._bytes + wanted > most:
-            return (
-                f"{self._bytes + wanted} bytes over metered links would be over metered_bytes_max of {most}; "
-                f"raise it, or let {device.id} fetch over another link"
-            )
-        groups = () if shadow else self._groups
-        for group in groups:
-            if (full := group.is_full(device)) is not None:
-                return full
-        for group in groups:
-            group.take(device)
+        if wanted and self._bytes_max is not None and self._bytes + wanted > self._bytes_max:
+            return self._refuse(BYTES)
+        if self._groups and not is_unavailable(self._rollout, device):
+            keys: list[Group] = []
+            for index, group in enumerate(self._groups):
+                keys.append(key := group.key_of(device))
+                if group.is_full(key):
+                    return self._refuse(index, key)
+            for group, key in zip(self._groups, keys, strict=True):
+                group.unavailable[key] += 1
         self._bytes += wanted
         if self._left is not None:
             self._left -= 1
-        return None
+        return True
 
-    def _by_rate(self) -> int | None:
-        look, rate = self._look, self._policy.rate
-        if rate is None:
-            return None
-        committed = sum(has_committed(look.rollout, device) for device in look.mine)
-        count, window_s = rate_now(rate, committed)
-        since = look.now - timedelta(seconds=window_s)
-        return count - sum(device.told_at is not None and device.told_at > since for device in look.mine)
+    def reasons(self) -> list[str]:
+        """Why devices were refused, the most frequent first."""
+        found = self._refused.most_common(REASONS_MAX)
+        return [f"{count} devices are not told: {self._why(index, key)}" for (index, key), count in found]
+
+    def _refuse(self, index: int, key: Group = ()) -> bool:
+        self._refused[index, key] += 1
+        return False
+
+    def _why(self, index: int, key: Group) -> str:
+        if index == RATE:
+            return "the rate lets no more of them be told at this moment"
+        if index == BYTES:
+            return f"{self._bytes} bytes over metered links are predicted already, at most {self._bytes_max} may be"
+        return self._groups[index].full(key)
 
 
 def metered_bytes(device: Device) -> int:
@@ -101,35 +125,55 @@ def is_unavailable(rollout: Rollout, device: Device) -> bool:
 
 def group_of(budget: Disruption, device: Device) -> Group:
     """The labels by which a device belongs to its group; one that it lacks is empty."""
-    return tuple(device.site if name == "site" else device.labels.get(name, "") for name in budget.group_by)
+    return tuple([device.site if name == "site" else device.labels.get(name, "") for name in budget.group_by])
 
 
 class _Groups:
-    """One disruption budget: the devices of each group, those that are unavailable, and how many may be."""
+    """One disruption budget: how large its groups are, and how many of each are unavailable."""
 
-    def __init__(self, look: Look, budget: Disruption) -> None:
-        self._rollout = look.rollout
+    def __init__(self, budget: Disruption, everyone: Sequence[Device], unavailable: Sequence[Device]) -> None:
         self._budget = budget
-        sizes: Counter[Group] = Counter()
-        self._unavailable: Counter[Group] = Counter()
-        for device in look.everyone:
-            key = group_of(budget, device)
-            sizes[key] += 1
-            if is_unavailable(look.rollout, device):
-                self._unavailable[key] += 1
-        self._sizes = sizes
+        self.unavailable: Counter[Group] = Counter(map(self.key_of, unavailable))
+        self._sizes: Counter[Group] = Counter()
+        if budget.available_min is not None:
+            # One label in a group is by far the most common; asking it without a loop is several times as fast.
+            name = budget.group_by[0]
+            alone = len(budget.group_by) == 1 and name != "site"
+            keys = ((item.labels.get(name, ""),) for item in everyone) if alone else map(self.key_of, everyone)
+            self._sizes.update(keys)
 
-    def is_full(self, device: Device) -> str | None:
-        key = group_of(self._budget, device)
-        there, most = self._unavailable[key], most_unavailable(self._budget, self._sizes[key])
-        if there + (not is_unavailable(self._rollout, device)) <= most:
-            return None
-        name = ", ".join(f"{label} {value}" for label, value in zip(self._budget.group_by, key, strict=True))
-        return f"{there} of {self._sizes[key]} devices of {name} are away or changing, at most {most} may be"
+    def key_of(self, device: Device) -> Group:
+        return group_of(self._budget, device)
 
-    def take(self, device: Device) -> None:
-        if not is_unavailable(self._rollout, device):
-            self._unavailable[group_of(self._budget, device)] += 1
+    def is_full(self, key: Group) -> bool:
+        return self.unavailable[key] >= most_unavailable(self._budget, self._sizes[key])
+
+    def full(self, key: Group) -> str:
+        listed = ", ".join(f"{label} {value}" for label, value in zip(self._budget.group_by, key, strict=True))
+        most = most_unavailable(self._budget, self._sizes[key])
+        return f"{self.unavailable[key]} of {listed} are away or changing, at most {most} may be"
+
+
+def _groups(look: Look) -> list[_Groups]:
+    budgets = look.rollout.policy.disruption
+    if not budgets:
+        return []
+    # The same question as `is_unavailable`, but a call for each device of a large fleet would take most of the time.
+    rollout, release = look.rollout.id, look.rollout.target.release
+    unavailable = [
+        device
+        for device in look.everyone
+        if device.away
+        or (
+            (want := device.want) is not None
+            and not (want.shadow or device.failed)
+            and (
+                device.running != want.release
+                or (device.committed_at is None and want.rollout == rollout and want.release == release)
+            )
+        )
+    ]
+    return [_Groups(budget, look.everyone, unavailable) for budget in budgets]
 
 
 def most_unavailable(budget: Disruption, size: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -27,9 +27,9 @@ class Look:
         self.everyone = everyone
         self.evidence = evidence
         self.now = now
-        self.wave_of = {
-            name: index for index, wave in enumerate(rollout.waves) for name in (*wave.devices, *wave.joined)
-        }
+        self.wave_of: dict[str, int] = {}
+        for index, wave in enumerate(rollout.waves):
+            self.wave_of |= dict.fromkeys((*wave.devices, *wave.joined), index)
         self.shadowed = shadow_set(rollout)
         self.mine = [
             device
@@ -38,20 +38,22 @@ class Look:
         ]  # fmt: skip
 
     @cached_property
-    def by_id(self) -> dict[str, Device]:
-        return {device.id: device for device in self.mine}
-
-    @cached_property
     def fit(self) -> list[Device]:
         """Devices that could ever take part: a variant fits, and no operator or conflict keeps it."""
-        return [device for device in self.mine if is_fit(device)]
+        return [device for device in self.mine if not (device.misfits or device.pinned or device.conflict)]
 
-    @cached_property
-    def involved(self) -> list[Device]:
-        """Devices of the shadow stage and of all waves, as far as they are there."""
-        return [
-            self.by_id[name] for name in dict.fromkeys((*self.wave_of, *sorted(self.shadowed))) if name in self.by_id
-        ]
+    def is_involved(self, device: Device) -> bool:
+        """True for a device of the shadow stage or of a wave."""
+        return device.id in self.wave_of or device.id in self.shadowed
+
+    def committed(self, devices: Iterable[Device]) -> Iterator[Device]:
+        """Those of the devices that run the release now, and were seen to have committed it."""
+        release = self.rollout.target.release
+        return (
+            device
+            for device in devices
+            if device.committed_at is not None and device.running == release and not device.failed
+        )
 
     def _is_in(self, device: Device) -> bool:
         rollout = self.rollout

@@ -39,8 +39,8 @@ from edgewise.wire import Rate, RolloutPolicy, zone_of
 
 SHOWN_MAX = 200  # devices listed by name in one place; counts have all
 REASONS_MAX = 20
-# Looks at a fleet are bounded. The first ones come as often as something happens, later ones at growing distances, so that a
-# rollout of half a year is followed to its end.
+# Looks at a fleet are bounded. The first come as often as something happens, later ones at growing distances, so that
+# a rollout of half a year is followed to its end.
 LOOKS_OF_DEVICES_MAX = 2_400_000
 LOOKS_MIN, LOOKS_MAX = 60, 2000
 EXACT_SHARE, DOUBLINGS = 1 / 6, 24
@@ -284,7 +284,7 @@ class _Run:
 
     def _told_over_s(self, paced: RolloutPolicy, count: int) -> float:
         """How long it takes to tell so many devices, which a look that is far from the next one tells at once."""
-        if paced is self.rollout.policy:
+        if paced is self.rollout.policy or not count:
             return 0.0
         most = count if paced.rate is None else max(count, paced.rate.per_minute)
         return self.grain_s * count / most
@@ -310,8 +310,7 @@ class _Run:
         found = judge_shadow(
             shadow, [(self._pairs_in_shadow(), 0)], wins=0, losses=0, revert_alpha=self.rollout.policy.revert_alpha
         )
-        result: Literal["promote", "undecided"] = "promote" if found.word == "promote" else "undecided"
-        return Evidence(shadow=Finding(result=result, text=found.text))
+        return Evidence(shadow=Finding(word=found.word, text=found.text))
 
     def _pairs_in_shadow(self) -> int:
         spent_s = sum((self.now - at).total_seconds() for at in self._shadowing())

@@ -184,7 +184,7 @@ class Device:
 class Finding:
     """What a statistical rule says of the evidence so far; the hub asks `measure` and hands the answer in."""
 
-    result: Literal["promote", "reject", "undecided"]
+    word: Literal["promote", "reject", "hold"]
     text: str  # what was seen, and which bound it met or still needs
 
 

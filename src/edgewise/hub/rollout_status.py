@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from edgewise.hub import rollouts, usecases
 from edgewise.hub.rollout import Device, Rollout, State, wave_waits_for, waves_of
+from edgewise.hub.rollout_words import DeviceState, device_state
 from edgewise.hub.situation import Situation
+from edgewise.hub.store import failures
 from edgewise.hub.store.rollouts import RolloutRow
 from edgewise.wire import RolloutPolicy
 
@@ -21,7 +23,7 @@ class _Out(BaseModel):
 
 
 class DeviceStatus(_Out):
-    """One device of a wave; `state` is waiting, assigned, running, committed, failed, returned or gone."""
+    """One device of a wave; `state` is one of `DeviceState`, or gone."""
 
     device: str
     site: str
@@ -79,6 +81,9 @@ class RolloutStatus(_Out):
     decided_on: DecidedOn | None
     devices_exposed: tuple[str, ...]
     devices_committed: tuple[str, ...]
+    failures: dict[str, int]  # code -> devices that told of it in this rollout
+    conflicts: dict[str, str]  # device -> what it reports that this hub does not know: left alone (ConflictPaused)
+    pinned: dict[str, str]  # device -> who pinned it to what, and why: left alone
     stranded: tuple[str, ...]
     returned_to: str | None
 
@@ -86,22 +91,25 @@ class RolloutStatus(_Out):
 def statuses(connection: sa.Connection, found: Sequence[RolloutRow], *, now: datetime) -> list[RolloutStatus]:
     """The status of each of these rollouts, as the controller last left it."""
     situations: dict[str, Situation] = {}
+    failed = failures.devices_by_code(connection, [row.id for row in found])
     result = []
     for row in found:
         if row.use_case not in situations:
             usecase = usecases.need(connection, row.use_case)
             # Whether a device is away is the controller's affair; here nobody has been waited for yet.
             situations[row.use_case] = Situation(connection, usecase, now, started_at=now)
-        result.append(_status(connection, row, situations[row.use_case], now))
+        result.append(_status(connection, row, situations[row.use_case], failed.get(row.id, {}), now))
     return result
 
 
-def _status(connection: sa.Connection, row: RolloutRow, situation: Situation, now: datetime) -> RolloutStatus:
+def _status(
+    connection: sa.Connection, row: RolloutRow, situation: Situation, failed: dict[str, int], now: datetime
+) -> RolloutStatus:
     data: Mapping[str, Any] = row.data or {}
     rollout = rollouts.as_rollout(connection, row)
     fleet = {device.id: device for device in situation.fleet(rollout, data)}
     evidence = data.get("evidence", {})
-    committed = [name for name in sorted(fleet) if _state(rollout, fleet[name]) == "committed"]
+    committed = [name for name in sorted(fleet) if device_state(rollout, fleet[name], now) is DeviceState.COMMITTED]
     return RolloutStatus(
         id=row.id,
         use_case=row.use_case,
@@ -130,6 +138,9 @@ def _status(connection: sa.Connection, row: RolloutRow, situation: Situation, no
         decided_on=data.get("decided_on"),
         devices_exposed=tuple(sorted(data.get("exposed", {}))),
         devices_committed=tuple(committed),
+        failures=failed,
+        conflicts={name: fleet[name].conflict for name in sorted(fleet) if fleet[name].conflict},
+        pinned={name: fleet[name].pinned for name in sorted(fleet) if fleet[name].pinned},
         stranded=tuple(data.get("stranded", [])),
         returned_to=data.get("returned_to"),
     )
@@ -148,9 +159,11 @@ def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: dateti
             DeviceStatus(
                 device=name,
                 site=device.site,
-                state=_state(rollout, device),
+                state=device_state(rollout, device, now),
                 committed_at=device.committed_at,
-                text="; ".join((*device.unmet, *device.not_now, *device.misfits)),
+                text="; ".join(
+                    filter(None, (*device.unmet, *device.not_now, *device.misfits, device.conflict, device.pinned))
+                ),
             )
         )
     return WaveStatus(
@@ -160,14 +173,3 @@ def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: dateti
         waits_for=tuple(wave_waits_for(rollout, index, fleet, now)) if open_ else (),
         devices=tuple(devices),
     )
-
-
-def _state(rollout: Rollout, device: Device) -> str:
-    if device.failed:
-        return "failed"
-    if device.running == rollout.target.release:
-        return "committed" if device.committed_at else "running"
-    if device.want is not None and device.want.rollout == rollout.id and device.want.kind == "revert":
-        return "returned"
-    told = device.want is not None and device.want.release == rollout.target.release
-    return "assigned" if told else "waiting"

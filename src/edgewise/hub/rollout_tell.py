@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from edgewise.hub.rollout_judge import held, why_failed
 from edgewise.hub.rollout_limits import Allowance, metered_bytes
-from edgewise.hub.rollout_look import Look, back_bundle, bundle_for, can_return, has_it, is_told
+from edgewise.hub.rollout_look import Look, back_bundle, bundle_for, can_return, has_it
 from edgewise.hub.rollout_states import Assign, Device, Event, Move, Rollout, Step, Want
 from edgewise.hub.rollout_waves import waves_here
+
+STEPS_MAX = 10_000  # assignments in one answer: the hub writes them in one transaction, and asks again
 
 
 def keep(look: Look) -> Iterator[Step]:
@@ -35,35 +37,38 @@ def _first(rollout: Rollout, device: Device) -> Iterator[Step]:
     yield Assign(device.id, want, f"{previous.release} comes first, {rollout.target.release} with its wave")
 
 
-def tell(look: Look, *, shadow: bool) -> tuple[list[Step], Counter[str]]:
+def tell(look: Look, *, shadow: bool) -> tuple[list[Step], list[str]]:
     """Assignments for those who are in an open stage and may have the release now, and why others may not yet.
 
     Args:
         shadow: of the shadow stage, beside what runs there; otherwise of the waves.
     """
-    rollout, by_id = look.rollout, look.by_id
-    stage = sorted(look.shadowed) if shadow else look.wave_of
-    waiting = [
-        device
-        for name in stage
-        if (device := by_id.get(name)) is not None
-        and (not is_told(rollout, device) or (not shadow and device.want is not None and device.want.shadow))
-        and not (device.failed or device.unmet or device.misfits or device.left_alone)
+    rollout, stage = look.rollout, look.shadowed if shadow else look.wave_of
+    identity, release = rollout.id, rollout.target.release
+    waiting = {
+        device.id: device
+        for device in look.mine
+        if device.id in stage
+        and (
+            (want := device.want) is None
+            or want.release != release
+            or want.rollout != identity
+            or (want.shadow and not shadow)
+        )
+        and not (device.failed or device.unmet or device.misfits or device.conflict or device.pinned)
         and can_return(rollout, device)  # what it could go back to may have failed here meanwhile
-    ]
+    }
     if not waiting:
-        return [], Counter()
-    allowance, wants = Allowance(look), _Wants(rollout, bake=not shadow, shadow=shadow)
+        return [], []
+    allowance, wants = Allowance(look, shadow=shadow), _Wants(rollout, bake=not shadow, shadow=shadow)
     total = 0 if shadow else len(waves_here(rollout.policy, look.mine))
+    reasons = ["shadow stage"] if shadow else [f"wave {index + 1} of {total}" for index in range(len(rollout.waves))]
     steps: list[Step] = []
-    refused: Counter[str] = Counter()
-    for device in waiting:
-        if (why := allowance.refuses(device, shadow=shadow)) is not None:
-            refused[why] += 1
-            continue
-        reason = "shadow stage" if shadow else f"wave {look.wave_of[device.id] + 1} of {total}"
+    in_order = [waiting[name] for name in (sorted(waiting) if shadow else stage) if name in waiting]
+    for device in allowance.admitted(in_order, STEPS_MAX):
+        reason = reasons[look.wave_of.get(device.id, 0)]
         steps.append(Assign(device.id, wants.of(device), reason, tells=True, metered_bytes=metered_bytes(device)))
-    return steps, refused
+    return steps, allowance.reasons()
 
 
 class _Wants:
@@ -89,17 +94,16 @@ def take_back(look: Look) -> list[Step]:
     rollout = look.rollout
     # A person's pin stands, and in a conflict the hub does not know what it would overwrite.
     there = [device for device in look.mine if has_it(rollout, device) and not device.pinned]
-    steps: list[Step] = [
-        step for device in there if not device.conflict for step in send_back(rollout, device, rollout.reason)
-    ]
+    back = (step for device in there if not device.conflict for step in send_back(rollout, device, rollout.reason))
+    steps: list[Step] = list(islice(back, STEPS_MAX))
     if steps:
         return steps
     # A device that is away goes back at its next contact: its assignment is written and waits for it.
     if any(device.conflict or _still_runs(rollout, device) for device in there):
         return []
-    back = rollout.previous.release if rollout.previous else "nothing"
+    where = rollout.previous.release if rollout.previous else "nothing"
     # The reason why it was taken back stays the first thing that is said of it.
-    return [Move(Event.RETURNED, f"{rollout.reason}; every device in contact is back on {back}")]
+    return [Move(Event.RETURNED, f"{rollout.reason}; every device in contact is back on {where}")]
 
 
 def _still_runs(rollout: Rollout, device: Device) -> bool:
@@ -156,13 +160,14 @@ def settle(look: Look) -> list[Step]:
             new.append(device)
             continue
         steps.append(Assign(device.id, _settled(rollout, device, wants.of(device)), reason))
+        if len(steps) == STEPS_MAX:
+            return steps
     if not new or target.withdrawn or held(look) is not None or why_failed(look) is not None:
         return steps
     allowance = Allowance(look)
-    for device in new:
-        if allowance.refuses(device) is None:
-            want = _settled(rollout, device, wants.of(device))
-            steps.append(Assign(device.id, want, reason, tells=True, metered_bytes=metered_bytes(device)))
+    for device in allowance.admitted(new, STEPS_MAX - len(steps)):
+        want = _settled(rollout, device, wants.of(device))
+        steps.append(Assign(device.id, want, reason, tells=True, metered_bytes=metered_bytes(device)))
     return steps
 
 

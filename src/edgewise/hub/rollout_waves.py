@@ -110,7 +110,7 @@ def choose_shadow(look: Look) -> tuple[str, ...]:
 
 def _room(look: Look, wave: Wave, *, final: bool) -> tuple[list[Device], int, int]:
     """Who may be taken, how many places there are for them, and how many devices earlier waves have already."""
-    members, rollout = look.wave_of, look.rollout
+    rollout, members = look.rollout, look.wave_of
     outer = [device for device in look.fit if device.id not in members]
     inside = len(look.fit) - len(outer)
     if wave.named:

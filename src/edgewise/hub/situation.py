@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edgewise.hub.pins import pin_text
 from edgewise.hub.rollout import Assign, Device, Evidence, Rollout, State, Want, has_it, stranded
 from edgewise.hub.store import bundles, devices, intake, samples
 from edgewise.hub.store import rollouts as rows
@@ -151,6 +152,8 @@ class Situation:
             outside=tuple(unmet(rollout.policy.select, seen)),
             labels=labels,
             facts=row.facts,
+            conflict=row.in_conflict,
+            pinned=pin_text(row.pin),
             told_at=self._told.get((rollout.id, row.id)) or (None if told is None else datetime.fromisoformat(told)),
         )
         return replace(device, committed_at=_committed_at(rollout, commits, device))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgewise.learn._score import score, score_samples
     from edgewise.learn._train import TrainedBundle, train
     from edgewise.learn._trainer import TRAINERS, Cancelled, Fitted, Job, Trainer
+    from edgewise.learn._variants import Variants, make_variants
     from edgewise.learn._worker import Worker, run_worker
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "TrainedBundle",
     "Trainer",
     "TrainingSample",
+    "Variants",
     "Worker",
     "good_labels_of",
+    "make_variants",
     "read_dataset",
     "run_worker",
     "score",
@@ -42,6 +45,7 @@ _HOMES = {
     "_score": ("score", "score_samples"),
     "_train": ("TrainedBundle", "train"),
     "_trainer": ("TRAINERS", "Cancelled", "Fitted", "Job", "Trainer"),
+    "_variants": ("Variants", "make_variants"),
     "_worker": ("Worker", "run_worker"),
 }
 

@@ -69,7 +69,6 @@ class TabularTrainer:
         right = float((classifier.predict(inputs) == truth).mean())
         return Fitted(
             graph=_export(classifier, spread, len(spec.columns)),
-            opset=OPSET,
             input="input",
             scores="scores",
             embedding=None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,16 +16,15 @@ from edgewise import __version__
 from edgewise.frames import golden_inputs
 from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._dataset import TrainingSample, good_labels_of
+from edgewise.learn._needs import measure_needs
 from edgewise.learn._reference import reference_of
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, Progress, Trainer, trainer_named
 from edgewise.ports import OnnxRuntime, Session, StoredBundle
-from edgewise.ports.reference import measure_reference
 from edgewise.wire import (
     Blob,
     Golden,
     Graph,
     Manifest,
-    Needs,
     NotValid,
     Provenance,
     digest,
@@ -38,8 +36,6 @@ from edgewise.wire import (
 PARITY_MAX = 5e-3
 GOLDEN_TOLERANCE = 1e-2  # another CPU rounds differently again; a wrong network is off by far more
 GOLDEN_COUNT = 4
-REFERENCE_S = 0.3
-LATENCY_RUNS = 15
 UNREADABLE_SHARE_MAX = 0.05
 MODEL_BLOB = "model.onnx"
 FAULTS = {
@@ -135,7 +131,7 @@ def train(
             tolerance=GOLDEN_TOLERANCE,
         ),
         reference=reference_of(fitted, session),
-        needs=measure_needs(fitted, session, golden),
+        needs=measure_needs(fitted.graph, session, golden),
         provenance=Provenance(
             order=order,
             revision=revision,
@@ -244,39 +240,6 @@ def check_parity(fitted: Fitted, session: Session, golden: Floats) -> float:
 
 def _rows(scores: Floats) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(float(value), 7) for value in row) for row in scores)
-
-
-def measure_needs(fitted: Fitted, session: Session, golden: Floats) -> Needs:
-    """What the graph asks of a device: opset, memory (an upper bound, from the tensors' shapes), time on one thread.
-
-    The reference network's time goes with it, so that a device's own tells how fast the graph will be there.
-    """
-    one = golden[:1]
-    for _ in range(3):
-        session.run(one)
-    laps = []
-    for _ in range(LATENCY_RUNS):
-        before = time.perf_counter()
-        session.run(one)
-        laps.append((time.perf_counter() - before) * 1000)
-    return Needs(
-        opset=fitted.opset,
-        ram_mb=round((2 * len(fitted.graph) + _activation_bytes(fitted.graph, one)) / 1e6, 3),
-        latency_ms=round(statistics.median(laps), 4),
-        reference_ms=measure_reference(OnnxRuntime(), "vision", seconds=REFERENCE_S).p50_ms,
-    )
-
-
-def _activation_bytes(graph: bytes, one: Floats) -> int:
-    """Bytes of every tensor in the graph for a single input: what a runtime without any reuse of memory would hold."""
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(graph))
-    total = one.nbytes
-    for value in (*inferred.graph.value_info, *inferred.graph.output):
-        sizes = [axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim]
-        total += 4 * int(np.prod(sizes))
-    return total
 
 
 def library_versions(extra: Mapping[str, str]) -> dict[str, str]:

@@ -56,7 +56,6 @@ class Fitted:
     """
 
     graph: bytes
-    opset: int
     input: str
     scores: str
     embedding: str | None

@@ -20,7 +20,7 @@ from edgewise.frames import prepare_many
 from edgewise.learn._adam import Adam
 from edgewise.learn._balance import sample_weights
 from edgewise.learn._dataset import TrainingSample, grouped_part
-from edgewise.learn._graph import OPSET, read_weights
+from edgewise.learn._graph import read_weights
 from edgewise.learn._linear import fit_linear
 from edgewise.learn._network import ARCHITECTURE, Network, dense_boost, dense_features, export
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, flag, number, whole
@@ -112,7 +112,6 @@ class VisionTrainer:
             _fit_heads(network, held, job, recipe)
         return Fitted(
             graph=export(network, SPEC),
-            opset=OPSET,
             input="input",
             scores="scores",
             embedding="embedding",

@@ -16,6 +16,7 @@ from types import FrameType
 from edgewise.learn._dataset import TrainingSample
 from edgewise.learn._train import TrainedBundle, train
 from edgewise.learn._trainer import Cancelled
+from edgewise.learn._variants import Variants, make_variants
 from edgewise.ports import Clock, FolderBlobs, Stop, StoredBundle, SystemClock
 from edgewise.ports.api import HubApi
 from edgewise.wire import (
@@ -114,7 +115,7 @@ class Worker:
 
         started_s = time.perf_counter()
         try:
-            made = self._train(order, go_on)
+            made, variants = self._train(order, go_on)
         except Cancelled:
             self._say(f"order {order.id}: stopped before its end" + (", the hub took it back" if lost.is_set() else ""))
             if not lost.is_set():
@@ -129,9 +130,9 @@ class Worker:
             # A trainer is a plug-in: whatever it raises must end the order, not the worker.
             self._fail(order, f"the trainer {order.trainer} stopped with {type(error).__name__}: {_one_line(error)}")
             return
-        self._give_back(order, made, time.perf_counter() - started_s)
+        self._give_back(order, made, variants, time.perf_counter() - started_s)
 
-    def _train(self, order: Order, go_on: Callable[[str, float], None]) -> TrainedBundle:
+    def _train(self, order: Order, go_on: Callable[[str, float], None]) -> tuple[TrainedBundle, Variants]:
         revision = decode(DatasetRevision, self._api.get_bytes(f"/revisions/{order.revision}"))
         self._make_room({sample.blob for sample in revision.samples})
         new = set(revision.new)
@@ -151,7 +152,7 @@ class Worker:
                     weight=sample.weight,
                 )
             )
-        return train(
+        made = train(
             samples,
             now=self._clock.now(),
             trainer=order.trainer,
@@ -164,6 +165,9 @@ class Worker:
             revision=order.revision,
             progress=go_on,
         )
+        stored = StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
+        # A revision never holds the evaluation share, so nothing that a variant is judged on has shaped it.
+        return made, make_variants(stored, order.variants, samples, progress=go_on)
 
     def _bundle(self, sha256: str) -> StoredBundle:
         data = self._api.get_bytes(f"/bundles/{sha256}/manifest")
@@ -195,21 +199,24 @@ class Worker:
                 self._blobs.delete(sha256)
                 total -= held[sha256]
 
-    def _give_back(self, order: Order, made: TrainedBundle, seconds: float) -> None:
-        """Store the bundle at the hub and answer the order. All steps may be repeated: they are by content address."""
+    def _give_back(self, order: Order, made: TrainedBundle, variants: Variants, seconds: float) -> None:
+        """Store the bundles at the hub and answer the order. All steps may be repeated: they are by content address."""
+        log = [*made.log, *(f"no variant {name}: {why}" for name, why in variants.left_out.items())]
         candidate = Candidate(
             order=order.id,
             bundle=made.digest,
+            variants={name: variant.digest for name, variant in variants.made.items()},
             metrics=dict(made.metrics),
             seconds=seconds,
-            log=tuple(line[:400] for line in made.log[-LOG_LINES_MAX:]),
+            log=tuple(line[:400] for line in log[-LOG_LINES_MAX:]),
         )
         wait_s = self.limits.poll_s
         for attempt in range(self.limits.give_back_tries_max):
             try:
-                for data in made.blobs.values():
-                    self._api.put_blob(data)
-                self._api.post("/bundles", content=encode(made.manifest), media_type="application/json")
+                for bundle in (made, *variants.made.values()):
+                    for data in bundle.blobs.values():
+                        self._api.put_blob(data)
+                    self._api.post("/bundles", content=encode(bundle.manifest), media_type="application/json")
                 self._api.post(f"/orders/{order.id}/candidate", {"worker": self.name, "candidate": plain(candidate)})
             except NotNow as error:
                 self._say(f"candidate {made.digest[:12]} waits for the hub (try {attempt + 1}): {error}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from edgewise.wire import NotValid
 
@@ -36,15 +37,25 @@ class Histogram:
 
     def add(self, ms: float) -> None:
         """Count one latency. A negative or undefined one counts in the lowest bucket rather than failing a hot loop."""
-        bucket = int(math.log10(min(ms, HIGHEST_MS) / LOWEST_MS) * PER_DECADE) if ms > LOWEST_MS else 0
-        bucket = min(bucket, BUCKETS - 1)
+        bucket = _bucket(ms)
         self._counts[bucket] = self._counts.get(bucket, 0) + 1
+
+    def add_all(self, times_ms: Iterable[float]) -> None:
+        """Count several latencies, each as ``add`` does."""
+        self._add_counts(Counter(map(_bucket, times_ms)))
+
+    def merge(self, other: Histogram) -> None:
+        """Add another's counts to these."""
+        self._add_counts(other._counts)
+
+    def _add_counts(self, counts: Mapping[int, int]) -> None:
+        for bucket, count in list(counts.items()):  # a loop may go on counting meanwhile
+            self._counts[bucket] = self._counts.get(bucket, 0) + count
 
     def __add__(self, other: Histogram) -> Histogram:
         total = Histogram()
-        for source in (self, other):
-            for bucket, count in list(source._counts.items()):  # a loop may go on counting meanwhile
-                total._counts[bucket] = total._counts.get(bucket, 0) + count
+        total.merge(self)
+        total.merge(other)
         return total
 
     def quantile(self, share: float) -> float | None:
@@ -84,3 +95,9 @@ class Histogram:
                 )
             result._counts[int(name)] = count
         return result
+
+
+def _bucket(ms: float) -> int:
+    if not ms > LOWEST_MS:
+        return 0
+    return min(int(math.log10(min(ms, HIGHEST_MS) / LOWEST_MS) * PER_DECADE), BUCKETS - 1)

@@ -3,6 +3,7 @@
 from edgewise.plan._choose import EXACT_FIRST, Choice, choose, exactness
 from edgewise.plan._defer import BURST, DeferRule, DeferState, Verdict, consider, first_state, give_back, settle
 from edgewise.plan._fit import misfits, predicted_bytes, predicted_disk_bytes, predicted_latency_ms
+from edgewise.plan._kin import variant_faults
 from edgewise.plan._stages import summed
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "predicted_latency_ms",
     "settle",
     "summed",
+    "variant_faults",
 ]

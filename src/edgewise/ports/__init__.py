@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
     from edgewise.ports._http import LinkDown, Refused
-    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, can_isolate
+    from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, apart, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._large import Large, MemoryLarge, V2Large
     from edgewise.ports._link import HttpLink, HubDoor, Link, MemoryLink
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from edgewise.ports._packed import is_packed
     from edgewise.ports._parts import FolderParts, MemoryParts, Part, Parts, owner_name
     from edgewise.ports._patience import TooSlow
-    from edgewise.ports._pipeline import Answer, Pipeline, open_pipeline
+    from edgewise.ports._pipeline import Answer, Judged, Pipeline, open_pipeline
     from edgewise.ports._priority import step_aside
     from edgewise.ports._probe import HubProbe, probe_disk, probe_hub
     from edgewise.ports._runtime import OnnxRuntime, Runtime, Session, Tensor
@@ -106,6 +106,7 @@ __all__ = [
     "HubProbe",
     "IsolatingRuntime",
     "IsolationRule",
+    "Judged",
     "Keys",
     "Large",
     "Link",
@@ -174,6 +175,7 @@ __all__ = [
     "WorkerRuntime",
     "WorkerSession",
     "address",
+    "apart",
     "apply_delta",
     "boot_id",
     "can_isolate",
@@ -243,7 +245,7 @@ _HOMES = {
     "_delta_files": ("Saving", "apply_delta", "make_delta"),
     "_files": ("disk_error", "replace_file", "sync_folder"),
     "_folder_link": ("FolderLink",),
-    "_isolate": ("IsolatingRuntime", "IsolationRule", "can_isolate"),
+    "_isolate": ("IsolatingRuntime", "IsolationRule", "apart", "can_isolate"),
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
     "_http": ("LinkDown", "Refused"),
@@ -255,7 +257,7 @@ _HOMES = {
     "_open_source": ("open_source",),
     "_packed": ("is_packed",),
     "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
-    "_pipeline": ("Answer", "Pipeline", "open_pipeline"),
+    "_pipeline": ("Answer", "Judged", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
     "_priority": ("step_aside",),
     "_probe": ("HubProbe", "probe_disk", "probe_hub"),

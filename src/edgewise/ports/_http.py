@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 REPLY_BYTES_MAX = 8 << 20  # of a receipt, an envelope or a manifest
 CHUNK_BYTES = 256 << 10
 REFUSED = re.compile(r"alert[ _](certificate|unknown[ _]ca|bad[ _]certificate)", re.IGNORECASE)  # by TLS alerts
+
+
+# Where click is installed, httpx loads it with rich and pygments for a command of its own: 50 ms and 5 MB of a device.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: "not installed", which httpx expects
 
 
 class LinkDown(NotNow):

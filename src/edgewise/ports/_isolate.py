@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgewise.ports._batch import BatchedSession
-from edgewise.ports._runtime import OnnxRuntime, Session
+from edgewise.ports._runtime import OnnxRuntime, Runtime, Session
 from edgewise.ports._runtime_settings import RuntimeSettings
 from edgewise.ports._worker import WorkerRuntime
 from edgewise.ports._worker_process import WorkerLimits
@@ -80,15 +81,32 @@ class IsolatingRuntime:
             )
         self.inline, self.workers = OnnxRuntime(settings), WorkerRuntime(settings, limits)
         self.opened: Counter[str] = Counter()
+        self._joins = True  # runs of several clients
 
     def open(self, model: bytes, *, threads: int | None = None) -> Session:
         isolated = reason_to_isolate(model, self.rule) is not None
         self.opened["worker" if isolated else "inline"] += 1
         session = (self.workers if isolated else self.inline).open(model, threads=threads)
         settings = self.inline.settings
-        if settings.batch_max == 1:
+        if settings.batch_max == 1 or not self._joins:
             return session
         return BatchedSession(session, batch_max=settings.batch_max, wait_ms_max=settings.wait_ms_max)
 
     def vet(self, file: Path, graph: Graph, needs: Needs, limits: VetLimits) -> None:
         self.inline.vet(file, graph, needs, limits)
+
+    def apart(self) -> IsolatingRuntime:
+        """The same runtime, with a worker for each network whatever its size; not where isolation is never wanted.
+
+        No client asks what it opens, so no runs are joined.
+        """
+        twin = copy(self)
+        twin._joins = False
+        if self.rule.isolate == "auto" and can_isolate():
+            twin.rule = replace(self.rule, isolate="always")
+        return twin
+
+
+def apart(runtime: Runtime) -> Runtime:
+    """What opens networks in processes of their own; the same runtime where it knows no such thing."""
+    return runtime.apart() if isinstance(runtime, IsolatingRuntime) else runtime

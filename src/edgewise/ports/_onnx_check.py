@@ -43,15 +43,6 @@ def may_run(domain: str, operator: str) -> bool:
     return domain in STANDARD or (domain == MICROSOFT and operator in MICROSOFT_OPERATORS)
 
 
-def op_name(domain: str, operator: str) -> str:
-    """How an operator is named in needs and capability cards.
-
-    >>> op_name("", "Conv"), op_name("ai.onnx.ml", "Scaler")
-    ('Conv', 'ai.onnx.ml.Scaler')
-    """
-    return operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """What a checked file says."""

@@ -6,11 +6,12 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.frames import decide, golden_frames, prepare, prepare_crop
+from edgewise.frames import Decided, decide, golden_frames, prepare_crop
 from edgewise.ports import _golden_check
 from edgewise.ports._blobs import check_bytes
 from edgewise.ports._runtime import Runtime
@@ -27,6 +28,14 @@ class Answer:
     doubt: float | None = None  # 0 to 1, of the graph that decides; None where it has no such output
     graph: str | None = None  # the one that decides, where the bundle has several
     earlier: tuple[tuple[str, NDArray[np.float32]], ...] = ()  # name and scores of those before it
+
+
+class Judged(NamedTuple):
+    """A bundle's decision on one frame, with what it told besides."""
+
+    decision: Decided
+    embedding: NDArray[np.float32] | None  # (D,), of the first graph
+    doubt: float | None  # as in `Answer`
 
 
 class Pipeline:
@@ -51,16 +60,33 @@ class Pipeline:
             NotValid: the frame cannot be used, or a network does not give what the manifest says.
         """
         with self._turn:
-            first = self.stages[0]
-            prepare(data, media_type, first.graph.pre, out=first.bound.input[0])
-            found = first.run_bound()
-            # Copied: the next frame's answer is written where this one is.
-            answer = Answer(
-                scores=found.scores[0].copy(),
-                embedding=None if found.embedding is None else found.embedding[0].copy(),
-                doubt=None if found.doubt is None else float(found.doubt[0]),
-            )
-            return answer if len(self.stages) == 1 else self._further(data, media_type, answer, found)
+            return self._answer(data, media_type)
+
+    def judge(self, data: bytes, media_type: str, release: str | None) -> Judged:
+        """The decision on one frame; what ``answer`` and ``decide`` together give, and quicker.
+
+        Raises:
+            NotValid: as these.
+        """
+        with self._turn:
+            if len(self.stages) > 1:
+                answer = self._answer(data, media_type)
+                return Judged(self._decided(answer, release), answer.embedding, answer.doubt)
+            stage = self.stages[0]
+            stage.prepare(data, media_type)
+            found = stage.run_bound()
+            decision = decide(found.scores[0], self.manifest, bundle=self.bundle, release=release)
+            if found.embedding is None and found.doubt is None:
+                return Judged(decision, None, None)
+            return Judged(decision, _first(found.embedding), _doubt(found))
+
+    def _answer(self, data: bytes, media_type: str) -> Answer:
+        first = self.stages[0]
+        first.prepare(data, media_type)
+        found = first.run_bound()
+        # Copied: the next frame's answer is written where this one is.
+        answer = Answer(scores=found.scores[0].copy(), embedding=_first(found.embedding), doubt=_doubt(found))
+        return answer if len(self.stages) == 1 else self._further(data, media_type, answer, found)
 
     def _further(self, data: bytes, media_type: str, answer: Answer, found: Results) -> Answer:
         """The answer of the graph that decides, and what those before it said."""
@@ -72,7 +98,7 @@ class Pipeline:
             self._prepare(data, media_type, behind, found)
             stage, found = behind, behind.run_bound()
             scores = found.scores[0].copy()
-            doubt = None if found.doubt is None else float(found.doubt[0])
+            doubt = _doubt(found)
         name = stage.graph.name
         return Answer(scores=scores, embedding=embedding, doubt=doubt, graph=name, earlier=tuple(earlier))
 
@@ -92,7 +118,7 @@ class Pipeline:
         if after is not None and after.crop and found.boxes is not None and isinstance(spec, ImageSpec):
             prepare_crop(data, media_type, spec, found.boxes[0], out=stage.bound.input[0])
         else:
-            prepare(data, media_type, spec, out=stage.bound.input[0])
+            stage.prepare(data, media_type)
 
     def answer_many(self, frames: Sequence[tuple[bytes, str]]) -> list[Answer]:
         """The answers to several frames, each bit-equal to what `answer` gives.
@@ -104,11 +130,14 @@ class Pipeline:
 
     def decide(self, answer: Answer, release: str | None) -> Decision:
         """The decision that follows from an answer. NotValid: the scores are no probabilities."""
+        return self._decided(answer, release).record()
+
+    def _decided(self, answer: Answer, release: str | None) -> Decided:
         decision = decide(answer.scores, self.manifest, bundle=self.bundle, release=release)
         if answer.graph is None:
             return decision
         said = [self._said(name, scores) for name, scores in answer.earlier]
-        return decision.model_copy(update={"graph": answer.graph, "earlier": tuple(said) or None})
+        return decision._replace(graph=answer.graph, earlier=tuple(said) or None)
 
     def _said(self, graph: str, scores: NDArray[np.float32]) -> StageDecision:
         made = decide(scores, self.manifest, bundle=self.bundle, release=None)
@@ -145,6 +174,15 @@ class Pipeline:
     def _paths_of(self, seed: int, count: int) -> list[str]:
         frames = golden_frames([stage.graph.pre for stage in self.stages], seed, count)
         return [self.answer(data, kind).graph or self.graph.name for data, kind in frames]
+
+
+def _first(found: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    """A copy of the first row, for the next run writes where it is."""
+    return None if found is None else found[0].copy()
+
+
+def _doubt(found: Results) -> float | None:
+    return None if found.doubt is None else float(found.doubt[0])
 
 
 def open_pipeline(manifest: Manifest, bundle: str, read_blob: Callable[[str], bytes], runtime: Runtime) -> Pipeline:

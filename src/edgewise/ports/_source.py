@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from edgewise.ports._files import disk_error
 from edgewise.wire import NotValid
@@ -24,20 +24,20 @@ MEDIA_TYPES = {
     ".tiff": "image/tiff",
     ".row": "application/json",  # one JSON object of numbers by column name
 }
+NO_FACTS: Mapping[str, Fact] = MappingProxyType({})
 FRAME_BYTES_MAX = 64_000_000
 SIDECAR_BYTES_MAX = 64_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
-    """One picture or row, with what its source knows about it."""
+class Frame(NamedTuple):
+    """One picture or row, with what its source knows about it. A tuple, for those are made fastest."""
 
     name: str  # unique at its source, and in order of arrival
     data: bytes
     media_type: str
     taken_at: datetime
     group: str = ""  # part, spindle, patient: what must never be split between training and evaluation
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = NO_FACTS
 
 
 class Source(Protocol):

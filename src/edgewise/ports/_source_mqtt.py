@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 
 from edgewise.ports._clock import Clock
 from edgewise.ports._mqtt import Broker, MqttLine
@@ -54,7 +53,7 @@ def mqtt_source(spec: MqttSpec, *, clock: Clock) -> ThreadSource:
                     except NotValid as error:
                         source.skip(f"{message.topic[:100]}: {error}")
                         continue
-                    yield replace(frame, facts={"topic": message.topic, **frame.facts})
+                    yield frame._replace(facts={"topic": message.topic, **frame.facts})
                 yield None
         finally:
             line.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from edgewise.frames import ROW_TYPE, SERIES_TYPE, BadSeries, Windower, series_bytes
 from edgewise.ports._source import Frame, Source
 from edgewise.wire import NotValid, loads
@@ -57,4 +55,4 @@ class WindowSource:
             self.skipped += 1
             self.last_skip = str(error)
             return None
-        return None if window is None else replace(row, data=series_bytes(window), media_type=SERIES_TYPE)
+        return None if window is None else row._replace(data=series_bytes(window), media_type=SERIES_TYPE)

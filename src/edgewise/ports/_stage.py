@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.frames import input_shape
+from edgewise.frames import Preparer, input_shape, preparer
 from edgewise.ports._bound import Bound, PublicBound
 from edgewise.ports._runtime import Session
 from edgewise.wire import Graph, ImageSpec, Manifest, NotValid, SeriesSpec
@@ -46,6 +46,14 @@ class Stage:
         self._check_names()
         self.bound = _bind(session, graph, self._outputs)  # one set of buffers for every frame
         self._held: tuple[Mapping[str, NDArray[Any]], Results] | None = None  # the buffers that runs answer in
+        self._into: tuple[NDArray[Any], Preparer] | None = None  # the buffer that frames are prepared into
+
+    def prepare(self, data: bytes, media_type: str) -> None:
+        """Write a frame into ``bound.input``. Raises as `frames.prepare`."""
+        values, into = self.bound.input, self._into
+        if into is None or into[0] is not values:  # a worker that was started again has another
+            into = self._into = (values, preparer(self.graph.pre, values[0]))
+        into[1](data, media_type)
 
     def run_bound(self) -> Results:
         """The results for the one input in ``bound.input``. Raises as `run`.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.ports._onnx_check import may_run, op_name
+from edgewise.ports._onnx_check import may_run
 from edgewise.ports._onnx_write import network, node
 from edgewise.ports._runtime import Runtime, Session
 from edgewise.wire import NotValid, ReferenceRun
@@ -135,6 +135,15 @@ def ops_missing() -> tuple[str, ...]:
         return ()
     missing = known - code - {("", "Constant")}  # becomes a weight when a network is opened
     return tuple(sorted(op_name(domain, name) for domain, name in missing if may_run(domain, name)))
+
+
+def op_name(domain: str, operator: str) -> str:
+    """How an operator is named in needs and capability cards.
+
+    >>> op_name("", "Conv"), op_name("ai.onnx.ml", "Scaler")
+    ('Conv', 'ai.onnx.ml.Scaler')
+    """
+    return operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"
 
 
 def load_share() -> float:

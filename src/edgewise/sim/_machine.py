@@ -11,13 +11,14 @@ from edgewise.edge import Device
 from edgewise.edge.device import DeviceLimits, Identity
 from edgewise.edge.outbox import OutboxLimits
 from edgewise.edge.update import UpdateLimits
+from edgewise.frames import Decided
 from edgewise.hub import Hub, LocalDoor, enrol
 from edgewise.ports import Frame, MemoryClock, MemoryLink, MemoryRuntime, read_bundle
 from edgewise.sim._faults import PowerCut, Trouble, chance_of
 from edgewise.sim._log import EventLog
 from edgewise.sim._world import NAME, Camera, Line
 from edgewise.trust import CertificateKey
-from edgewise.wire import CLASSES, Decision, EdgewiseError, NotNow, decode
+from edgewise.wire import CLASSES, EdgewiseError, NotNow, decode
 
 TURN_S = 90.0
 FRAME_S = 45.0
@@ -143,7 +144,7 @@ class Machine:
             self.camera.add(part.frame)
             self._next_frame_at += timedelta(seconds=round(FRAME_S * (0.8 + 0.4 * self._fate.random()), 3))
 
-    def _notice(self, device: Device, decision: Decision, local: datetime) -> None:
+    def _notice(self, device: Device, decision: Decided, local: datetime) -> None:
         """Somebody at the line sees a wrong decision, now and then."""
         frame = self.camera.after
         if frame is None or decision.label == self._truths[frame] or self._fate.random() >= FEEDBACK:
@@ -281,7 +282,7 @@ class Machine:
             )
 
 
-def _act(frame: Frame, decision: Decision) -> str | None:
+def _act(frame: Frame, decision: Decided) -> str | None:
     """The app's pure function: a deep pit on the last line stops it."""
     if decision.label == "pit" and frame.facts.get("line") == 3:
         return f"a pit on line 3 ({decision.confidence:.2f})"

@@ -1,4 +1,7 @@
-"""The base of all records: frozen, checked once at birth, unknown fields kept."""
+"""The base of all records: frozen, checked once at birth, unknown fields kept.
+
+A record's checker is built when the first one is born (``defer_build``): a device needs a third of them to start.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ class Record(BaseModel):
     A field we do not know is kept and written out again, so that an old device passes on a newer record unharmed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="allow", ser_json_inf_nan="null", defer_build=True)
 
 
 class Strict(BaseModel):
     """A record that a person writes: an unknown field is a typing mistake and is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

@@ -23,9 +23,6 @@ SEGMENTS_MAX = 8  # open at once (invariant 3)
 HEADER_BYTES_MAX = 1 << 20
 SEGMENT_BYTES_MAX = 4 << 20
 MEDIA_TYPE = "application/vnd.edgewise.upload"
-_set = object.__setattr__
-_FIELDS = {"label", "confidence", "defect", "margin", "release", "bundle"}
-_NOTHING: dict[str, Any] = {}
 
 
 class StageDecision(Record):
@@ -49,39 +46,6 @@ class Decision(Record):
     graph: Name | None = None  # which one decided, where the bundle has several
     earlier: tuple[StageDecision, ...] | None = Field(None, max_length=16)  # what those before it said, first one first
     deferred: Literal[True] | None = None  # by the large bundle of a cascade, after the edge had decided
-
-    @classmethod
-    def sure(
-        cls, label: str, confidence: float, defect: float | None, margin: float, release: str | None, bundle: str
-    ) -> Decision:
-        """A decision of values that are known to hold, made without checking them.
-
-        The device makes one a frame. Checking values that it has just worked out takes as long as working them out;
-        what leaves the device is checked by the hub as ever.
-
-        >>> Decision.sure("good", 0.9, None, 0.8, None, "0" * 64) == Decision(
-        ...     label="good", confidence=0.9, margin=0.8, bundle="0" * 64
-        ... )
-        True
-        """
-        made = cls.__new__(cls)
-        fields = {
-            "label": label,
-            "confidence": confidence,
-            "defect": defect,
-            "margin": margin,
-            "release": release,
-            "bundle": bundle,
-            "graph": None,
-            "earlier": None,
-            "deferred": None,
-        }
-        # What pydantic's own `model_construct` does, without its loop over aliases and defaults.
-        _set(made, "__dict__", fields)
-        _set(made, "__pydantic_fields_set__", _FIELDS)
-        _set(made, "__pydantic_extra__", _NOTHING)
-        _set(made, "__pydantic_private__", None)
-        return made
 
 
 class Sample(Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, StringConstraints, TypeAdapter, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, field_validator, model_validator
 
 from edgewise.wire._record import Name, Strict
 
@@ -317,4 +317,4 @@ SourceSpec: TypeAlias = Annotated[
     FolderSpec | VideoSpec | CameraSpec | MqttSpec | ModbusSpec | OpcUaSpec | CsvSpec | PushSpec,
     Field(discriminator="kind"),
 ]
-SOURCE: TypeAdapter[SourceSpec] = TypeAdapter(SourceSpec)
+SOURCE: TypeAdapter[SourceSpec] = TypeAdapter(SourceSpec, config=ConfigDict(defer_build=True))

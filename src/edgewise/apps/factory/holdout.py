@@ -85,7 +85,7 @@ class Holdout:
             part = keys[start : start + BATCH]
             scores, _ = pipeline.run_prepared(np.stack([prepared[key] for key in part]))
             for key, row in zip(part, scores, strict=True):
-                found[key] = decide(row, pipeline.manifest, bundle=pipeline.bundle, release=None)
+                found[key] = decide(row, pipeline.manifest, bundle=pipeline.bundle, release=None).record()
         return found
 
     def _measure(self, measure: Measure, decisions: Mapping[Key, Decision]) -> dict[str, Any]:

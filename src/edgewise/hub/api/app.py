@@ -19,6 +19,7 @@ from edgewise.hub.api import (
     erasures,
     est,
     gate,
+    history,
     openapi,
     orders,
     overview,
@@ -27,6 +28,7 @@ from edgewise.hub.api import (
     readings,
     rollouts,
     samples,
+    standing,
     system,
     tuf,
     uploads,
@@ -57,7 +59,9 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(device.shared_routes(hub, prefix=PREFIX, for_devices=False))
     app.router.routes.extend(tuf.routes(hub, prefix=PREFIX, for_devices=False))
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
-    for module in (usecases, courier, erasures, samples, orders, tuf, gate, rollouts, overview, readings, people):
+    for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
+        app.include_router(module.router, prefix=PREFIX)
+    for module in (readings, people):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

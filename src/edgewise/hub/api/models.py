@@ -53,6 +53,8 @@ class DeviceOut(Out):
     release: str | None
     bundle: str | None
     clone_seen: str | None
+    pin: dict[str, Any] | None = Field(description="release, who, why, at: an operator keeps it there")
+    conflict: dict[str, Any] | None = Field(description="text, since, resolved: it reports what this hub does not know")
     assignment: Assignment | None = Field(validation_alias="wanted")
     report: Report | None = Field(validation_alias="last_report")
     card: CapabilityCard | None  # as the device measured and signed it

@@ -39,6 +39,13 @@ class DeviceRow:
     assignment_number: int
     assignment: dict[str, Any] | None
     clone_seen: str | None
+    pin: dict[str, Any] | None = None
+    conflict: dict[str, Any] | None = None
+
+    @property
+    def in_conflict(self) -> str:
+        """What it reports that this hub does not know, as a sentence; empty where nobody has to decide."""
+        return "" if self.conflict is None or self.conflict["resolved"] is not None else str(self.conflict["text"])
 
     @property
     def public_key(self) -> PublicKey:
@@ -139,9 +146,9 @@ def heard(connection: sa.Connection, device: DeviceRow, report: Report, *, sent_
 
 
 def _committed(connection: sa.Connection, device: DeviceRow, release: str, bundle: str, now: datetime) -> None:
-    last = sa.select(commits.c.position, commits.c.release).where(commits.c.device == device.id)
+    last = sa.select(commits.c.position, commits.c.release, commits.c.bundle).where(commits.c.device == device.id)
     row = connection.execute(last.order_by(commits.c.position.desc()).limit(1)).first()
-    if row is not None and row.release == release:
+    if row is not None and (row.release, row.bundle) == (release, bundle):
         connection.execute(sa.update(commits).where(commits.c.position == row.position).values(last_at=now))
         return
     values = {"device": device.id, "use_case": device.use_case, "release": release, "bundle": bundle}

@@ -107,9 +107,18 @@ def add_telemetry(
     connection: sa.Connection, use_case: str, device: str, records: Sequence[Telemetry], now: datetime
 ) -> int:
     """Store telemetry windows; comes back with how many were new."""
-    rows = [_row(telemetry, plain(record), use_case, device, now) for record in records]
-    times = [{"start": record.start, "end": record.end} for record in records]
-    return len(insert_new(connection, telemetry, [row | moment for row, moment in zip(rows, times, strict=True)]))
+    rows = [
+        _row(telemetry, plain(record), use_case, device, now)
+        | {"start": record.start, "end": record.end, "alarms_told": "alarms" not in record.withheld}
+        | {"overrides": record.overrides if _tells_overrides(record) else None}
+        for record in records
+    ]
+    return len(insert_new(connection, telemetry, rows))
+
+
+def _tells_overrides(record: Telemetry) -> bool:
+    """A count that the policy hides says nothing, nor does the 0 of a device that does not count them."""
+    return "overrides" in record.model_fields_set and "overrides" not in record.withheld
 
 
 def add_readings(

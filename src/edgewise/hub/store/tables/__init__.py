@@ -6,7 +6,7 @@ SHA-256 is their key, never as columns taken apart: what was signed or hashed mu
 
 from edgewise.hub.store.tables._access import logins, sessions, tokens
 from edgewise.hub.store.tables._columns import metadata
-from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures
+from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures, failures
 from edgewise.hub.store.tables._hub import audit, leases, meta, usecases
 from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
 from edgewise.hub.store.tables._learning import bundles, deltas, groups, labels, orders, revisions, scorecards, verdicts
@@ -32,6 +32,7 @@ __all__ = [
     "erasure_acks",
     "erasures",
     "events",
+    "failures",
     "feedback",
     "groups",
     "labels",

@@ -46,6 +46,8 @@ devices = Table(
     Column("assignment_number", sa.BigInteger, nullable=False, server_default="0"),
     json("assignment"),
     text("clone_seen", nullable=True),  # epoch:number:sha256 of the last upload that betrayed a copied key
+    json("pin"),  # {release, who, why, at}: an operator keeps the device at this release
+    json("conflict"),  # {text, since}: it reports what this hub does not know, until a person resolves it
     Index(None, "use_case", "site"),
 )
 
@@ -62,6 +64,28 @@ commits = Table(
     time("last_at"),
     Index(None, "device", "since"),
     Index(None, "release"),
+)
+
+# What went wrong with updates, as devices told it: the newest of each device.
+failures = Table(
+    "failures",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=True),
+    name("use_case"),
+    name("site"),
+    name("device"),
+    time("at"),  # by the device's clock
+    time("received_at"),
+    name("phase"),
+    name("component"),
+    name("category", nullable=True),  # none where the device told it in words alone
+    name("code"),
+    text("text"),
+    Column("rollout", sa.String(32)),
+    name("release", nullable=True),
+    Index(None, "use_case", "position"),
+    Index(None, "device", "position"),
+    Index(None, "rollout", "position"),
 )
 
 # What is to be forgotten, on devices and of what comes from them. The numbers grow by one within a hub epoch.

@@ -107,6 +107,8 @@ telemetry = Table(
     count("decisions"),
     count("bytes_decided"),
     count("alarms"),
+    Column("alarms_told", sa.Boolean, nullable=False, server_default=sa.true()),  # false: the policy hides the count
+    Column("overrides", sa.BigInteger),  # none: hidden by the policy, or the device does not count them
     count("paired"),
     count("disagreed"),
     json("labels"),
@@ -114,6 +116,7 @@ telemetry = Table(
     json("shed"),
     Index(None, "use_case", "start"),
     Index(None, "rollout"),
+    Index(None, "device", "start"),
 )
 
 # Blocks of sensor readings as received; `start` and `end` are of the readings in them.

@@ -1,0 +1,35 @@
+"""Whether a bundle is a variant of another: the same decisions in other numbers, and nothing else."""
+
+from __future__ import annotations
+
+from edgewise.wire import Manifest
+
+SAME = ("name", "task", "graphs", "labels", "good_label", "good_labels", "defect_threshold")
+SAME_ORIGIN = ("order", "revision", "parent", "seed")
+
+
+def variant_faults(variant: Manifest, name: str, source: Manifest, source_digest: str) -> list[str]:
+    """What keeps a bundle from being this variant of another, each a sentence; empty when it is one.
+
+    A variant is gated on its own, but it is released, prepared for and decided on as the bundle it was made of: labels,
+    threshold and input must be the same, and where it comes from must be traceable (invariant 13).
+
+    Args:
+        name: of the variant, such as int8.
+        source, source_digest: the bundle as trained.
+    """
+    made, origin = variant.provenance, source.provenance
+    faults = []
+    if made.variant != name:
+        faults.append(f"its manifest says that it is variant {made.variant}, not {name}")
+    if made.variant_of != source_digest:
+        faults.append(f"its manifest says that it was made of {str(made.variant_of)[:12]}…, not {source_digest[:12]}…")
+    if origin.variant is not None:
+        faults.append(f"what it was made of is itself the variant {origin.variant} of another bundle")
+    differing = [field for field in SAME if getattr(variant, field) != getattr(source, field)]
+    differing += [f"provenance.{field}" for field in SAME_ORIGIN if getattr(made, field) != getattr(origin, field)]
+    if variant.golden.seed != source.golden.seed or variant.golden.count != source.golden.count:
+        differing.append("golden inputs")
+    if differing:
+        faults.append(f"it differs in {', '.join(differing)} from what it was made of")
+    return faults
