@@ -28,11 +28,13 @@ from edgewise.hub.rollout import (
     next_steps,
     problems,
     wave_waits_for,
+    waves_of,
 )
 from edgewise.hub.rollout_judge import span
 from edgewise.hub.rollout_limits import rate_now
 from edgewise.hub.rollout_look import can_return, has_committed, is_fit
 from edgewise.hub.rollout_model import HORIZON, Expected, Moving, Openings
+from edgewise.hub.rollout_tell import STEPS_MAX
 from edgewise.hub.rollout_waves import PATIENCE_S, patient_since
 from edgewise.measure import judge_shadow
 from edgewise.wire import Rate, RolloutPolicy, zone_of
@@ -41,9 +43,10 @@ SHOWN_MAX = 200  # devices listed by name in one place; counts have all
 REASONS_MAX = 20
 # Looks at a fleet are bounded. The first come as often as something happens, later ones at growing distances, so that
 # a rollout of half a year is followed to its end.
-LOOKS_OF_DEVICES_MAX = 2_400_000
+LOOKS_OF_DEVICES_MAX = 1_600_000
 LOOKS_MIN, LOOKS_MAX = 60, 2000
 EXACT_SHARE, DOUBLINGS = 1 / 6, 24
+RATE_SHARE = 0.05
 PAIRS_MAX = 1 << 40
 
 
@@ -190,6 +193,8 @@ class _Run:
         self._fleet = {device.id: device for device in fleet}
         self._began = now
         self._counted: set[str] = set()
+        self._asks_max = 4 * len(waves_of(rollout.policy, len(fleet))) + 8  # as often as the controller's own walk
+        self._owed = 0.0  # the part of a device that the rate left over at the look before
         self._commits: Counter[int] = Counter()  # by wave
         self._last_commits: dict[int, datetime] = {}
         self._cycle_s = _cycle_s(rollout.policy, fleet, expected)
@@ -211,15 +216,22 @@ class _Run:
             if at is None or at - self._began > HORIZON:
                 self.text = self.text or f"nothing more happens: {self._waits_for()}"
                 return
-            self.grain_s = min(self._grain_s_max, max(1.0, self._grain_s(look)))
+            self.grain_s = self._grain_at(look)
             self.now = max(at, self.now + timedelta(seconds=self.grain_s))
             self.moving.advance(self.now)
             self._note_commits()
         self.text = self.text or self._so_far()
 
-    def _grain_s(self, look: int) -> float:
-        share = look / self._looks_max
-        return float(2 ** (DOUBLINGS * (share - EXACT_SHARE)))
+    def _grain_at(self, look: int) -> float:
+        """How far apart looks are from this one on."""
+        doublings = DOUBLINGS * (look / self._looks_max - EXACT_SHARE)
+        grain_s = min(self._grain_s_max, max(1.0, math.exp2(doublings)))
+        rate = self.rollout.policy.rate
+        if rate is None:
+            return grain_s
+        window_s = rate_now(rate, self._commits.total())[1]
+        # A little less than the rate's own window, and each window would come too late by up to a look.
+        return window_s if RATE_SHARE * window_s < grain_s < window_s else grain_s
 
     def _note_commits(self) -> None:
         if not self.moving.commits:
@@ -252,16 +264,17 @@ class _Run:
     def _ask(self) -> None:
         """Ask the engine until it has nothing more to say at this moment."""
         policy = self.rollout.policy
-        for _ in range(3 * len(self.rollout.waves) + 16):
+        at_pace = self._paced(policy)
+        for _ in range(self._asks_max):
             self._pair()
-            paced = replace(self.rollout, policy=self._paced(policy))
+            paced = replace(self.rollout, policy=at_pace)
             steps = next_steps(paced, self.moving.devices, self._evidence(), self.now)
             if not steps:
                 return
             self.rollout = replace(after(paced, steps, self.now), policy=policy)
             told = [step for step in steps if isinstance(step, Assign)]
             self.moving.obey(told, self.now, over_s=self._told_over_s(paced.policy, len(told)))
-            if len(told) == len(steps) or any(isinstance(step, Move) for step in steps):
+            if len(told) == len(steps) < STEPS_MAX or any(isinstance(step, Move) for step in steps):
                 return
 
     def _paced(self, policy: RolloutPolicy) -> RolloutPolicy:
@@ -269,8 +282,10 @@ class _Run:
         update: dict[str, object] = {}
         if policy.rate is not None:
             count, window_s = rate_now(policy.rate, self._commits.total())
-            if self.grain_s > window_s:
-                many = max(1, int(count * self.grain_s / window_s))
+            if self.grain_s >= window_s:
+                self._owed += count * self.grain_s / window_s
+                many = int(self._owed)
+                self._owed -= many
                 update["rate"] = Rate.model_construct(per_minute=many, growth=1.0, every=1, per_minute_max=many)
         if policy.disruption and self.grain_s > self._cycle_s:
             update["disruption"] = tuple(
