@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -140,13 +140,23 @@ class LoopWorld:
                     )
         samples.import_samples(self.store, wanted, who="admin", now=self.hub.now())
 
-    def bundle(self, *, right: bool = True, order: Any = None, name: str = "net", golden_off: float = 0.0) -> str:
+    def bundle(
+        self,
+        *,
+        right: bool = True,
+        order: Any = None,
+        name: str = "net",
+        golden_off: float = 0.0,
+        variant: str | None = None,
+        variant_of: str | None = None,
+        **needs: Any,
+    ) -> str:
         """A bundle that is always right or always wrong; its blobs and manifest are stored."""
         seed = 3
         session = MemoryRuntime().open(json.dumps({"classes": 2, "seed": seed, "embedding": 1}).encode())
         sign = float(np.sign(session.run(np.ones((1, 1), np.float32))["embedding"][0, 0])) * (1 if right else -1)
         about = {"classes": 2, "seed": seed, "embedding": 1, "readout": [[9 * sign], [-9 * sign]], "bias": [0, 0]}
-        model = canonical({**about, "name": name})
+        model = canonical({**about, "name": f"{name} {variant}" if variant else name})
         blob = self.store.blobs.put(model)
         inputs = golden_inputs(SPEC, 7, 2)
         scores = MemoryRuntime().open(model).run(inputs)["scores"] + golden_off
@@ -157,11 +167,13 @@ class LoopWorld:
             labels=("ok", "crack"),
             good_label="ok",
             golden=Golden(seed=7, count=2, scores=tuple(tuple(float(v) for v in row) for row in scores)),
-            needs=Needs(opset=18, ram_mb=10, latency_ms=1),
+            needs=Needs(**{"opset": 18, "ram_mb": 10, "latency_ms": 1, **needs}),
             provenance=Provenance(
                 order=None if order is None else order.id,
                 revision=None if order is None else order.revision,
                 trained_at=self.hub.now(),
+                variant=variant,
+                variant_of=variant_of,
                 trainer="test",
                 code_version="0",
             ),
@@ -171,18 +183,23 @@ class LoopWorld:
             self.store, encode(manifest), runtime=self.hub.runtime, who="worker", now=self.hub.now()
         )
 
-    def candidate(self, **options: Any) -> str:
-        """A bundle that answers an order; the gate has not seen it yet."""
+    def candidate(self, *, variants: Mapping[str, Mapping[str, Any]] | None = None, **options: Any) -> str:
+        """A bundle that answers an order, with these variants; the gate has not seen it yet."""
         hub = self.hub
         wish = OrderWish(use_case=NAME, why="test")
         order = orders.create(self.store, wish, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits)
         orders.claim(self.store, "worker", ["train"], now=hub.now(), limits=hub.limits)
-        made = self.bundle(order=order, name=f"net-{order.id[:6]}", **options)
-        answer = Candidate(order=order.id, bundle=made)
+        name = f"net-{order.id[:6]}"
+        made = self.bundle(order=order, name=name, **options)
+        beside = {
+            kind: self.bundle(order=order, name=name, variant=kind, variant_of=made, **about)
+            for kind, about in (variants or {}).items()
+        }
+        answer = Candidate(order=order.id, bundle=made, variants=beside)
         orders.take_candidate(self.store, order.id, "worker", answer, now=hub.now())
         return made
 
-    def sign(self, bundle: str, *, override: str | None = None) -> Release:
+    def sign(self, bundle: str, *, override: str | None = None, variants: Mapping[str, str] | None = None) -> Release:
         """Sign a bundle as a signer would, without looking at anything."""
         with self.store.read() as connection:
             known = verdicts.newest_on(connection, bundle)
@@ -191,7 +208,7 @@ class LoopWorld:
             id=f"{NAME}@{version}",
             use_case=NAME,
             version=version,
-            bundles={"fp32": bundle},
+            bundles={"fp32": bundle, **(variants or {})},
             verdict=known.digest if known and override is None else None,
             signed_as="gate" if override is None else "override",
             override_reason=override,

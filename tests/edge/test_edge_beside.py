@@ -190,3 +190,19 @@ def test_which_frames_are_taken_says_nothing_of_what_they_show():
     assert seen[True] > 4500
     assert 0.3 < shares[False] < 0.7
     assert abs(shares[True] - shares[False]) < 4 * (0.25 / seen[True]) ** 0.5
+
+
+def test_disagreements_over_the_budget_are_drawn_and_each_says_with_which_chance(fleet):
+    device = shadowing(fleet)
+    fleet.feed(2000)
+    assert fleet.run(device, 2000, seconds=0.1) == 2000
+    fleet.run(device, 300, seconds=2)
+    _, _, disagreed = pairs(fleet)
+    kept = [record for record in fleet.stored("sample") if record["why"] == "disagreement"]
+    chances = [record["inclusion_probability"] for record in kept]
+    assert disagreed > 2 * len(kept), "the budget was short"
+    assert 0.01 <= min(chances) < max(chances) == 1.0
+    assert len(kept) + device.keeper.not_kept["disagreement_over_budget"] == disagreed
+    stand_for = sum(1 / chance for chance in chances)
+    spread = sum((1 - chance) / chance**2 for chance in chances) ** 0.5
+    assert abs(stand_for - disagreed) < 5 * spread

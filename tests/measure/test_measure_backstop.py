@@ -58,7 +58,7 @@ def test_a_release_five_points_worse_is_found_on_the_first_ten_devices_in_a_day(
         hourly, error = fleet(chance)
         worse = error.copy()
         worse[:10] += 0.05
-        verdict = look(counted(chance, hourly, error, worse), 10, nth=2)
+        verdict = look(counted(chance, hourly, error, worse), 10, nth=2, policy=Backstop(alpha=0.01))
         found += verdict.revert
         ratios.append(verdict.proxies[0].ratio)
     assert found >= 45

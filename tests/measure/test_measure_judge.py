@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewise.measure import judge, score_sites
+from edgewise.measure import judge, judge_variant, score_sites
 from edgewise.wire import (
     NotValid,
     Prediction,
@@ -309,3 +309,28 @@ def test_a_candidate_with_flipped_labels_is_always_stopped() -> None:
         candidate = [(s, g, t, flip(s, t)) for s, g, t, _ in champion]
         for mode in ("hold", "bake"):
             assert verdict(candidate, champion, use_case(when_inconclusive=mode)).result == "failed"
+
+
+def test_a_variant_is_judged_against_the_champion_as_any_candidate_is() -> None:
+    worse = wrong(truth_rows(40), site="b", truth="pitting", parts=16)
+    cards = {"candidate": card(truth_rows(40), "candidate"), "champion": card(truth_rows(40), "champion")}
+    found = judge_variant(card(worse, "int8"), "int8", **cards, use_case=use_case(), now=NOW)
+    alone = judge(card(worse, "int8"), cards["champion"], use_case=use_case(), now=NOW)
+    assert found == alone.model_copy(update={"variant": "int8"})
+    assert (found.result, results(found)["b"]) == ("failed", "failed")
+    fine = judge_variant(card(truth_rows(40), "fp16"), "fp16", **cards, use_case=use_case(), now=NOW)
+    assert (fine.result, fine.variant) == ("passed", "fp16")
+
+
+def test_before_there_is_a_champion_a_variant_must_not_be_worse_than_the_network_it_was_made_of() -> None:
+    """The floor alone, 0.55, would let it pass."""
+    worse = wrong(truth_rows(40), site="b", truth="pitting", parts=16)
+    made_of = card(truth_rows(40), "candidate")
+    found = judge_variant(card(worse, "int8"), "int8", candidate=made_of, champion=None, use_case=use_case(), now=NOW)
+    assert judge(card(worse, "int8"), None, use_case=use_case(), now=NOW).result == "passed"
+    assert found.result == "failed"
+    assert "beside the network it was made of" in found.reasons[0]
+    same = judge_variant(
+        card(truth_rows(40), "int8"), "int8", candidate=made_of, champion=None, use_case=use_case(), now=NOW
+    )
+    assert same.result == "passed"

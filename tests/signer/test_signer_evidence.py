@@ -17,11 +17,11 @@ from edgewise.hub.store import samples, verdicts
 from edgewise.measure import judge, score_sites
 from edgewise.ports import MemoryClock, MemoryRuntime, make_keys, read_signers
 from edgewise.ports.api import HubApi
-from edgewise.signer import Limits, Signer, run, sign_by_person
+from edgewise.signer import Holders, Limits, Signer, publish_release, rotate, run, sign_by_person
 from edgewise.signer import _loop as loop
 from edgewise.trust import PrivateKey
 from edgewise.trust.roles import crypto_signer, parse
-from edgewise.wire import NotNow, NotTrusted, NotValid, Scorecard, decode
+from edgewise.wire import NotNow, NotTrusted, NotValid, Release, Scorecard, decode, record_digest
 
 _SPEC = importlib.util.spec_from_file_location("loop_world", Path(__file__).parents[1] / "loop_world.py")
 assert _SPEC is not None
@@ -345,3 +345,145 @@ def key_file(folder: Path) -> Path:
     place.write_bytes(PrivateKey.generate(seed=b"offline keys of a test/release 0").to_pem())
     place.chmod(0o600)
     return place
+
+
+# -- variants --------------------------------------------------------------------------------------------------------
+
+
+def variants_of(world: Any, bundle: str) -> dict[str, str]:
+    with world.store.read() as connection:
+        return {
+            name: verdicts.get(connection, word).candidate for name, word in word_on(world, bundle).variants.items()
+        }
+
+
+def word_on(world: Any, bundle: str) -> Any:
+    with world.store.read() as connection:
+        return verdicts.newest_on(connection, bundle).verdict
+
+
+def test_variants_that_passed_are_signed_with_the_candidate_and_the_others_left_out(world: Any, signer: Signer) -> None:
+    good = world.candidate(variants={"fp16": {}, "int8": {"right": False}})
+    world.tick()
+    signer.step()
+    (row,) = found(world)
+    assert row.body["bundles"] == {"fp32": good, "fp16": variants_of(world, good)["fp16"]}
+    targets = parse(world.keeper.desk.document("releases-parts"), "releases-parts").signed.targets
+    assert targets["parts/1/fp16/manifest.json"].hashes == {"sha256": row.body["bundles"]["fp16"]}
+    assert "parts/1/int8/manifest.json" not in targets
+
+
+def forge_variant(world: Any, good: str, *, lie: str) -> None:
+    """What a hub in wrong hands could store: an always wrong variant with a verdict that passed."""
+    word = word_on(world, good)
+    bad = variants_of(world, good)["int8"]
+    with world.store.read() as connection:
+        stored = verdicts.newest_on(connection, bad).verdict
+        card = decode(Scorecard, verdicts.scorecard_bytes(connection, stored.scorecard))
+    if lie in ("predictions", "few samples"):
+        kept = card.predictions if lie == "predictions" else card.predictions[:4]
+        better = tuple(item.model_copy(update={"label": item.truth}) for item in kept)
+        card = card.model_copy(update={"predictions": better})
+    if lie == "other bundle":
+        stored = verdict_of_champion(world, stored)
+    told = {"result": "passed", "scorecard": record_digest(card), "made_at": world.hub.now()}
+    told = {} if lie == "other bundle" else told
+    stored = stored.model_copy(update=told)
+    with world.store.write() as connection:
+        verdicts.add_scorecard(connection, "parts", card)
+        digest = verdicts.add(connection, stored, order=None)
+        later = {"variants": {"int8": digest}, "made_at": world.hub.now()}
+        verdicts.add(connection, word.model_copy(update=later), order=None)
+
+
+def verdict_of_champion(world: Any, like: Any) -> Any:
+    """A true, passed verdict, but on a bundle that is no variant of the candidate."""
+    with world.store.read() as connection:
+        passed = next(row for row in verdicts.find(connection, use_case="parts") if row.champion is None)
+        card = decode(Scorecard, verdicts.scorecard_bytes(connection, passed.verdict.scorecard))
+    verdict = judge(card, None, use_case=world.usecase, now=like.made_at)
+    return verdict.model_copy(update={"variant": "int8", "champion": like.champion})
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ("verdict", "computed again it is failed"),
+        ("predictions", "are not what it says here"),
+        ("few samples", "on other samples than its candidate"),
+        ("other bundle", "is no variant int8 of"),
+    ],
+)
+def test_a_hub_in_wrong_hands_gets_no_variant_signed(world: Any, signer: Signer, lie: str, words: str) -> None:
+    """A variant without a passed verdict is never signed automatically, whatever documents the hub makes of it."""
+    champion(world, signer)
+    good = world.candidate(variants={"int8": {"right": False}})
+    world.tick()
+    with world.store.write() as connection:
+        row = verdicts.requests(connection, bundle=good)[0]
+        verdicts.answer_request(
+            connection, row.id, state="refused", by="x", answer="", release=None, now=world.hub.now()
+        )
+    world.clock.advance(1)
+    forge_variant(world, good, lie=lie)
+    push(world, good)
+    signer.step()
+    refused = request_of(world, good)
+    assert refused.state == "refused"
+    assert words in refused.answer
+    assert [item.id for item in found(world)] == ["parts@1"]
+
+
+def test_a_waiting_release_that_names_an_unchecked_variant_is_not_signed(world: Any, api: HubApi) -> None:
+    good = world.candidate(variants={"int8": {"right": False}})
+    world.tick()
+    desk = world.keeper.desk
+    two = [crypto_signer(PrivateKey.generate(name)) for name in (b"one", b"two")]
+    rotate(
+        desk,
+        "parts",
+        world.keeper.targets,
+        holders=Holders(keys=[key.public_key for key in two], threshold=2),
+        now=world.hub.now(),
+    )
+    release = Release(
+        id="parts@1",
+        use_case="parts",
+        version=1,
+        bundles={"fp32": good, **variants_of(world, good)},
+        verdict=request_of(world, good).verdict,
+        approved_by="mallory",
+        created_at=world.hub.now(),
+    )
+    publish_release(desk, release, two[:1], now=world.hub.now())
+    second = Signer(api, two[1:], runtime=MemoryRuntime(), clock=world.clock)
+    second.step()
+    assert "which was not found to hold here" in str(request_of(world, good).answer)
+    assert found(world) == []
+
+
+def test_a_person_signs_the_variants_that_passed_too(world: Any, api: HubApi, tmp_path: Path) -> None:
+    good = world.candidate(variants={"fp16": {}, "int8": {"right": False}})
+    world.tick()
+    options: dict[str, Any] = {"keys": key_file(tmp_path), "by": "bob", "runtime": MemoryRuntime()}
+    made = variants_of(world, good)
+    with pytest.raises(NotValid, match="needs --override"):
+        sign_by_person(api, good, variants={"int8": made["int8"]}, **options)
+    signed = sign_by_person(api, good, clock=world.clock, **options).release
+    assert signed.bundles == {"fp32": good, "fp16": made["fp16"]}
+
+
+def test_a_person_may_add_a_variant_against_the_gate_with_a_reason_if_it_is_one(
+    world: Any, api: HubApi, tmp_path: Path
+) -> None:
+    good = world.candidate(variants={"fp16": {}, "int8": {"right": False}})
+    world.tick()
+    options: dict[str, Any] = {"keys": key_file(tmp_path), "by": "bob", "runtime": MemoryRuntime()}
+    made = variants_of(world, good)
+    with pytest.raises(NotTrusted, match="is no variant int8"):
+        sign_by_person(api, good, override_reason="drill", variants={"int8": made["fp16"]}, **options)
+    signed = sign_by_person(
+        api, good, override_reason="drill", variants={"int8": made["int8"]}, clock=world.clock, **options
+    ).release
+    assert signed.bundles == {"fp32": good, "int8": made["int8"]}
+    assert signed.signed_as == "override"

@@ -51,6 +51,9 @@ def sign(
     bundle: str = typer.Argument(..., help="manifest digest of the candidate", show_default=False),
     key: Path = KEY,
     override: str = typer.Option("", "--override", help="sign against the gate's verdict, with this reason (audited)"),
+    variant: list[str] = typer.Option(
+        [], "--variant", help="NAME=DIGEST of a variant to add, with --override; may be given again"
+    ),
     who: str = typer.Option("", "--who", help="your name; the login name without it"),
     hub: str = HUB,
     token: str = TOKEN,
@@ -58,14 +61,31 @@ def sign(
 ) -> None:
     """Check a candidate's evidence here and sign it; a candidate that did not pass needs --override.
 
+    Its variants that passed by themselves come with it.
+
     Where a release of it waits for more signatures, it gets yours.
     """
     from edgewise.signer import sign_by_person
 
     with connect(hub, token, data_dir) as api:
-        done = sign_by_person(api, bundle, keys=key, by=who or getpass.getuser(), override_reason=override or None)
+        done = sign_by_person(
+            api,
+            bundle,
+            keys=key,
+            by=who or getpass.getuser(),
+            override_reason=override or None,
+            variants=dict(map(_named, variant)),
+        )
     rest = f"; {done.missing} more signatures are needed" if done.missing else ""
-    typer.echo(f"{done.release.id} is signed ({done.release.signed_as}){rest}")
+    names = ", ".join(done.release.bundles)
+    typer.echo(f"{done.release.id} ({names}) is signed ({done.release.signed_as}){rest}")
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, digest = text.partition("=")
+    if not (name and equals and digest):
+        raise typer.BadParameter(f"--variant is {text!r}, needs to be NAME=DIGEST, such as int8=9c41…")
+    return name, digest
 
 
 @app.command(epilog='Example: edgewise release withdraw press@4 --key keys/release --reason "wrong labels"')

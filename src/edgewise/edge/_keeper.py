@@ -77,6 +77,7 @@ class Keeper:
         self._told_at: datetime | None = None  # when counts were told last
         self.urgent_waits = False  # something was queued that the hub should hear of soon
         self._mean_bytes = 0.0  # of a frame, over the newest period
+        self._largest_bytes = 0  # of a frame, in this process
         self._selection = Selection(chance, audit_share=use_case.upload.audit_share)
         self._notes = Notes(outbox)
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
@@ -201,15 +202,24 @@ class Keeper:
             decider.urgent.popleft()
 
     def _urgent_entries(self, urgent: Urgent, now: datetime) -> list[Entry]:
-        item, entries = urgent.item, []
+        item, entries, chance = urgent.item, [], 1.0
         if self.is_erased(item):
             return []
         if urgent.why == "alarm":
             entries.append(self._records.alarm(urgent))
-        elif not self.credit.affords(item.size_bytes, now, overdraft=self._overdraft()):
-            self._count_not_kept("disagreement_over_budget")
-            return []
-        return entries + self._private(item, urgent.why, 1.0, now)
+        else:
+            chance = self._chance_to_keep(item, now)
+            if chance < 1 and self._chance.random() >= chance:
+                self._count_not_kept("disagreement_over_budget")
+                item.kept = False
+                return []
+        return entries + self._private(item, urgent.why, chance, now)
+
+    def _chance_to_keep(self, item: Item, now: datetime) -> float:
+        """With which chance a disagreement is kept: drawn, so that those kept stand for all that were found."""
+        # Its own size counts only where it is larger than any before, which alone could break the day's bound.
+        self._largest_bytes = max(self._largest_bytes, item.size_bytes)
+        return self.credit.chance(now, overdraft=self._overdraft(), largest_bytes=self._largest_bytes)
 
     def _overdraft(self) -> float:
         """What a disagreement may spend before it is earned: what one period earns.

@@ -23,6 +23,7 @@ from edgewise.wire import NotValid
 Why = Literal["margin", "audit", "novelty"]
 PREFILTER = 4  # least certain frames looked at per frame wanted; our choice, between pure margin (1) and pure diversity
 NOVELTY_FROM = 3  # a period with room for fewer frames has no slot to give away
+CHANCE_MIN = 0.01  # a frame kept with a smaller one would stand for more than a hundred others
 REMEMBERED_MAX = 64  # embeddings of earlier picks: enough to know what was sent, 64 KB at 256 dimensions
 
 
@@ -77,10 +78,29 @@ class Credit:
         spent = self.spent_today if self.day == now.date().isoformat() else 0
         return max(0, math.floor(min(self.balance, self.bytes_per_day - spent)))
 
-    def affords(self, size_bytes: int, now: datetime, *, overdraft: float) -> bool:
-        """Whether something that cannot wait may be kept now, and paid for with what is earned later."""
+    def chance(self, now: datetime, *, overdraft: float, largest_bytes: int) -> float:
+        """With which chance a frame that cannot wait is kept, and paid for with what is earned later.
+
+        It is sure while nothing is owed and halves with each quarter of the overdraft that is; so keeping settles where
+        it costs what is earned. It hangs on what was kept before, never on the frame itself, so the frames kept, each
+        with its chance, stand for all of their kind.
+
+        Args:
+            overdraft: bytes that one period earns; with 1.7 times so many owed nothing more is kept.
+            largest_bytes: of a frame here, so that no frame exceeds the day.
+
+        >>> credit = Credit(share_of_bytes=0.1, bytes_per_day=1000)
+        >>> [credit.spend(owed, datetime(2026, 1, 1)).chance(datetime(2026, 1, 1), overdraft=100, largest_bytes=5)
+        ...  for owed in (0, 25, 100, 200)]
+        [1.0, 0.5, 0.0625, 0.0]
+        """
         spent = self.spent_today if self.day == now.date().isoformat() else 0
-        return self.balance - size_bytes >= -overdraft and spent + size_bytes <= self.bytes_per_day
+        if spent + largest_bytes > self.bytes_per_day:
+            return 0.0
+        if overdraft <= 0:
+            return float(self.balance > 0)
+        chance = 2.0 ** (4 * min(0.0, self.balance) / overdraft)
+        return chance if chance >= CHANCE_MIN else 0.0
 
     def spend(self, size_bytes: int, now: datetime) -> Credit:
         """The credit after keeping this many bytes."""

@@ -6,7 +6,7 @@ is stored by digest in one transaction with its audit entry, so that the signer,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,10 +18,19 @@ from edgewise.hub.store import Store, bundles, champions, samples
 from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, WaitingCandidate
-from edgewise.measure import judge, score_sites
+from edgewise.measure import judge, judge_variant, score_sites
 from edgewise.ports import Chance, Runtime
 from edgewise.ports.scoring import Answers, score_bundle
-from edgewise.wire import LabelledSample, NotTrusted, NotValid, Scorecard, UseCase, Verdict
+from edgewise.wire import (
+    LabelledSample,
+    NotTrusted,
+    NotValid,
+    Precision,
+    Scorecard,
+    UseCase,
+    Verdict,
+    record_digest,
+)
 
 ACTOR = "gate"
 REASON_CHARACTERS_MAX = 1000
@@ -34,6 +43,7 @@ class _Case:
     usecase: UseCase
     candidate: WaitingCandidate
     manifest: bytes
+    variants: Mapping[Precision, tuple[str, bytes]]  # bundle and manifest of each
     champion: str | None
     champion_manifest: bytes | None
     evaluation: list[LabelledSample]
@@ -60,14 +70,22 @@ def judge_next(
     if case is None:
         return None
     # Scoring takes seconds and holds no connection: contacts of devices go on meanwhile.
-    ours, problem = _score_candidate(store, case, now, runtime, answers)
-    theirs = _score_champion(store, case, now, runtime, answers) if problem is None else None
+    bench = _Bench(store=store, case=case, now=now, runtime=runtime, answers=answers)
+    ours, problem = bench.score(case.candidate.bundle, case.manifest)
+    theirs = None
+    if case.champion_manifest is not None and problem is None:
+        theirs = bench.card(case.champion_manifest)
     verdict = judge(ours, theirs, use_case=case.usecase, now=now)
     if problem is not None:
         verdict = verdict.model_copy(update={"result": "failed", "reasons": (problem, *verdict.reasons)})
+    # The candidate decides whether there is a release at all; only then its variants are worth a look.
+    variants = bench.judge_variants(ours, theirs) if verdict.result == "passed" else []
+    verdict = verdict.model_copy(
+        update={"variants": {item.variant: record_digest(item) for item, _ in variants if item.variant is not None}}
+    )
     with store.write() as connection:
         check(connection)
-        _keep(connection, case, verdict, ours, theirs, now, chance)
+        _keep(connection, case, verdict, ours, theirs, variants, now, chance)
     return verdict
 
 
@@ -98,6 +116,12 @@ def ask_to_sign(store: Store, bundle: str, *, by: str, why: str, now: datetime, 
             raise NotValid(
                 f"the gate has not judged bundle {bundle[:12]}… yet, so there is no evidence to sign on; wait for it",
                 code="not_judged",
+            )
+        if last.verdict.variant is not None:
+            raise NotValid(
+                f"bundle {bundle[:12]}… is the {last.verdict.variant} variant of a candidate; ask for that one, its "
+                "variants that passed are signed with it",
+                code="variant_alone",
             )
         return _ask(connection, last.verdict, last.digest, by=by, why=why, now=now, chance=chance)
 
@@ -148,6 +172,7 @@ def _next_case(connection: sa.Connection, use_case: str) -> _Case | None:
         usecase=usecase,
         candidate=candidate,
         manifest=manifest,
+        variants=_variants(connection, candidate.order),
         champion=champion,
         champion_manifest=None if champion is None else bundles.manifest_bytes(connection, champion),
         evaluation=samples.labelled(connection, use_case, EVALUATION),
@@ -168,42 +193,68 @@ def _worth_another_look(connection: sa.Connection, usecase: UseCase) -> WaitingC
     return WaitingCandidate(order=last.id, bundle=last.bundle, updated_at=last.updated_at)
 
 
-def _score_candidate(
-    store: Store, case: _Case, now: datetime, runtime: Runtime, answers: Answers
-) -> tuple[Scorecard, str | None]:
-    good = case.usecase.outcome.good_labels
-    try:
-        card = score_bundle(
-            case.manifest,
-            case.evaluation,
-            read_blob=store.blobs.get,
-            runtime=runtime,
-            good_labels=good,
-            now=now,
-            answers=answers,
+def _variants(connection: sa.Connection, order: str) -> dict[Precision, tuple[str, bytes]]:
+    """What the worker returned beside the candidate; it was checked to be the candidate's variants when it came."""
+    row = order_rows.get(connection, order)
+    returned = None if row is None else row.returned
+    if returned is None:
+        return {}
+    found: dict[Precision, tuple[str, bytes]] = {}
+    for name, bundle in returned.variants.items():
+        manifest = bundles.manifest_bytes(connection, bundle)
+        assert manifest is not None, f"order {order} was answered by variant {bundle}, which is not stored"
+        found[name] = (bundle, manifest)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bench:
+    """Runs bundles over the evaluation share of one case."""
+
+    store: Store
+    case: _Case
+    now: datetime
+    runtime: Runtime
+    answers: Answers
+
+    def card(self, manifest: bytes) -> Scorecard:
+        return score_bundle(
+            manifest,
+            self.case.evaluation,
+            read_blob=self.store.blobs.get,
+            runtime=self.runtime,
+            good_labels=self.case.usecase.outcome.good_labels,
+            now=self.now,
+            answers=self.answers,
         )
-        return card, None
-    except (NotValid, NotTrusted) as error:
-        if error.code == "blob_missing":
-            raise  # the hub lost a sample's content: that is no fault of the candidate
-        # A bundle that does not run is judged, not retried: else it would wait for ever and block those after it.
-        sites, overall = score_sites((), good_labels=good)
-        empty = Scorecard(bundle=case.candidate.bundle, made_at=now, sites=sites, overall=overall)
-        return empty, f"the candidate does not run here: {error}"
 
+    def score(self, bundle: str, manifest: bytes) -> tuple[Scorecard, str | None]:
+        """The scorecard, and what is wrong where the bundle does not run."""
+        try:
+            return self.card(manifest), None
+        except (NotValid, NotTrusted) as error:
+            if error.code == "blob_missing":
+                raise  # the hub lost a sample's content: that is no fault of the bundle
+            # A bundle that does not run is judged, not retried: else it would wait for ever and block those after it.
+            sites, overall = score_sites((), good_labels=self.case.usecase.outcome.good_labels)
+            empty = Scorecard(bundle=bundle, made_at=self.now, sites=sites, overall=overall)
+            return empty, f"it does not run here: {error}"
 
-def _score_champion(store: Store, case: _Case, now: datetime, runtime: Runtime, answers: Answers) -> Scorecard | None:
-    if case.champion_manifest is None:
-        return None
-    return score_bundle(
-        case.champion_manifest,
-        case.evaluation,
-        read_blob=store.blobs.get,
-        runtime=runtime,
-        good_labels=case.usecase.outcome.good_labels,
-        now=now,
-        answers=answers,
-    )
+    def judge_variants(self, candidate: Scorecard, champion: Scorecard | None) -> list[tuple[Verdict, Scorecard]]:
+        """A verdict on each variant, by itself, on the same samples as the candidate."""
+        found = []
+        for name, (bundle, manifest) in self.case.variants.items():
+            card, problem = self.score(bundle, manifest)
+            if problem is None:
+                verdict = judge_variant(
+                    card, name, candidate=candidate, champion=champion, use_case=self.case.usecase, now=self.now
+                )
+            else:
+                verdict = judge(card, None, use_case=self.case.usecase, now=self.now)
+                told = {"variant": name, "result": "failed", "reasons": (problem, *verdict.reasons)}
+                verdict = verdict.model_copy(update=told)
+            found.append((verdict, card))
+        return found
 
 
 def _keep(
@@ -212,6 +263,7 @@ def _keep(
     verdict: Verdict,
     ours: Scorecard,
     theirs: Scorecard | None,
+    variants: Sequence[tuple[Verdict, Scorecard]],
     now: datetime,
     chance: Chance,
 ) -> None:
@@ -229,6 +281,16 @@ def _keep(
         "samples": len(ours.predictions),
     }
     audit.note(connection, actor=ACTOR, action="candidate.judged", subject=verdict.candidate, data=data, now=now)
+    for made, card in variants:
+        rows.add_scorecard(connection, name, card)
+        told = {
+            "verdict": rows.add(connection, made, order=None),
+            "variant": made.variant,
+            "of": verdict.candidate,
+            "result": made.result,
+            "reason": made.reasons[0] if made.reasons else "",
+        }
+        audit.note(connection, actor=ACTOR, action="variant.judged", subject=made.candidate, data=told, now=now)
     if verdict.result == "passed" and case.usecase.signing.automatic:
         _ask(connection, verdict, digest, by=ACTOR, why="the gate passed it", now=now, chance=chance)
 

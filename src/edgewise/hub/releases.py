@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from edgewise.hub import audit, usecases
 from edgewise.hub.store import bundles, verdicts
 from edgewise.hub.store import releases as rows
-from edgewise.wire import NotValid, Release
+from edgewise.wire import NotValid, Release, Verdict
 
 
 def take(connection: sa.Connection, release: Release, *, keyids: Sequence[str], who: str, now: datetime) -> Release:
@@ -80,11 +80,28 @@ def _check(connection: sa.Connection, release: Release) -> str:
             )
     bundle = default_bundle(release)
     if release.signed_as == "gate":
-        _check_evidence(connection, release, bundle)
+        verdict = _check_evidence(connection, release, bundle)
+        _check_variants(connection, release, bundle, verdict)
     return bundle
 
 
-def _check_evidence(connection: sa.Connection, release: Release, bundle: str) -> None:
+def _check_variants(connection: sa.Connection, release: Release, default: str, verdict: Verdict) -> None:
+    """Each further bundle must be a variant that the gate judged with this candidate, and passed."""
+    for name, bundle in release.bundles.items():
+        if bundle == default:
+            continue
+        word = verdict.variants.get(name)  # type: ignore[call-overload]  # any name of a release may be asked for
+        row = None if word is None else verdicts.get(connection, word)
+        if row is None or row.candidate != bundle or row.result != "passed":
+            seen = "none" if row is None else f"one that is {row.result}, on bundle {row.candidate[:12]}…"
+            raise NotValid(
+                f"release {release.id} names bundle {bundle[:12]}… as its variant {name}, which needs a passed verdict "
+                f"beside its candidate's; the gate has {seen}: leave the variant out",
+                code="variant_wrong",
+            )
+
+
+def _check_evidence(connection: sa.Connection, release: Release, bundle: str) -> Verdict:
     """A release that claims the gate's word must name a verdict of this hub on this bundle that passed."""
     row = None if release.verdict is None else verdicts.get(connection, release.verdict)
     verdict = None if row is None else row.verdict
@@ -100,3 +117,4 @@ def _check_evidence(connection: sa.Connection, release: Release, bundle: str) ->
             "only a person can decide otherwise, with --override REASON",
             code="verdict_wrong",
         )
+    return verdict

@@ -5,7 +5,7 @@ from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_ba
 from edgewise.measure._drift import ChannelSums, WindowDetector
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
-from edgewise.measure._judge import judge
+from edgewise.measure._judge import judge, judge_variant
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
 from edgewise.measure._scores import score_sites
@@ -46,6 +46,7 @@ __all__ = [
     "judge",
     "judge_backstop",
     "judge_shadow",
+    "judge_variant",
     "merge_small",
     "noisy_channels",
     "noisy_counts",

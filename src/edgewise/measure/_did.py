@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,11 @@ class BackstopVerdict:
     look: int
     proxies: tuple[ProxyResult, ...]
     text: str
+
+    @property
+    def word(self) -> Literal["reject", "hold"]:
+        """The same as the word that rollouts act on."""
+        return "reject" if self.revert else "hold"
 
 
 def judge_backstop(policy: Backstop, counts: Mapping[Proxy, Counts], *, wave: int, look: int) -> BackstopVerdict:

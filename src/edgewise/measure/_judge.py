@@ -12,7 +12,17 @@ import numpy as np
 
 from edgewise.measure._intervals import interval, ratio, resample
 from edgewise.measure._rows import Recalls, Rows, by_site, rows_of
-from edgewise.wire import Gate, NotValid, Prediction, Scorecard, SiteVerdict, UseCase, Verdict, record_digest
+from edgewise.wire import (
+    Gate,
+    NotValid,
+    Precision,
+    Prediction,
+    Scorecard,
+    SiteVerdict,
+    UseCase,
+    Verdict,
+    record_digest,
+)
 
 Result = Literal["passed", "failed", "inconclusive"]
 REPEATS = 2000
@@ -63,6 +73,35 @@ def judge(candidate: Scorecard, champion: Scorecard | None, *, use_case: UseCase
         champion_scorecard=None if champion is None else record_digest(champion),
         made_at=now,
     )
+
+
+def judge_variant(
+    variant: Scorecard,
+    name: Precision,
+    *,
+    candidate: Scorecard,
+    champion: Scorecard | None,
+    use_case: UseCase,
+    now: datetime,
+) -> Verdict:
+    """The verdict on a variant of a candidate: it is judged as any candidate is, by itself.
+
+    Before there is a champion the floor alone would let a variant pass that is much worse than the network it was made
+    of; so it fails where it is certainly worse than that by more than the margin at any site.
+
+    Args:
+        variant, candidate, champion: scorecards over the same samples.
+        name: of the variant.
+    Raises:
+        NotValid: as `judge`.
+    """
+    verdict = judge(variant, champion, use_case=use_case, now=now)
+    if champion is None and verdict.result == "passed":
+        against = judge(variant, candidate, use_case=use_case, now=now)
+        if against.result == "failed":
+            reasons = (f"beside the network it was made of: {against.reasons[0]}", *verdict.reasons)
+            verdict = verdict.model_copy(update={"result": "failed", "reasons": reasons})
+    return verdict.model_copy(update={"variant": name})
 
 
 def _first(candidate: Scorecard, use_case: UseCase) -> tuple[list[SiteVerdict], Result, list[str]]:

@@ -60,7 +60,7 @@ def judge_shadow(
 
     >>> policy = Shadow(devices=50)
     >>> judge_shadow(policy, [(200, 0)] * 50, wins=0, losses=0, revert_alpha=0.01).text
-    'the two differ on at most 0.0876 % of frames (0 of 10000), less than the tolerance of 1 %: no label is needed'
+    'the two differ on at most 0.0927 % of frames (0 of 10000), less than the tolerance of 1 %: no label is needed'
     >>> judge_shadow(policy, [(200, 10)] * 50, wins=3, losses=30, revert_alpha=0.01).word
     'reject'
     """

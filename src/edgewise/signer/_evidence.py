@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from edgewise.measure import judge
+from edgewise.measure import judge, judge_variant
+from edgewise.plan import variant_faults
 from edgewise.ports import Runtime
 from edgewise.ports.scoring import Answers, score_bundle
 from edgewise.wire import (
     LabelledSample,
     Manifest,
     NotTrusted,
+    Precision,
     Prediction,
     Scorecard,
     UseCase,
@@ -45,6 +47,19 @@ class Checked:
     bundle: str
     verdict: str  # digest
     samples: int
+    variants: Mapping[str, str] = field(default_factory=dict)  # bundles of those that passed by themselves, by name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Case:
+    """A candidate whose own evidence holds, for the look at its variants."""
+
+    verdict: Verdict
+    manifest: Manifest
+    usecase: UseCase
+    share: Sequence[LabelledSample]
+    samples: Sequence[LabelledSample]  # those of the share that the verdict is about
+    now: datetime
 
 
 class Evidence:
@@ -76,7 +91,13 @@ class Evidence:
             raise _no(f"use case {usecase.name} allows no automatic signer; a person has to sign", "signing_by_person")
         self._check_gate(verdict, usecase)
         self._check_champion(verdict)
-        self.check_bundle(bundle)
+        manifest = self.check_bundle(bundle)
+        if manifest.provenance.variant is not None:
+            raise _no(
+                f"bundle {bundle[:12]}… is the variant {manifest.provenance.variant} of "
+                f"{str(manifest.provenance.variant_of)[:12]}…, with which it is signed",
+                "variant_alone",
+            )
         share = [LabelledSample.model_validate(item) for item in self._hub.get("/evaluation", use_case=usecase.name)]
         stored = self._scorecard(verdict.scorecard, bundle)
         samples = _named(stored, share)
@@ -90,8 +111,79 @@ class Evidence:
         self._check_word(verdict, judge(ours, theirs, use_case=usecase, now=now))
         if len(share) > len(samples):
             self._check_whole_share(bundle, verdict.champion, share, usecase, now)
+        case = _Case(verdict=verdict, manifest=manifest, usecase=usecase, share=share, samples=samples, now=now)
+        variants: dict[str, str] = {
+            name: made
+            for name, word in verdict.variants.items()
+            if (made := self._check_variant(name, word, case, ours, theirs)) is not None
+        }
         assert verdict_digest is not None
-        return Checked(use_case=usecase.name, bundle=bundle, verdict=verdict_digest, samples=len(samples))
+        return Checked(
+            use_case=usecase.name,
+            bundle=bundle,
+            verdict=verdict_digest,
+            samples=len(samples),
+            variants=variants,
+        )
+
+    def check_kin(self, name: str, variant: str, source: Manifest, source_digest: str) -> Manifest:
+        """The manifest of a bundle that is this variant of another, once its own bytes and golden outputs hold.
+
+        Raises:
+            NotTrusted: it is not, or they do not.
+        """
+        manifest = self.check_bundle(variant)
+        faults = variant_faults(manifest, name, source, source_digest)
+        if faults:
+            raise _no(
+                f"bundle {variant[:12]}… is no variant {name} of {source_digest[:12]}…: {'; '.join(faults)}",
+                "variant_wrong",
+            )
+        return manifest
+
+    def _check_variant(
+        self, name: Precision, word: str, case: _Case, candidate: Scorecard, champion: Scorecard | None
+    ) -> str | None:
+        """The bundle of a variant whose evidence holds; None where it did not pass, here or at the gate.
+
+        Raises:
+            NotTrusted: the gate's word on it is not what is computed here.
+        """
+        verdict = self._document(Verdict, "verdicts", word)
+        if verdict.variant != name or verdict.champion != case.verdict.champion:
+            raise _no(
+                f"the verdict on variant {name} is about variant {verdict.variant} beside champion "
+                f"{str(verdict.champion)[:12]}…, the candidate's about {str(case.verdict.champion)[:12]}…",
+                "verdict_wrong",
+            )
+        newest = self._hub.get("/verdicts", candidate=verdict.candidate)
+        if verdict.result != "passed" or (newest and newest[0]["result"] != "passed"):
+            return None
+        self._check_gate(verdict, case.usecase)
+        self.check_kin(name, verdict.candidate, case.manifest, case.verdict.candidate)
+        stored = self._scorecard(verdict.scorecard, verdict.candidate)
+        if [item.sample for item in stored.predictions] != [item.sample for item in case.samples]:
+            raise _no(f"variant {name} was judged on other samples than its candidate", "samples_differ")
+        ours = self._score(verdict.candidate, case.samples, case.usecase, case.now)
+        _compare(stored, ours)
+        again = judge_variant(ours, name, candidate=candidate, champion=champion, use_case=case.usecase, now=case.now)
+        self._check_word(verdict, again)
+        return verdict.candidate if self._holds_on_whole_share(name, verdict, case) else None
+
+    def _holds_on_whole_share(self, name: Precision, verdict: Verdict, case: _Case) -> bool:
+        """Whether samples that the verdict leaves out speak for the variant too; else it is left out of the release."""
+        if len(case.share) == len(case.samples):
+            return True
+        cards = [
+            None if bundle is None else self._score(bundle, case.share, case.usecase, case.now)
+            for bundle in (verdict.candidate, case.verdict.candidate, verdict.champion)
+        ]
+        assert cards[0] is not None
+        assert cards[1] is not None
+        found = judge_variant(
+            cards[0], name, candidate=cards[1], champion=cards[2], use_case=case.usecase, now=case.now
+        )
+        return found.result != "failed"
 
     def check_bundle(self, bundle: str) -> Manifest:
         """The manifest, once its bytes and every blob have their digests and the golden outputs come out here."""

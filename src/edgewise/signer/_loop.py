@@ -108,16 +108,17 @@ class Signer:
             log.warning("refused bundle %s: %s", bundle[:12], error)
             self._hub.post(f"/signing/{request['id']}/refuse", {"reason": str(error)[:1000]})
             return
-        log.info("signed %s over bundle %s", release.id, bundle[:12])
+        log.info("signed %s over bundle %s, variants %s", release.id, bundle[:12], ", ".join(release.bundles))
 
     def _sign(self, checked: Checked) -> Release:
-        joined = join_release(self._desk, checked.use_case, checked.bundle, self._keys)
+        bundles = {VARIANT: checked.bundle, **checked.variants}
+        joined = join_release(self._desk, checked.use_case, bundles, self._keys)
         if joined is not None:
             return joined[0]
         release = Release(
             **next_release(self._hub, checked.use_case),
             use_case=checked.use_case,
-            bundles={VARIANT: checked.bundle},
+            bundles=bundles,
             verdict=checked.verdict,
             signed_as="gate",
             approved_by=self.name,

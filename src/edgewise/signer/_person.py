@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +29,19 @@ def sign_by_person(
     keys: Path,
     by: str,
     override_reason: str | None = None,
+    variants: Mapping[str, str] | None = None,
     runtime: Runtime | None = None,
     clock: Clock | None = None,
 ) -> Signed:
     """Sign a bundle as a release and bring it to the hub; one of this bundle that waits gets this signature too.
 
-    Without a reason the same evidence is checked as by the automatic signer, and the verdict has to be passed. With
-    one, the gate's verdict is overruled: the bundle's bytes and golden outputs are still checked, and the release and
-    the audit log carry the reason.
+    Without a reason the same evidence is checked as by the automatic signer, and the verdict has to be passed; the
+    variants that passed by themselves come with it. With a reason, the gate's verdict is overruled: the bytes and
+    golden outputs of the bundle, and of the variants named, are still checked, and the release and the audit log carry
+    the reason.
 
+    Args:
+        variants: manifest digests by name; only with a reason, for the gate chooses them otherwise.
     Raises:
         NotTrusted: the evidence does not hold. NotValid: no such bundle or key, or an empty reason.
     """
@@ -48,19 +53,30 @@ def sign_by_person(
     newest = verdicts[0] if verdicts else None
     verdict: str | None = newest["digest"] if newest else None
     if override_reason is None:
-        use_case = evidence.check(bundle, verdict, automatic=False, now=now).use_case
+        if variants:
+            raise NotValid(
+                "the gate says which variants a release has; naming others overrules it and needs --override REASON",
+                code="reason_missing",
+            )
+        checked = evidence.check(bundle, verdict, automatic=False, now=now)
+        use_case = checked.use_case
+        bundles = {VARIANT: bundle, **checked.variants}
     else:
         if not override_reason.strip():
             raise NotValid("an override needs its reason: --override REASON", code="reason_missing")
-        evidence.check_bundle(bundle)
+        manifest = evidence.check_bundle(bundle)
+        bundles = {manifest.provenance.variant or VARIANT: bundle}
+        for name, variant in (variants or {}).items():
+            evidence.check_kin(name, variant, manifest, bundle)
+            bundles[name] = variant
         use_case = newest["use_case"] if newest else _use_case_of(api, bundle)
-    joined = join_release(desk, use_case, bundle, signers)
+    joined = join_release(desk, use_case, bundles, signers)
     if joined is not None:
         return Signed(release=joined[0], missing=max(joined[1]["waiting"].values(), default=0))
     release = Release(
         **next_release(api, use_case),
         use_case=use_case,
-        bundles={VARIANT: bundle},
+        bundles=bundles,
         verdict=verdict,
         signed_as="gate" if override_reason is None else "override",
         override_reason=override_reason,

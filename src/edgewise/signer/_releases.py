@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -58,12 +58,14 @@ def publish_release(desk: Desk, release: Release, signers: Sequence[Signer], *, 
 
 
 def join_release(
-    desk: Desk, use_case: str, bundle: str, signers: Sequence[Signer]
+    desk: Desk, use_case: str, bundles: Mapping[str, str], signers: Sequence[Signer]
 ) -> tuple[Release, dict[str, Any]] | None:
-    """Add signatures to a release of this bundle that waits for them; None where none waits.
+    """Add signatures to a release of this candidate that waits for them; None where none waits.
 
+    Args:
+        bundles: by variant, those that were checked here; the candidate itself comes first.
     Raises:
-        NotTrusted: what waits does more than add this release.
+        NotTrusted: what waits does more than add this release, or names a variant that was not checked here.
     """
     role = role_of(use_case)
     desk.load()
@@ -88,8 +90,16 @@ def join_release(
     if target.hashes.get("sha256") != digest(record):
         raise NotTrusted(f"the record of {use_case}@{version} is not what waits to be signed", code="waiting_wrong")
     release = read_release(record, use_case=use_case, version=version)
-    if bundle not in release.bundles.values():
+    if next(iter(bundles.values())) not in release.bundles.values():
         return None
+    unknown = {name: made for name, made in release.bundles.items() if bundles.get(name) != made}
+    if unknown:
+        name, made = next(iter(unknown.items()))
+        raise NotTrusted(
+            f"{release.id}, which waits for signatures, names bundle {made[:12]}… as its variant {name}, which was not "
+            "found to hold here; it is not signed",
+            code="waiting_wrong",
+        )
     return release, desk.publish({role: add_signatures(body, role, signers)})
 
 

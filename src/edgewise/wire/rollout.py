@@ -66,7 +66,7 @@ class Shadow(Strict):
     pairs_min: int = Field(300, ge=1, description="paired decisions before anything is concluded from agreement")
     tolerance: Share = Field(0.01, description="promoted without labels where the two differ on surely fewer frames")
     margin: float = Field(0.01, gt=0, le=1, description="loss of accuracy that must be ruled out to promote on labels")
-    promote_alpha: float = Field(0.05, gt=0, lt=1, description="bound on promoting one that is worse by the margin")
+    promote_alpha: float = Field(0.03, gt=0, lt=1, description="bound on promoting one that is worse by the margin")
     wait_s: float = Field(172_800, gt=0, description="undecided for so long, a person is asked")
 
     @model_validator(mode="after")
@@ -82,7 +82,7 @@ class Backstop(Strict):
     proxies: tuple[Proxy, ...] = Field(
         ("overrides",), min_length=1, description="counts by device that tell of quality"
     )
-    alpha: float = Field(0.01, gt=0, lt=1, description="bound on a false revert, over all looks and proxies together")
+    alpha: float = Field(0.005, gt=0, lt=1, description="bound on a false revert, over all looks and proxies together")
     looks: int = Field(2, ge=1, le=24, description="at even distances while a wave bakes")
     devices_min: int = Field(5, ge=3, description="devices on either side before a look counts")
     before_s: float = Field(604_800, gt=0, description="how far back a device's own past is asked")

@@ -55,11 +55,11 @@ class RefusalIn(Strict):
 
 @router.get("/verdicts", tags=["gate"], responses=responses())
 def list_verdicts(
-    hub: ThisHub, who: Reader, use_case: str | None = None, candidate: str | None = None
+    hub: ThisHub, who: Reader, use_case: str | None = None, candidate: str | None = None, variants: bool = False
 ) -> list[VerdictOut]:
-    """The gate's verdicts, newest first; each speaks of every site of its use case."""
+    """The gate's verdicts, newest first; each speaks of every site of its use case. Those on variants on request."""
     with hub.store.read() as connection:
-        found = rows.find(connection, use_case=use_case, candidate=candidate)
+        found = rows.find(connection, use_case=use_case, candidate=candidate, variants=variants)
         found = scope.visible(connection, who, found, whole=True)
     return [_verdict(row) for row in found]
 

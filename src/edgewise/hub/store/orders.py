@@ -40,6 +40,11 @@ class OrderRow:
     def order(self) -> Order:
         return Order.model_validate_json(json.dumps(self.body))
 
+    @property
+    def returned(self) -> Candidate | None:
+        """What a worker answered."""
+        return None if self.candidate is None else Candidate.model_validate_json(json.dumps(self.candidate))
+
 
 def add_revision(connection: sa.Connection, revision: DatasetRevision) -> str:
     """Store a frozen revision under its digest; the same one twice is stored once."""

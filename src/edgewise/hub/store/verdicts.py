@@ -82,7 +82,11 @@ def add_scorecard(connection: sa.Connection, use_case: str, scorecard: Scorecard
 
 
 def add(connection: sa.Connection, verdict: Verdict, *, order: str | None) -> str:
-    """Store a verdict under its digest."""
+    """Store a verdict under its digest.
+
+    Args:
+        order: whose candidate it is about; None for a variant, which no order waits for.
+    """
     name = record_digest(verdict)
     if get(connection, name) is None:
         connection.execute(
@@ -105,13 +109,20 @@ def get(connection: sa.Connection, digest: str) -> VerdictRow | None:
 
 
 def find(
-    connection: sa.Connection, *, use_case: str | None = None, candidate: str | None = None, limit: int = 100
+    connection: sa.Connection,
+    *,
+    use_case: str | None = None,
+    candidate: str | None = None,
+    variants: bool = False,
+    limit: int = 100,
 ) -> list[VerdictRow]:
-    """Verdicts, newest first."""
+    """Verdicts on candidates, newest first; on variants, too, where asked for or where one is named."""
     statement = columns(verdicts, VerdictRow).order_by(verdicts.c.made_at.desc(), verdicts.c.digest).limit(limit)
     for column, value in ((verdicts.c.use_case, use_case), (verdicts.c.candidate, candidate)):
         if value is not None:
             statement = statement.where(column == value)
+    if candidate is None and not variants:
+        statement = statement.where(verdicts.c.order.is_not(None))
     return many(connection, VerdictRow, statement)
 
 

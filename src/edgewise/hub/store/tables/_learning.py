@@ -127,7 +127,7 @@ verdicts = Table(
     Column("candidate", sa.String(64), nullable=False),
     Column("champion", sa.String(64)),
     name("result"),
-    Column("order", sa.String(32)),  # the order whose candidate was judged, if any
+    Column("order", sa.String(32)),  # the order whose candidate was judged; none for a variant
     time("made_at"),
     Column("body", sa.LargeBinary, nullable=False),
     Index(None, "use_case", "made_at"),
