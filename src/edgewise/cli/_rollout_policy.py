@@ -3,32 +3,90 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Any
 
 import typer
 
+RELEASE = typer.Argument(..., help="the release, such as surface-inspection@2", show_default=False)
 POLICY = typer.Option(None, "--policy", help="file with fields of the use case's rollout section; options win over it")
-SELECT = typer.Option([], "--select", help="who takes part: line=a, site=a,b, ram_mb>=512; repeat, all must hold")
-WAVE = typer.Option(
-    [], "--wave", help="devices in all (3), a share (25%), names (press-1,press-2) or growth (10x2); repeat for more"
-)
-SHADOW = typer.Option("", "--shadow", help="devices (5) or a share (20%) that decide beside first, without acting")
-APPROVAL = typer.Option("", "--approval", help="person: somebody else lets it begin; none")
-RETURN_TO = typer.Option("", "--return-to", help="release to go back to, if not the one that runs now")
-STARTS_AT = typer.Option("", "--starts-at", help="nothing happens before, such as 2026-05-04T22:00+02:00")
-METERED = typer.Option("", "--metered-bytes-max", help="over links that cost money, such as 500MB")
-RATE = typer.Option("", "--rate", help="devices told in a minute: 10, or 10x2 to double after every 10 that have it")
-BAKE_S = typer.Option(None, "--bake-s", min=0, help="seconds to watch a wave before the next")
-PAIRS = typer.Option(None, "--bake-decisions-min", min=0, help="paired decisions a wave needs")
-TRIAL_S = typer.Option(None, "--trial-s", min=0, help="a device's own trial before it commits")
-FAILURES = typer.Option(None, "--failures-max", min=0, help="failed devices that are tolerated")
-SUCCESS = typer.Option(None, "--success-share", min=0, max=1, help="of a wave's devices that must commit")
-WHY = typer.Option("", "--why", help="why it is rolled out; it goes into the audit log")
+# By the field of the policy: its type on the command line, and the option.
+OPTIONS: dict[str, tuple[Any, Any]] = {
+    "select": (
+        list[str],
+        typer.Option([], "--select", help="who takes part: line=a, site=a,b, ram_mb>=512; repeat, all must hold"),
+    ),
+    "waves": (
+        list[str],
+        typer.Option(
+            [], "--wave", help="devices in all (3), a share (25%), names (press-1,press-2), growth (10x2); repeat"
+        ),
+    ),
+    "shadow": (
+        str,
+        typer.Option("", "--shadow", help="devices (5) or a share (20%) that first decide beside, without acting"),
+    ),
+    "approval": (str, typer.Option("", "--approval", help="person: somebody else lets it begin; or none")),
+    "return_to": (str, typer.Option("", "--return-to", help="release to go back to, if not the one that runs now")),
+    "starts_at": (
+        str,
+        typer.Option("", "--starts-at", help="nothing happens before, such as 2026-05-04T22:00+02:00"),
+    ),
+    "metered_bytes_max": (
+        str,
+        typer.Option("", "--metered-bytes-max", help="over links that cost money, such as 500MB"),
+    ),
+    "rate": (
+        str,
+        typer.Option("", "--rate", help="devices told in a minute: 10; or 10x2, doubled after every 10 that have it"),
+    ),
+    "bake_s": (float | None, typer.Option(None, "--bake-s", min=0, help="seconds to watch a wave before the next")),
+    "bake_decisions_min": (
+        int | None,
+        typer.Option(None, "--bake-decisions-min", min=0, help="paired decisions a wave needs"),
+    ),
+    "trial_s": (float | None, typer.Option(None, "--trial-s", min=0, help="a device's own trial before it commits")),
+    "failures_max": (
+        int | None,
+        typer.Option(None, "--failures-max", min=0, help="failed devices that are tolerated"),
+    ),
+    "success_share": (
+        float | None,
+        typer.Option(None, "--success-share", min=0, max=1, help="of a wave's devices that must commit"),
+    ),
+    "why": (str, typer.Option("", "--why", help="why it is rolled out; it goes into the audit log")),
+}
 
 OPS = {"=": "eq", "!=": "ne", ">=": "ge", "<=": "le", ">": "gt", "<": "lt"}
 UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def with_policy(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with a release, a policy file and all options of a policy, which it gets as one `body` of the API."""
+    own = [
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in signature(command, eval_str=True).parameters.values()
+        if parameter.name != "body"
+    ]
+    added = {"release": (str, RELEASE), "policy": (Path | None, POLICY), **OPTIONS}
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        options = {name: given.pop(name) for name in OPTIONS}
+        command(body=body_of(given.pop("release"), given.pop("policy"), options), **given)
+
+    parameters = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind)
+        for name, (kind, option) in added.items()
+    ]
+    run.__signature__ = Signature([*parameters, *own])  # type: ignore[attr-defined]
+    run.__annotations__ = {item.name: item.annotation for item in (*parameters, *own)}
+    del run.__wrapped__
+    return run
 
 
 def body_of(release: str, policy: Path | None, options: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import Field
 
-from edgewise.hub import rollouts, usecases
 from edgewise.hub import releases as release_acts
+from edgewise.hub import rollouts, usecases
 from edgewise.hub.rollout_model import Expected
 from edgewise.hub.rollout_preview import Preview, preview
 from edgewise.hub.situation import Situation
@@ -31,7 +31,7 @@ class RolloutPreview(Preview):
     release: str
     previous: str | None = Field(description="the release to return to")
     policy: RolloutPolicy = Field(description="as it would hold for this rollout")
-    supersedes: tuple[str, ...] = Field(description="unfinished rollouts that it would end where they touch its devices")
+    supersedes: tuple[str, ...] = Field(description="unfinished rollouts that it ends where they touch its devices")
     cost: float | None = Field(description="of metered_bytes; none where the use case names no price")
     currency: str | None
 
