@@ -114,7 +114,7 @@ def withdraw(
 def ran(
     release: str = typer.Argument("", help="where this release ran, from when to when", show_default=False),
     at: str = typer.Option(
-        "", "--at", help="what each device ran then, such as 2026-05-04T22:00+02:00; now without it"
+        "", "--at", help="what ran then, such as 2026-05-04T22:00+02:00; now without it"
     ),
     site: str = typer.Option("", "--site", help="of this site"),
     device: str = typer.Option("", "--device", help="of this device"),
