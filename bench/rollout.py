@@ -3,10 +3,11 @@ is taken back: `make bench NAME=rollout`.
 
 A simulated fleet of 1,000 devices (`rollout_parts/simulated.py`), waves of 10, 50, 200, 500 and 1,000 a day each,
 labels half a day late. Our rules are the product's own functions with the default policy and a shadow set of 100
-devices; beside them a fixed threshold, a z-test and Kayenta's Mann-Whitney rule, as they are and with the bound at
-which 1 % of the equal candidates are taken back. Our defaults were chosen, and the peers' bounds are calibrated, on
-seed 1; what is reported comes from seed 2. Then the time of the engine's own look at 100,000 devices. Writes
-`rollout.json` and `rollout.md` into the results folder; exit code 1 if a figure that is needed is missed.
+devices; some runs go through the whole engine of rollouts as well, device by device. Beside them a fixed threshold, a
+z-test and Kayenta's Mann-Whitney rule, as they are and with the bound at which 1 % of the equal candidates are taken
+back. Our defaults were chosen, and the peers' bounds are calibrated, on seed 1; what is reported comes from seed 2.
+Then the time of the engine's own look at 100,000 devices. Writes `rollout.json` and `rollout.md` into the results
+folder; exit code 1 if a figure that is needed is missed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 from rollout_parts import cells, peers
 from rollout_parts.cells import CASES, STRICT, Number, Share
+from rollout_parts.replay import agreements
 from rollout_parts.steps import Timing, timings
 
 TUNED_ON = 1
@@ -30,6 +32,7 @@ SHADOWED = ("two", "one", "equal", "some", "better", "five", "two, apart", "one,
 ROLLED = ("two", "one", "equal", "some", "two, apart", "one, apart", "mixed")
 UNLABELLED = ("five", "two", "one", "equal", "some", "mixed")
 WHOLE = ("two", "one", "equal", "some")
+REPLAYED = (("one", 200), ("two", 400), ("some", 300), ("equal", 300))
 PEERS = ("equal", "one", "two", "five", "some", "mixed")
 STEPS_MS_MAX = 200.0
 Row = dict[str, Share | Number]
@@ -46,6 +49,7 @@ def measured(options: argparse.Namespace) -> Tables:
         return f"{CASES[case].name}; {a_day} labels a day" if a_day else CASES[case].name
 
     tables: Tables = {"shadow": {}, "waves": {}, "waves without labels": {}, "shadow and waves": {}, "others": {}}
+    tables["through the whole engine"] = {}
     seed = options.seed
     for a_day in BUDGETS:
         for case in SHADOWED:
@@ -61,6 +65,9 @@ def measured(options: argparse.Namespace) -> Tables:
         for case in WHOLE:
             through = cells.whole(case, a_day, seed=seed, runs=runs(case))
             _note(tables, "shadow and waves", name(case, a_day), cells.whole_row(through))
+    for case, a_day in REPLAYED:
+        alike = agreements(CASES[case], a_day, cells.chances(seed, f"replay {case}", options.replays))
+        _note(tables, "through the whole engine", name(case, a_day), {"ends alike": cells.share(alike)})
     bounds = peers.calibrated(cells.by_peers("equal", seed=TUNED_ON, runs=options.strict_runs))
     for case in PEERS:
         seen = cells.by_peers(case, seed=seed, runs=runs(case))
@@ -97,6 +104,7 @@ def needed(tables: Tables) -> list[dict[str, Any]]:
         ("waves without labels", "five", None, "devices exposed", "≤", 30),
         ("waves without labels", "equal", None, "taken back", "≤", 0.015),
     ]
+    wanted += [("through the whole engine", case, a_day, "ends alike", "≥", 1.0) for case, a_day in REPLAYED]
     result = []
     for table, case, a_day, column, sign, bound in wanted:
         row = CASES[case].name + (f"; {a_day} labels a day" if a_day else "")
@@ -135,6 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500, help="of each cell")
     parser.add_argument("--strict-runs", type=int, default=3000, help="of the equal and the 1-point-worse cells")
+    parser.add_argument("--replays", type=int, default=50, help="runs that go through the whole engine as well")
     parser.add_argument("--seed", type=int, default=2, help="1 is what the defaults were chosen on")
     parser.add_argument("--devices", type=int, default=100_000, help="of the fleet whose look is timed")
     parser.add_argument("--rounds", type=int, default=15, help="of each timing")
@@ -142,7 +151,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     if options.quick:
-        options.runs, options.strict_runs, options.rounds = 30, 60, 3
+        options.runs, options.strict_runs, options.replays, options.rounds = 30, 60, 5, 3
     started = time.monotonic()
     steps = timings(options.devices, options.rounds)
     tables = measured(options)

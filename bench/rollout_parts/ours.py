@@ -109,7 +109,7 @@ def shadow(fleet: Fleet, policy: RolloutPolicy, chance: np.random.Generator, lab
         labels.step(new[tick])
         if labels.count == before and tick % TICKS:
             continue  # without a new label a look an hour will do
-        by_device = list(zip(decided[tick].tolist(), apart[tick].tolist(), strict=True))
+        by_device = np.stack([decided[tick], apart[tick]], axis=1)
         verdict = judge_shadow(
             rule, by_device, wins=labels.wins, losses=labels.losses, ties=labels.ties, revert_alpha=policy.revert_alpha
         )

@@ -47,8 +47,8 @@ def ask(world: Any) -> Any:
 
 
 def release(world: Any) -> str:
-    world.count = getattr(world, "count", 0) + 1
-    return str(world.sign(world.bundle(name=f"net-{world.count}"), override="drill").id)
+    world.versions = getattr(world, "versions", 0) + 1
+    return str(world.sign(world.bundle(name=f"net-{world.versions}"), override="drill").id)
 
 
 def go(world: Any, minutes: int = 4, *, names: tuple[str, ...] = FLEET) -> None:

@@ -190,7 +190,9 @@ def test_an_equal_candidate_is_mostly_promoted_with_some_hundred_labels(seed: in
     assert np.median(needed) <= 250
 
 
-@pytest.mark.parametrize(("by_device", "alpha"), [([(10, 11)], 0.01), ([(10, -1)], 0.01), ([(10, 1)], 1.0)])
+@pytest.mark.parametrize(
+    ("by_device", "alpha"), [([(10, 11)], 0.01), ([(10, -1)], 0.01), ([(10, 1)], 1.0), ([(10,)], 0.01)]
+)
 def test_counts_that_cannot_be_are_refused(by_device: list[tuple[int, int]], alpha: float) -> None:
     with pytest.raises(NotValid):
         disagreement_max(by_device, alpha)

@@ -113,9 +113,7 @@ def withdraw(
 @app.command(epilog="Example: edgewise release ran --at 2026-05-04T22:00+02:00 --site plant-a")
 def ran(
     release: str = typer.Argument("", help="where this release ran, from when to when", show_default=False),
-    at: str = typer.Option(
-        "", "--at", help="what ran then, such as 2026-05-04T22:00+02:00; now without it"
-    ),
+    at: str = typer.Option("", "--at", help="what ran then, such as 2026-05-04T22:00+02:00; now without it"),
     site: str = typer.Option("", "--site", help="of this site"),
     device: str = typer.Option("", "--device", help="of this device"),
     limit: int = typer.Option(100, "--limit", min=1, max=1000),

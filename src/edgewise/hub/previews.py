@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,16 +11,12 @@ from pydantic import Field
 
 from edgewise.hub import releases as release_acts
 from edgewise.hub import rollouts, usecases
-from edgewise.hub.rollout_model import Expected
+from edgewise.hub.expected import expected_of
 from edgewise.hub.rollout_preview import Preview, preview
 from edgewise.hub.situation import Situation
-from edgewise.hub.store import intake
 from edgewise.hub.store import rollouts as rows
-from edgewise.wire import RolloutPolicy, UseCase
+from edgewise.wire import RolloutPolicy
 
-LINK_BYTES_PER_S = 1e6  # our choice where nobody names a cap: a slow mobile link
-DECISIONS_PER_S = 1 / 60  # our choice where no device has told of its decisions yet
-PAST = timedelta(days=1)
 GB = 10**9
 
 
@@ -74,23 +70,4 @@ def preview_of(
         ),
         cost=None if price is None else seen.metered_bytes / GB * price,
         currency=usecase.connectivity.currency,
-    )
-
-
-def expected_of(
-    connection: sa.Connection,
-    usecase: UseCase,
-    now: datetime,
-    *,
-    away_share: float = 0.0,
-    bytes_per_s: float | None = None,
-) -> Expected:
-    """How the devices of a use case are expected to behave, from what they did in the last day."""
-    caps = (bytes_per_s, usecase.connectivity.bytes_per_s_max)
-    return Expected(
-        contact_s=usecase.connectivity.contact_s,
-        bytes_per_s=min((cap for cap in caps if cap is not None), default=LINK_BYTES_PER_S),
-        decisions_per_s=intake.decisions_per_s(connection, usecase.name, since=now - PAST, now=now) or DECISIONS_PER_S,
-        away_share=away_share,
-        zones={site.name: site.zone for site in usecase.sites},
     )

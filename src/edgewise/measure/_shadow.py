@@ -8,13 +8,16 @@ often the two differ, the rest for the e-process that uses this bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from edgewise.measure._sequential import better_e_value, worse_e_value
 from edgewise.wire import NotValid, Shadow
 
+Floats: TypeAlias = npt.NDArray[np.float64]
 DISAGREEMENT_PART = 0.1  # of promote_alpha; our choice: paired decisions are many, labels are few
 # A prior over shares in which most are small. The bound holds whatever it is; this one is tight around 1 to 10 %.
 PRIOR = (0.5, 10.0)
@@ -38,7 +41,7 @@ class ShadowVerdict:
 
 def judge_shadow(
     policy: Shadow,
-    by_device: Sequence[tuple[int, int]],
+    by_device: npt.ArrayLike,
     *,
     wins: int,
     losses: int,
@@ -51,7 +54,8 @@ def judge_shadow(
     frames than `policy.tolerance`; else promoted when a loss of `policy.margin` is ruled out.
 
     Args:
-        by_device: paired decisions of each device of the shadow set, and on how many of them the two answers differ.
+        by_device: (N, 2), paired decisions of each device of the shadow set, and on how many of them the two answers
+            differ.
         wins, losses: labelled pairs of `count_pairs`.
         ties: labelled pairs of `count_apart_ties`.
         revert_alpha: bound on rejecting a candidate that is not worse, 0 to 1.
@@ -64,8 +68,9 @@ def judge_shadow(
     >>> judge_shadow(policy, [(200, 10)] * 50, wins=3, losses=30, revert_alpha=0.01).word
     'reject'
     """
-    pairs, disagreed = sum(pair for pair, _ in by_device), sum(apart for _, apart in by_device)
-    highest = disagreement_max(by_device, DISAGREEMENT_PART * policy.promote_alpha)
+    counts = _counts(by_device)
+    pairs, disagreed = (int(total) for total in counts.sum(axis=0))
+    highest = disagreement_max(counts, DISAGREEMENT_PART * policy.promote_alpha)
     worse = worse_e_value(wins, losses)
     better = better_e_value(wins, losses, policy.margin, highest, ties=ties)
     worse_bound = 1 / revert_alpha
@@ -107,7 +112,7 @@ def judge_shadow(
     )
 
 
-def disagreement_max(by_device: Sequence[tuple[int, int]], alpha: float) -> float:
+def disagreement_max(by_device: npt.ArrayLike, alpha: float) -> float:
     """Upper bound on the share of frames on which two bundles differ, at all looks together wrong with at most alpha.
 
     A mixture over shares of the likelihood of the counts, divided by the likelihood at the true share, is 1 in the mean
@@ -116,8 +121,8 @@ def disagreement_max(by_device: Sequence[tuple[int, int]], alpha: float) -> floa
     counts are first divided by the design effect: how much more the devices' shares spread than chance alone explains.
 
     Args:
-        by_device: paired decisions, and on how many of them the two differ; of one device only, the bound is about
-            that device's frames.
+        by_device: (N, 2), paired decisions, and on how many of them the two differ; of one device only, the bound is
+            about that device's frames.
         alpha: between 0 and 1.
     Returns:
         From 0 to 1; 1 without a pair.
@@ -131,15 +136,10 @@ def disagreement_max(by_device: Sequence[tuple[int, int]], alpha: float) -> floa
     >>> round(disagreement_max([(200, 0), (200, 20)] * 25, 0.005), 4)
     0.0831
     """
-    if not 0 < alpha < 1 or any(not 0 <= apart <= pairs for pairs, apart in by_device):
-        raise NotValid(
-            f"alpha {alpha} and counts of {len(by_device)} devices: needs an alpha between 0 and 1, and of each device "
-            "from 0 to all paired decisions on which the two differ",
-            code="count_invalid",
-        )
-    effect = _design_effect(by_device)
-    n = sum(pairs for pairs, _ in by_device) / effect
-    k = sum(apart for _, apart in by_device) / effect
+    if not 0 < alpha < 1:
+        raise NotValid(f"alpha is {alpha}, needs to be between 0 and 1", code="share_invalid")
+    counts = _counts(by_device)
+    n, k = (float(total) for total in counts.sum(axis=0) / _design_effect(counts))
     if n == 0 or k == n:
         return 1.0
     mixture = _log_beta(PRIOR[0] + k, PRIOR[1] + n - k) - _log_beta(*PRIOR)
@@ -151,15 +151,29 @@ def disagreement_max(by_device: Sequence[tuple[int, int]], alpha: float) -> floa
     return high
 
 
-def _design_effect(by_device: Sequence[tuple[int, int]]) -> float:
+def _counts(by_device: npt.ArrayLike) -> Floats:
+    counts = np.asarray(by_device, dtype=np.float64)
+    if counts.size == 0:
+        return np.zeros((0, 2))
+    shaped = counts.ndim == 2 and counts.shape[1] == 2
+    if not shaped or not ((counts[:, 1] >= 0) & (counts[:, 1] <= counts[:, 0])).all():
+        raise NotValid(
+            f"counts by device are an array {counts.shape}, needs (N, 2): paired decisions, and on how many of them "
+            "the two bundles differ, from none to all",
+            code="count_invalid",
+        )
+    return counts
+
+
+def _design_effect(counts: Floats) -> float:
     """Variance of the pooled share by the spread of devices, over that of independent frames; at least 1."""
-    n, k = sum(pairs for pairs, _ in by_device), sum(apart for _, apart in by_device)
-    devices = sum(pairs > 0 for pairs, _ in by_device)
+    pairs, apart = counts.T
+    n, k, devices = pairs.sum(), apart.sum(), np.count_nonzero(pairs)
     if devices < 2 or not 0 < k < n:
         return 1.0
     share = k / n
-    spread = sum((apart - share * pairs) ** 2 for pairs, apart in by_device) * devices / (devices - 1)
-    return max(1.0, spread / (n * share * (1 - share)))
+    spread = ((apart - share * pairs) ** 2).sum() * devices / (devices - 1)
+    return max(1.0, float(spread / (n * share * (1 - share))))
 
 
 def _log_beta(a: float, b: float) -> float:
