@@ -156,14 +156,14 @@ def _wave(look: Look) -> list[Step]:
             return [Move(Event.FINISH, "all waves passed")]
         chosen = choose(look)
         return _wait(look, None) if chosen is None else [Open(len(rollout.waves), chosen)]
-    waits = waits_for(look, last)
-    if not waits:
+    missing, bake = waits_for(look, last)
+    if not missing and not bake:
         return [Pass(last)]
     late = () if hold else choose_late(look, last)
     if late:
         return [Join(last, late)]
     steps, refused = ([], []) if hold else tell(look, shadow=False)
-    if (reason := why_inconclusive(look, last, [*waits, *refused])) is not None:
+    if (reason := why_inconclusive(look, last, [*missing, *refused] if missing else [])) is not None:
         return [pause(reason)]
     return _both(keep(look), steps)
 
@@ -196,15 +196,13 @@ def walk(
         act: stores the rollout after the steps, and the assignments among them; it gets the rollout before, too.
         now: the hub's time.
     """
-    taken: set[str] = set()
-    kept: list[tuple[str, set[str]]] = []  # by rollouts that were taken back: where they sent devices, and which
+    masters = _Masters()
     result: list[Rollout] = []
     for current in rollouts:
         fleet, evidence = look(current)
         rollout = replace(current, newer=_newer(current, fleet, result, look))
         for _ in range(4 * len(waves_of(rollout.policy, len(fleet))) + 8):  # each opens, is joined, is told, passes
-            elsewhere = (devices for release, devices in kept if release != rollout.target.release)
-            steps = next_steps(rollout, fleet, evidence, now, taken.union(*elsewhere))
+            steps = next_steps(rollout, fleet, evidence, now, masters.taken_from(rollout, fleet))
             if not steps:
                 break
             before, rollout = rollout, after(rollout, steps, now)
@@ -212,12 +210,38 @@ def walk(
             fleet, evidence = look(rollout)
             if len(steps) >= STEPS_MAX:
                 break
-        if rollout.state is State.REVERTED and rollout.previous is not None:
-            kept.append((rollout.previous.release, governed(rollout, fleet)))
-        else:
-            taken |= governed(rollout, fleet)
+        masters.add(rollout, fleet)
         result.append(rollout)
     return result
+
+
+class _Masters:
+    """Which devices the newer rollouts of a walk have taken over."""
+
+    def __init__(self) -> None:
+        self._live: set[str] = set()
+        self._governed: set[str] = set()
+        self._sent_back: list[tuple[str, set[str]]] = []  # to which release, and which devices
+
+    def add(self, rollout: Rollout, fleet: Sequence[Device]) -> None:
+        devices = governed(rollout, fleet)
+        if rollout.state is State.REVERTED and rollout.previous is not None:
+            self._sent_back.append((rollout.previous.release, devices))
+        else:
+            self._governed |= devices
+        if rollout.state in OPEN or rollout.state is State.FINISHED:
+            self._live.add(rollout.id)
+
+    def taken_from(self, rollout: Rollout, fleet: Sequence[Device]) -> set[str]:
+        """The devices that do not exist for this older rollout.
+
+        What is taken back leaves each device to which no newer one has told anything yet, be it of a newer one's wave:
+        that one may have to wait for a condition, and what harms must not wait with it.
+        """
+        if rollout.state is State.REVERTING:
+            return {device.id for device in fleet if device.want is not None and device.want.rollout in self._live}
+        elsewhere = (devices for release, devices in self._sent_back if release != rollout.target.release)
+        return self._governed.union(*elsewhere)
 
 
 def governed(rollout: Rollout, fleet: Sequence[Device]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from math import ceil
@@ -160,12 +160,16 @@ def why_undecided(look: Look, stage: OpenWave) -> str | None:
     return f"the shadow stage has not decided within {span(shadow.wait_s)}: {seen}; label more disagreements, {REMEDY}"
 
 
-def why_inconclusive(look: Look, index: int, waits_for: Iterable[str]) -> str | None:
-    """Why an open wave cannot pass by itself any more; None while it may wait."""
+def why_inconclusive(look: Look, index: int, missing: Sequence[str]) -> str | None:
+    """Why an open wave cannot pass by itself any more; None while it may wait, or only bakes.
+
+    Args:
+        missing: what it waits for beside the end of its bake.
+    """
     policy, wave = look.rollout.policy, look.rollout.waves[index]
-    if not overdue(look.rollout, wave.opened_at, policy.wave_s_max, look.now):
+    if not missing or not overdue(look.rollout, wave.opened_at, policy.wave_s_max, look.now):
         return None
-    return f"wave {index + 1} could not pass within {span(policy.wave_s_max)}: {'; '.join(waits_for)}; {REMEDY}"
+    return f"wave {index + 1} could not pass within {span(policy.wave_s_max)}: {'; '.join(missing)}; {REMEDY}"
 
 
 def wave_waits_for(
@@ -183,11 +187,12 @@ def wave_waits_for(
     """
     wave = rollout.waves[index]
     chosen, joined = ([devices[name] for name in some if name in devices] for some in (wave.devices, wave.joined))
-    return _waits(rollout, index, chosen or joined, devices.values(), now, evidence)
+    missing, bake = _waits(rollout, index, chosen or joined, devices.values(), now, evidence)
+    return [*missing, bake] if bake else missing
 
 
-def waits_for(look: Look, index: int) -> list[str]:
-    """The same of the devices that one rollout sees."""
+def waits_for(look: Look, index: int) -> tuple[list[str], str]:
+    """The same of the devices that one rollout sees; the end of the bake apart, since time alone brings it."""
     late = frozenset(look.rollout.waves[index].joined)
     there = [device for device in look.mine if look.wave_of.get(device.id) == index]
     chosen = [device for device in there if device.id not in late] if late else there
@@ -201,14 +206,14 @@ def _waits(
     everyone: Collection[Device],
     now: datetime,
     evidence: Evidence | None,
-) -> list[str]:
+) -> tuple[list[str], str]:
     """As above, of a wave's own devices; who joined later takes the place of those that left, if all of them did."""
     policy, wave = rollout.policy, rollout.waves[index]
     hold = held_by(rollout, evidence) if evidence is not None else None
     reasons = [hold] if hold else []
     final = is_last(policy, index, everyone)
     if not there and not wave.devices:
-        return reasons  # nobody was left to choose
+        return reasons, ""  # nobody was left to choose
     counted = [device for device in there if device.committed_at or not device.waits]
     good = [device for device in counted if has_committed(rollout, device)]
     needed, least = ceil(policy.success_share * len(counted)), max(1, min(policy.success_min, len(there)))
@@ -218,14 +223,13 @@ def _waits(
         waiting = f", {len(there) - len(counted)} say not now" if len(counted) < len(there) else ""
         gone = "" if there else "; all that it had are gone, and nobody has taken their place"
         wanted = max(needed, 1 if final else least)
-        return [*reasons, f"{len(good)} of {wanted} devices have committed{waiting}{gone}"]
+        return [*reasons, f"{len(good)} of {wanted} devices have committed{waiting}{gone}"], ""
     ends = max((device.committed_at for device in good if device.committed_at), default=wave.opened_at)
     ends += timedelta(seconds=policy.bake_s)
-    if now < ends:
-        reasons.append(f"bake ends at {ends:%Y-%m-%d %H:%M:%S}Z")
+    bake = f"bake ends at {ends:%Y-%m-%d %H:%M:%S}Z" if now < ends else ""
     paired = sum(device.paired for device in there)
     # A first bundle has no predecessor to be compared with, so no pairs can ever come from such a device.
     can_pair = any(device.known - {bundle_for(rollout, device)} for device in counted)
     if rollout.previous is not None and can_pair and paired < policy.bake_decisions_min:
         reasons.append(f"{paired} of {policy.bake_decisions_min} paired decisions")
-    return reasons
+    return reasons, bake

@@ -44,14 +44,15 @@ class Allowance:
     """
 
     def __init__(self, look: Look, *, shadow: bool = False) -> None:
-        policy, mine = look.rollout.policy, look.mine
+        policy = look.rollout.policy
         self._rollout = look.rollout
         self._bytes, self._bytes_max = look.rollout.metered_bytes, policy.metered_bytes_max
         self._left: int | None = None
         if policy.rate is not None:
-            count, window_s = rate_now(policy.rate, sum(1 for _ in look.committed(mine)))
+            count, window_s = rate_now(policy.rate, sum(1 for _ in look.committed(look.everyone)))
             since = look.now - timedelta(seconds=window_s)
-            told = sum(1 for device in mine if device.told_at is not None and device.told_at > since)
+            # Those that a newer rollout has taken over meanwhile were told all the same.
+            told = sum(1 for device in look.everyone if device.told_at is not None and device.told_at > since)
             self._left = max(0, count - told)
         self._groups = [] if shadow else _groups(look)
         self._refused: Counter[tuple[int, Group]] = Counter()
@@ -109,11 +110,11 @@ def metered_bytes(device: Device) -> int:
 
 
 def is_unavailable(rollout: Rollout, device: Device) -> bool:
-    """True if the device is away, or was told to run something and has neither committed it nor failed.
+    """True if the device is away or runs nothing, or was told to run something and has neither committed nor failed.
 
     Of another rollout's device only the report tells whether it runs what it was told.
     """
-    if device.away:
+    if device.away or device.running is None:
         return True
     want = device.want
     if want is None or want.shadow or device.failed:
@@ -164,6 +165,7 @@ def _groups(look: Look) -> list[_Groups]:
         device
         for device in look.everyone
         if device.away
+        or device.running is None
         or (
             (want := device.want) is not None
             and not (want.shadow or device.failed)

@@ -13,7 +13,8 @@ class Look:
     """One rollout, the devices that exist for it, the evidence and the time.
 
     A device exists for a rollout if no newer one has taken it over, and if it is selected, or in the rollout already:
-    in its shadow stage, in one of its waves, or told by it. While it is taken back, whoever has the release counts too.
+    in its shadow stage, in one of its waves, or told by it. While it is taken back, whoever has the release counts too;
+    once it has finished, only whom it selects: a device that left its selection is an older one's again.
 
     Args:
         everyone: all devices of the use case. Groups of a disruption budget count those of other rollouts, too.
@@ -57,7 +58,7 @@ class Look:
 
     def _is_in(self, device: Device) -> bool:
         rollout = self.rollout
-        return (
+        return rollout.state is not State.FINISHED and (
             device.id in self.wave_of
             or device.id in self.shadowed
             or (device.want is not None and device.want.rollout == rollout.id)
