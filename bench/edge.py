@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from edge_parts import resident, servers, wire
+from edge_parts import agent, resident, servers, wire
 from edge_parts.load import at_once, one_by_one
 from edge_parts.measure import Samples, cpu_ns, say
 from edge_parts.models import example, networks
@@ -143,10 +143,10 @@ def main() -> int:
     parser.add_argument("--no-peers", action="store_true", help="only ours and the bare loop")
     parser.add_argument("--environments", type=Path, default=HERE / "results" / "peers", help="where the peers live")
     parser.add_argument(
-        "--only", choices=("loops", "servers", "grpc", "client", "throughput", "resident"), action="append"
+        "--only", choices=("loops", "servers", "grpc", "client", "throughput", "resident", "agent"), action="append"
     )
     options = parser.parse_args()
-    parts = options.only or ["loops", "servers", "grpc", "client", "throughput", "resident"]
+    parts = options.only or ["loops", "servers", "grpc", "client", "throughput", "resident", "agent"]
     files = networks(HERE / "results" / "edge")
     others = (
         []
@@ -172,6 +172,7 @@ def main() -> int:
         )
         steps["throughput"] = lambda name: wire.throughput_rows(name, throughput(files[name], name, others, 3, folder))
         steps["resident"] = lambda name: resident.rows(files[name], name, folder, started, servers.OURS, others)
+        steps["agent"] = lambda name: agent.rows(files[name], name, folder)
         for part in parts:
             for name in ("small", "vision"):
                 say(f"{part}: {name}")

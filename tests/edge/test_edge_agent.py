@@ -21,10 +21,10 @@ import psutil
 import pytest
 
 from edgewise.edge._data_key import device_safe
-from edgewise.edge.agent import Agent, enrol, load_config, locked, run, status
+from edgewise.edge.agent import Agent, AgentConfig, enrol, load_config, locked, run, status
 from edgewise.edge.outbox import Entry, Outbox
 from edgewise.frames import golden_inputs
-from edgewise.ports import Credentials, OnnxRuntime, SeededChance, SystemClock
+from edgewise.ports import Credentials, ListSource, OnnxRuntime, SeededChance, SystemClock
 from edgewise.trust import fingerprint, open_request, pack_certificates
 from edgewise.wire import (
     Blob,
@@ -493,6 +493,53 @@ def test_an_error_in_another_thread_does_not_stop_decisions_and_is_said_as_the_p
     assert agent.is_alive()
     agent.stop()
     thread.join(10)
+    assert not thread.is_alive()
+
+
+class Eager(ListSource):
+    """Says at once that there is a frame, and has none."""
+
+    asked = 0
+
+    def wait(self, _seconds_max: float) -> bool:
+        return True
+
+    def next(self) -> None:
+        self.asked += 1
+
+
+def test_a_source_that_tells_of_frames_and_gives_none_does_not_keep_the_agent_busy(fleet):
+    device = fleet.device()
+    fleet.assign(fleet.release(1))
+    fleet.run(device, 3)
+    source = device.pipelines.first._source = Eager()
+    agent = Agent(device, clock=SystemClock())
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    time.sleep(1)
+    agent.stop()
+    thread.join(10)
+    assert 5 < source.asked < 50
+
+
+def test_a_quiet_agent_sends_an_operators_word_at_once(fleet):
+    """Its threads rest for a second while nothing happens, and are woken by whoever has something for them."""
+    device = fleet.device(connectivity={"contact_s": 3600}, data={"data_class": "measurement", "transforms": []})
+    fleet.assign(fleet.release(1))
+    fleet.hub.next_contact_s = 3600.0
+    fleet.run(device, 3)
+    agent = Agent(device, config=AgentConfig(quiet_s_max=10), clock=fleet.clock)
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    fleet.feed(1)
+    until(lambda: device.decisions == 1, "no decision")
+    time.sleep(0.5)
+    began = time.monotonic()
+    device.feedback(fleet.clock.now(), verdict="wrong", label="pit")
+    until(lambda: fleet.stored("feedback"), "it was not sent")
+    assert time.monotonic() - began < 8
+    agent.stop()
+    thread.join(20)
     assert not thread.is_alive()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -128,6 +129,75 @@ def test_a_sidecar_that_is_too_long_is_refused_without_reading_it_all(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(NotValid, match="camera is not a folder"):
         FolderSource(tmp_path / "camera")
+
+
+def test_a_frame_is_seen_at_once_in_a_folder_that_was_quiet_for_long(tmp_path):
+    write(tmp_path, frame("a.jpg"))
+    os.utime(tmp_path, (1_000_000_000,) * 2)
+    source = FolderSource(tmp_path)
+    assert [item.name for item in iter(source.next, None)] == ["a.jpg"]
+    assert source.next() is None
+    write(tmp_path, frame("b.jpg"))
+    assert [item.name for item in iter(source.next, None)] == ["b.jpg"]
+
+
+def test_a_file_system_that_tells_of_no_change_delays_a_frame_by_a_second_at_most(tmp_path):
+    os.utime(tmp_path, (1_000_000_000,) * 2)
+    source, began, seen = FolderSource(tmp_path), time.monotonic(), None
+    assert source.next() is None
+    write(tmp_path, frame("a.jpg"))
+    os.utime(tmp_path, (1_000_000_000,) * 2)  # as if nothing had come
+    while seen is None and time.monotonic() < began + 10:
+        time.sleep(0.02)
+        seen = source.next()
+    assert seen is not None
+    assert 0.5 < time.monotonic() - began < 5
+
+
+def test_whoever_waits_for_a_folder_is_woken_by_the_frame(tmp_path):
+    source = FolderSource(tmp_path)
+    while source.next() is None and not source.wait(0):
+        pytest.skip(f"nobody tells of changes in {tmp_path}")
+    assert source.next() is None
+    threading.Timer(0.1, lambda: write(tmp_path, frame("a.jpg"))).start()
+    began, seen = time.monotonic(), None
+    while seen is None:
+        assert source.wait(20)
+        seen = source.next()
+    assert time.monotonic() - began < 10
+    source.close()
+
+
+def test_a_folder_that_another_one_took_the_place_of_is_watched_anew(tmp_path):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    source = FolderSource(folder)
+    for name in ("a.jpg", "b.jpg"):
+        source.next()
+        source.wait(0)
+        folder.rename(tmp_path / f"before {name}")
+        folder.mkdir()
+        write(folder, frame(name))
+        source.wait(0)
+        assert [item.name for item in iter(source.next, None)] == [name]
+        source.wait(0)
+        threading.Timer(0.1, lambda name=name: write(folder, frame(f"{name}.jpg"))).start()
+        end, seen = time.monotonic() + 10, None
+        while seen is None and time.monotonic() < end:
+            source.wait(20)
+            seen = source.next()
+        assert seen is not None
+    source.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
+def test_where_nobody_tells_of_changes_whoever_waits_is_told_to_look_himself():
+    source = FolderSource(Path("/proc"))
+    source.next()
+    source.wait(0)
+    began = time.monotonic()
+    assert source.wait(20) is False
+    assert time.monotonic() - began < 10
 
 
 def test_no_frame_is_passed_over_while_a_camera_writes(tmp_path):

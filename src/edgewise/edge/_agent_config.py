@@ -29,6 +29,9 @@ class AgentConfig(Strict):
     pace_s: float = Field(
         default=0.05, gt=0, le=10, description="pause between two looks at records, contacts and updates"
     )
+    quiet_s_max: float = Field(
+        default=1.0, gt=0, le=10, description="longest pause between two such looks while nothing happens"
+    )
     download_bytes_per_s_max: float | None = Field(
         default=None, gt=0, description="most that downloads may take; the use case may ask for less"
     )

@@ -77,6 +77,12 @@ class Contacts:
             return True
         return is_over(self._planned_at, (self.next_at - self._planned_at).total_seconds(), now)
 
+    def left_s(self, now: datetime) -> float:
+        """Seconds until the next contact is planned; 0 where it is due."""
+        if self.next_at is None or self.is_due(now):
+            return 0.0
+        return max(0.0, (self.next_at - now).total_seconds())
+
     def _plan(self, now: datetime, pause_s: float) -> None:
         self._planned_at, self.next_at = now, now + timedelta(seconds=pause_s)
 

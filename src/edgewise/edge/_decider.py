@@ -22,7 +22,7 @@ from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
 from edgewise.frames import Decided
 from edgewise.measure import Histogram
-from edgewise.ports import Clock, Frame, Judged, Source
+from edgewise.ports import Clock, Frame, Judged, Source, await_frame
 from edgewise.wire import Upload
 
 # An unreadable frame says nothing about the bundle; everything else that it raises does.
@@ -213,6 +213,10 @@ class Decider:
             return
         self._open = None
         self.closed.append(period)
+
+    def wait(self, seconds_max: float) -> bool:
+        """Wait until the source may have a frame, at most so long; False at once where it cannot tell."""
+        return await_frame(self._source, seconds_max)
 
     def close_source(self) -> None:
         """Let go of the source, unless it still keeps the decision thread waiting."""

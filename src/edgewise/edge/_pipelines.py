@@ -12,7 +12,7 @@ from edgewise.edge._decider import SILENT_S, Decider
 from edgewise.edge._period import MAIN, Act, Item
 from edgewise.frames import Decided
 from edgewise.measure import Histogram
-from edgewise.ports import Clock, Frame, Source
+from edgewise.ports import Clock, Frame, Source, await_frame
 from edgewise.wire import NotValid
 
 PIPELINES_MAX = 16
@@ -69,6 +69,9 @@ class LateSource:
             return source.next()
         finally:
             self.skipped, self.last_skip = source.skipped, source.last_skip
+
+    def wait(self, seconds_max: float) -> bool:
+        return self._source is not None and await_frame(self._source, seconds_max)
 
     def close(self) -> None:
         if self._source is not None:

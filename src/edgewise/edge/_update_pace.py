@@ -23,6 +23,12 @@ class UpdatePace:
         """Whether the assignment of this number may be worked on now; another one than last time always may."""
         return number != self._number or self._pause is None or is_over(*self._pause, now)
 
+    def left_s(self, now: datetime) -> float:
+        """Seconds until it may be tried again; 0 where that is now."""
+        if self._pause is None or is_over(*self._pause, now):
+            return 0.0
+        return self._pause[1] - (now - self._pause[0]).total_seconds()
+
     def tried(self, updater: Updater, now: datetime) -> None:
         """Take note of how the step just done ended."""
         self._tries = self._tries + 1 if updater.stuck else 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgewise.edge._rarely import Rarely
 from edgewise.edge._say import write_line
-from edgewise.ports import Frame, Source
+from edgewise.ports import Frame, Source, await_frame
 from edgewise.wire import DataPolicy, NotValid
 
 
@@ -58,6 +58,9 @@ class WatchedSource:
         if frame is not None:
             self.frames += 1
         return frame
+
+    def wait(self, seconds_max: float) -> bool:
+        return await_frame(self.inside, seconds_max)
 
     def close(self) -> None:
         self.inside.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import signal
 import sys
 import threading
@@ -26,6 +27,7 @@ from edgewise.edge._offline import read_status
 from edgewise.edge._opened import large_of, open_device
 from edgewise.edge._period import Act
 from edgewise.edge._pipeline_parts import parts_of
+from edgewise.edge._rounds import Rounds
 from edgewise.edge._say import Sayer
 from edgewise.edge._source_text import settled
 from edgewise.edge._watchdog import Watchdog
@@ -64,6 +66,8 @@ __all__ = [
 
 BEAT_S_MAX = 30.0  # a decision loop that is silent for longer stands still
 ERROR_PAUSE_S = 1.0
+IDLE_S_MIN = 0.005  # first pause after a frame where a source cannot tell of the next one
+FRAME_WAIT_S = 0.5  # then a period that is over ends, and a stop is noticed
 HAND_OVER_WAIT_S = 0.5  # longest wait for a frame, so that a stop is noticed
 STOP_S_MAX = 5.0  # threads that hang in a source or in the network must not keep a stop waiting for longer
 
@@ -103,7 +107,10 @@ class Agent:
         self._beats = dict.fromkeys(device.pipelines.names, time.monotonic())
         self._log = log or DeviceLog(log_files(device.folder, self.config), self._clock)
         self._sayer = Sayer(device.policy, log=self._log.add)
-        device.keeper.heard = self._log.add
+        pauses = {"pace_s": self.config.pace_s, "quiet_s_max": self.config.quiet_s_max}
+        self._records, self._contacts = Rounds(**pauses), Rounds(**pauses)
+        device.keeper.heard = self._heard
+        device.news = self._ring
         self._contacts_noted = ContactMemory(device.folder)
         self._link_error: str | None = None
         self._threads: list[threading.Thread] = []
@@ -118,12 +125,12 @@ class Agent:
 
     def run(self) -> None:
         """Decide until told to stop, then record what is left."""
-        self._start("record", self._record)
+        self._start("record", self._record, self._records)
         self._log.add("agent", f"edgewise {__version__} runs: {self._sentence()}")
         if self._field is not None:
             self._field.voice.log = self._log.add
             self._field.start(self.device)
-        self._start("contact", self._talk)
+        self._start("contact", self._talk, self._contacts)
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
         self._begin("beside", functools.partial(self._hand_over, "beside", self.device.beside_step))
@@ -136,6 +143,7 @@ class Agent:
         finally:
             self._supervisor.tell(STOPPING="1", STATUS="stops: what is decided is recorded")
             self._stop.set()
+            self._ring()
             end = time.monotonic() + STOP_S_MAX
             for thread in self._threads:
                 thread.join(timeout=max(0.0, end - time.monotonic()))
@@ -143,23 +151,44 @@ class Agent:
             self._log.add("agent", f"stopped: {self._sentence()}")
             self._log.flush(final=True)
 
-    def _record(self) -> None:
+    def _ring(self) -> None:
+        """Something happened that is to be recorded, sent or looked at soon."""
+        self._records.ring()
+        self._contacts.ring()
+
+    def _heard(self, what: str, text: str) -> None:
+        self._log.add(what, text)
+        self._records.ring()
+
+    def _record(self) -> float:
         self.device.record_step(self._clock.now())
         self._log.flush()
+        if self.device.keeper.urgent_waits:
+            self._contacts.ring()
+        return 0.0 if self.device.is_erasing else math.inf
 
     def _decide(self, pipeline: str) -> None:
         """The decision loop of one pipeline; nothing that is raised in it may end it."""
-        idle_s = 0.005
+        decider, idle_s = self.device.pipelines.by_name[pipeline], IDLE_S_MIN
         while not self._stop.is_set():
             self._beats[pipeline] = time.monotonic()
+            taken = decider.taken
             try:
                 made = self.device.decide_step(self._clock.now(), pipeline)
+                if made is not None:
+                    idle_s = IDLE_S_MIN
+                    self._ring()
+                    continue
+                if decider.closed:
+                    self._records.ring()  # a period ended by the clock
+                told = decider.wait(FRAME_WAIT_S)
             except Exception as error:
                 self._sayer.error(f"decide-{pipeline}", error)
                 self._stop.wait(ERROR_PAUSE_S)
                 continue
-            if made is not None:
-                idle_s = 0.005
+            # A source that says at once that there is something, of which nothing is taken, must not keep us spinning.
+            if told and (decider.taken != taken or time.monotonic() - self._beats[pipeline] > IDLE_S_MIN):
+                idle_s = IDLE_S_MIN
                 continue
             self._stop.wait(idle_s)
             idle_s = min(idle_s * 2, self.config.idle_s_max)
@@ -215,7 +244,8 @@ class Agent:
         """Frames that are decided on go to another bundle as well, one after the other."""
         while not self._stop.is_set():
             try:
-                step(HAND_OVER_WAIT_S)
+                if step(HAND_OVER_WAIT_S):
+                    self._ring()
             except Exception as error:
                 self._sayer.error(name, error)
                 self._stop.wait(ERROR_PAUSE_S)
@@ -225,12 +255,14 @@ class Agent:
             self._field.close()  # first, because it asks the device what is durable
         self.device.close(self._clock.now())
 
-    def _talk(self) -> None:
+    def _talk(self) -> float:
         self._renew()
-        self.device.contact_step(self._clock.now())
+        if self.device.contact_step(self._clock.now()):
+            self._records.ring()  # what the hub acknowledged, or wants to be erased
         self.device.update_step(self._clock.now())
         self._contacts_noted.step(self.device.contacts, self._clock.monotonic_s())
         self._log_link()
+        return self.device.wants_in_s(self._clock.now())
 
     def _log_link(self) -> None:
         """A link that breaks or comes back is a line of the log, not each contact."""
@@ -244,15 +276,19 @@ class Agent:
             ended = self.device.contacts.error_code == "certificate_validity"
             self._renewal.step(self._clock.now(), ended=ended)
 
-    def _start(self, name: str, work: Callable[[], None]) -> None:
+    def _start(self, name: str, work: Callable[[], float], rounds: Rounds) -> None:
+        """A thread that does this again and again; the work says after how many seconds it is wanted again."""
+
         def turn() -> None:
-            while not self._stop.wait(self.config.pace_s):
+            wanted_s = 0.0
+            while rounds.rest(self._stop, wanted_s):
                 try:
-                    work()
+                    wanted_s = work()
                 except Exception as error:
                     # Nothing of this may end the process that decides; it is said, and tried again.
                     self._sayer.error(name, error)
                     self._stop.wait(ERROR_PAUSE_S)
+                    wanted_s = 0.0
 
         self._begin(name, turn)
 

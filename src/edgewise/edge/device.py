@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +30,7 @@ from edgewise.edge._pipelines import LateSource, PipelinePart, Pipelines, check_
 from edgewise.edge._readings import Sampler
 from edgewise.edge._start_notes import start_notes
 from edgewise.edge._update_pace import UpdatePace
+from edgewise.edge._update_state import Phase
 from edgewise.edge.outbox import Outbox, OutboxLimits
 from edgewise.edge.ring import KEY_BYTES, Ring
 from edgewise.edge.update import UpdateLimits, Updater
@@ -49,6 +51,7 @@ from edgewise.wire import (
 
 __all__ = ["Device", "DeviceLimits", "Identity"]
 
+RESTING = (Phase.IDLE, Phase.COMMITTED, Phase.SHADOW)  # only an assignment or a decision leads out of these
 ERASE_STEPS_MAX = 200  # of the hub's erasures that come first, and this one
 
 
@@ -116,6 +119,7 @@ class Device:
         self.identity = identity
         self.runtime = runtime
         self._card: Envelope | None = None  # until the hub has heard it
+        self.news: Callable[[], None] = lambda: None  # told when another thread left something to record or send
         self.folder = folder
         opened = opened or device_safe(folder)
         self._clock = clock
@@ -313,6 +317,16 @@ class Device:
         self.update_step(now)
         return decision
 
+    @property
+    def is_erasing(self) -> bool:
+        """Whether an erasure waits for record steps."""
+        return self.eraser.is_open(self.updater.assignment)
+
+    def wants_in_s(self, now: datetime) -> float:
+        """Seconds until the next contact is planned or work on an update goes on; it may be longer than is true."""
+        update_s = math.inf if self.updater.phase in RESTING else self._pace.left_s(now)
+        return min(update_s, self.contacts.left_s(now))
+
     def take_card(self, card: CapabilityCard, envelope: Envelope) -> None:
         """Report what the card says, and the card itself until the hub has heard it. Any thread may call."""
         self._facts = {**self._facts, **card.facts()}
@@ -345,13 +359,14 @@ class Device:
             raise NotValid("no frame was seen since the agent started; name one with `frame`", code="frame_unknown")
         item = self.pipelines.find(name)
         kept = self.keeper.feedback(item, name, now, verdict=verdict, label=label, note=note)
+        self.news()
         return {"frame": name if may_name_frames(self.policy, "local-api") else None, "kept": kept}
 
     def settle(self, now: datetime) -> None:
         """Record what is left, and carry out every erasure that is known; only where nothing else steps this device."""
         for _ in range(ERASE_STEPS_MAX):
             self.record_step(now)
-            if self.eraser.error or not self.eraser.is_open(self.updater.assignment):
+            if self.eraser.error or not self.is_erasing:
                 return
 
     def erase(self, erasure: Erasure, now: datetime) -> dict[str, Any]:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from edgewise.ports._sealed_blobs import FOLDERS, SealedBlobs
     from edgewise.ports._signers import make_keys, public_text, read_public_keys, read_signers
     from edgewise.ports._sink import MemorySink, Sink, open_sink
-    from edgewise.ports._source import MEDIA_TYPES, FolderSource, Frame, ListSource, Source
+    from edgewise.ports._source import MEDIA_TYPES, FolderSource, Frame, ListSource, Source, await_frame
     from edgewise.ports._source_push import PushSource, QueueFull
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._stop import Stop
@@ -177,6 +177,7 @@ __all__ = [
     "address",
     "apart",
     "apply_delta",
+    "await_frame",
     "boot_id",
     "can_isolate",
     "copied_blobs",
@@ -267,7 +268,7 @@ _HOMES = {
     "_sealed_blobs": ("FOLDERS", "SealedBlobs"),
     "_signers": ("make_keys", "public_text", "read_public_keys", "read_signers"),
     "_sink": ("MemorySink", "Sink", "open_sink"),
-    "_source": ("MEDIA_TYPES", "FolderSource", "Frame", "ListSource", "Source"),
+    "_source": ("MEDIA_TYPES", "FolderSource", "Frame", "ListSource", "Source", "await_frame"),
     "_source_push": ("PushSource", "QueueFull"),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),

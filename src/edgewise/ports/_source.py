@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -11,7 +13,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from edgewise.ports._files import disk_error
-from edgewise.wire import NotValid
+from edgewise.ports._folder_watch import FolderWatch
+from edgewise.wire import NotNow, NotValid
 
 Fact: TypeAlias = str | float | int | bool
 MEDIA_TYPES = {
@@ -27,6 +30,8 @@ MEDIA_TYPES = {
 NO_FACTS: Mapping[str, Fact] = MappingProxyType({})
 FRAME_BYTES_MAX = 64_000_000
 SIDECAR_BYTES_MAX = 64_000
+SETTLED_S = 3.0  # a folder's time of change is older than this: no coarser clock of a file system hides another change
+LIST_EVERY_S = 1.0  # some file systems never tell of a change
 
 
 class Frame(NamedTuple):
@@ -60,6 +65,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of threads, sockets and files; asked twice changes nothing."""
+
+
+def await_frame(source: Source, seconds_max: float) -> bool:
+    """Wait until a frame may be there, at most so long. False at once where the source has no ``wait``, or cannot tell.
+
+    A source may have a method ``wait(seconds_max) -> bool``, so that nobody looks again and again.
+    """
+    wait = getattr(source, "wait", None)
+    return wait is not None and wait(seconds_max)
 
 
 class ListSource:
@@ -98,6 +112,10 @@ class FolderSource:
         self.skipped = 0
         self.last_skip = ""  # why the last one was skipped
         self._waiting: deque[str] = deque()
+        self._unchanged: tuple[int, float] | None = None  # the folder's time of change, and until when that counts
+        self._folder = (0, 0)  # device and number of the folder that was read last: it may be another one some day
+        self._watch: FolderWatch | None = None
+        self._watched = (0, 0)  # the folder that the watch is of, or could not be of
         if not self.path.is_dir():
             raise NotValid(
                 f"{self.path} is not a folder; name the folder in which frames appear", code="source_missing"
@@ -116,24 +134,62 @@ class FolderSource:
                 self.last_skip = f"{name}: {error}"
         return None
 
+    def wait(self, seconds_max: float) -> bool:
+        """Wait for the next name; False where nobody tells of one."""
+        if self._waiting:
+            return True
+        if self._watched != self._folder:
+            self._watch_anew()
+            return True  # what came before the watch began is seen by looking once more
+        if self._watch is None:
+            return False
+        self._watch.wait(seconds_max)
+        return True
+
     def close(self) -> None:
         self._waiting.clear()
+        if self._watch is not None:
+            self._watch.close()
+        self._watch, self._watched = None, self._folder
+
+    def _watch_anew(self) -> None:
+        self.close()
+        try:
+            self._watch = FolderWatch(self.path)
+        except NotNow:
+            return  # it is looked into again and again
 
     def _newer(self) -> list[str]:
         # A listing may miss a file renamed while it is read and yet hold a later one, and what is passed over never
         # comes again. So a second listing fills the first: all up to its last name were there before that one began.
+        if self._is_unchanged():
+            return []
         first = self._listed()
         if not first:
             return []
         last = max(first)
         return sorted(name for name in self._listed() if name <= last)
 
-    def _listed(self) -> list[str]:
+    def _is_unchanged(self) -> bool:
+        """Whether the folder is as it was when nothing new was in it; asked ten times a second while nothing comes."""
         try:
-            names = [entry.name for entry in self.path.iterdir()]
+            about = os.stat(self.path)  # noqa: PTH116 - Path.stat takes three times as long
         except OSError as error:
             raise disk_error(error, self.path) from error
-        return [name for name in names if _is_frame(name) and (self.after is None or name > self.after)]
+        changed_ns, self._folder = about.st_mtime_ns, (about.st_dev, about.st_ino)
+        if self._unchanged is not None and self._unchanged[0] == changed_ns and time.monotonic() < self._unchanged[1]:
+            return True
+        settled = time.time_ns() - changed_ns > SETTLED_S * 1e9
+        # Before it is listed: a name that comes meanwhile changes the folder's time.
+        self._unchanged = (changed_ns, time.monotonic() + LIST_EVERY_S) if settled else None
+        return False
+
+    def _listed(self) -> list[str]:
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - names alone: a folder may hold 100,000
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        return [name for name in names if (self.after is None or name > self.after) and _is_frame(name)]
 
     def _read(self, name: str) -> Frame:
         file = self.path / name

@@ -40,7 +40,7 @@ class PushSource:
         self._queue: deque[Frame] = deque()
         self._bytes = 0
         self._count = 0
-        self._turn = threading.Lock()
+        self._turn = threading.Condition()
         self._closed = False
 
     def offer(self, data: bytes) -> str:
@@ -64,6 +64,7 @@ class PushSource:
                 raise QueueFull(f"{self.last_skip}; send it again in a second")
             self._queue.append(frame)
             self._bytes += len(frame.data)
+            self._turn.notify_all()
             return frame.name
 
     def next(self) -> Frame | None:
@@ -75,9 +76,17 @@ class PushSource:
             self._bytes -= len(frame.data)
             return frame
 
+    def wait(self, seconds_max: float) -> bool:
+        """Wait for a frame in the queue."""
+        with self._turn:
+            if not self._queue and not self._closed:
+                self._turn.wait(seconds_max)
+        return True
+
     def close(self) -> None:
         with self._turn:
             self._closed = True
+            self._turn.notify_all()
 
     def _frame(self, data: bytes) -> Frame:
         if len(data) > self.spec.frame_bytes_max:

@@ -63,11 +63,20 @@ class ThreadSource:
             if self._queue:
                 frame = self._queue.popleft()
                 self._bytes -= len(frame.data)
-                self._room.notify()
+                self._room.notify_all()
                 return frame
         if self._error is not None:
             raise self._error.with_traceback(None)
         return None
+
+    def wait(self, seconds_max: float) -> bool:
+        """Wait for a frame in the queue; False before the first one was asked for."""
+        if self._thread is None:
+            return False
+        with self._room:
+            if not self._queue and not self.stop.is_set():
+                self._room.wait(seconds_max)
+        return True
 
     def close(self) -> None:
         self.stop.set()
@@ -133,6 +142,7 @@ class ThreadSource:
                     self._skip(f"{oldest.name} gave way to a newer one: decisions are slower than this source")
             self._queue.append(frame)
             self._bytes += size
+            self._room.notify_all()
 
 
 def _close(frames: Iterator[Frame | None]) -> None:

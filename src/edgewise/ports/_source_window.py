@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgewise.frames import ROW_TYPE, SERIES_TYPE, BadSeries, Windower, series_bytes
-from edgewise.ports._source import Frame, Source
+from edgewise.ports._source import Frame, Source, await_frame
 from edgewise.wire import NotValid, loads
 from edgewise.wire.sources import SeriesWindow
 
@@ -36,6 +36,10 @@ class WindowSource:
             if row is None or window is not None:
                 return window
         return None
+
+    def wait(self, seconds_max: float) -> bool:
+        """Wait for a row."""
+        return await_frame(self._rows, seconds_max)
 
     def close(self) -> None:
         """Close the source of the rows."""
