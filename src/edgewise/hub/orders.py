@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from edgewise.hub import audit, revisions, usecases
 from edgewise.hub.labels import TRAIN
@@ -26,6 +26,8 @@ ERROR_CHARACTERS_MAX = 2000
 
 class OrderWish(Strict):
     """An order made by hand."""
+
+    model_config = ConfigDict(defer_build=False)  # a route takes it, and needs its checker at once
 
     use_case: Name
     why: str = Field(default="by hand", max_length=500)

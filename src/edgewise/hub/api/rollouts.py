@@ -29,6 +29,7 @@ class RolloutIn(RolloutPolicy):
     why: str = Field("by hand", max_length=500)
 
     model_config = ConfigDict(
+        defer_build=False,  # as in `Body`
         json_schema_extra={
             "example": {
                 "release": "parts@7",
@@ -37,7 +38,7 @@ class RolloutIn(RolloutPolicy):
                 "bake_s": 86400,
                 "why": "the autumn data",
             }
-        }
+        },
     )
 
     def overrides(self) -> dict[str, Any]:
