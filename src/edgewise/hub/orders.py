@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from edgewise.hub import audit, revisions, usecases
+from edgewise.hub.body import Body
 from edgewise.hub.labels import TRAIN
 from edgewise.hub.limits import Limits
 from edgewise.hub.store import Store, bundles, champions, labels, samples
@@ -18,16 +19,14 @@ from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
 from edgewise.plan import variant_faults
 from edgewise.ports import Chance
-from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, Strict, UseCase
+from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, UseCase
 from edgewise.wire._record import Name
 
 ERROR_CHARACTERS_MAX = 2000
 
 
-class OrderWish(Strict):
+class OrderWish(Body):
     """An order made by hand."""
-
-    model_config = ConfigDict(defer_build=False)  # a route takes it, and needs its checker at once
 
     use_case: Name
     why: str = Field(default="by hand", max_length=500)

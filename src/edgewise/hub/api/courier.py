@@ -15,8 +15,8 @@ from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action
 from edgewise.hub.api.auth import Operator, ThisHub
 from edgewise.hub.api.device import Answer, Call, RawRoute, route
-from edgewise.hub.api.models import Body
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.wire import NotValid, canonical, decode, plain
 from edgewise.wire._record import Name
 from edgewise.wire.courier import SealedListing

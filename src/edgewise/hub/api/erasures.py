@@ -10,8 +10,9 @@ from pydantic import AwareDatetime, Field
 
 from edgewise.hub import erasures
 from edgewise.hub.api.auth import Approver, ThisHub
-from edgewise.hub.api.models import Body, Out
+from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.erasures import Progress
 from edgewise.wire import Erasure, canonical, decode
 from edgewise.wire._record import Digest, Name

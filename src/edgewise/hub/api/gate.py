@@ -10,8 +10,9 @@ from pydantic import Field
 
 from edgewise.hub import gate, scope
 from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub
-from edgewise.hub.api.models import Body, Out
+from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.store import bundles
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, VerdictRow

@@ -7,15 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgewise.hub.body import Body
 from edgewise.hub.samples import ImportedSample
-from edgewise.wire import Assignment, Candidate, CapabilityCard, Order, Release, Report, Strict, UseCase
+from edgewise.wire import Assignment, Candidate, CapabilityCard, Order, Release, Report, UseCase
 from edgewise.wire._record import Digest, Id, Name
-
-
-class Body(Strict):
-    """What a route takes. Its checker is built with the route, which cannot wait for the first one to be born."""
-
-    model_config = ConfigDict(defer_build=False)
 
 
 class Out(BaseModel):

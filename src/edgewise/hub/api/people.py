@@ -11,8 +11,9 @@ from pydantic import AwareDatetime, Field
 from edgewise.hub import people
 from edgewise.hub.access import PERMITTED, Action, Person, Role
 from edgewise.hub.api.auth import Administrator, ThisHub, needs
-from edgewise.hub.api.models import Body, Out
+from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.wire._record import Name
 
 router = APIRouter()

@@ -29,7 +29,7 @@ class RolloutIn(RolloutPolicy):
     why: str = Field("by hand", max_length=500)
 
     model_config = ConfigDict(
-        defer_build=False,  # as in `Body`
+        defer_build=False,
         json_schema_extra={
             "example": {
                 "release": "parts@7",

@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field
 from edgewise.hub import conflicts, pins
 from edgewise.hub.access import Person
 from edgewise.hub.api.auth import Operator, ThisHub
-from edgewise.hub.api.models import Body, DeviceOut
+from edgewise.hub.api.models import DeviceOut
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.conflicts import Resolution
 from edgewise.hub.store import devices
 from edgewise.hub.store.devices import DeviceRow
