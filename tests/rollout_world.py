@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from math import ceil
 from typing import Any
 
 from edgewise.hub.rollout import (
     MOVES,
+    OPEN,
     Assign,
     Device,
     Event,
@@ -68,6 +70,7 @@ class Truth:
     misfits: tuple[str, ...] = ()
 
 
+@cache
 def bundle_of(release: str, variant: str = "fp32") -> str:
     return f"{int(release.split('@')[1]):060x}{variant}"
 
@@ -286,7 +289,8 @@ class World:
 
     def device(self, rollout: Rollout, name: str) -> Device:
         device = self.devices[name]
-        seen = {**device.heard_facts, **device.labels, "site": device.site, "device": name}
+        policy, heard = rollout.policy, device.heard_facts
+        seen = {**heard, **device.labels, "site": device.site, "device": name} if policy.select else {}
         release = rollout.target.release
         running = device.heard_running
         told = device.want is not None and device.want.rollout == rollout.id
@@ -303,13 +307,13 @@ class World:
             known=frozenset(device.known),
             paired=6 if device.heard_running == release else 0,
             away=away,
-            unmet=tuple(unmet(rollout.policy.conditions, device.heard_facts)),
+            unmet=tuple(unmet(policy.conditions, heard)) if policy.conditions else (),
             not_now=("the window opens at 22:00",) if told and device.heard_puts_off else (),
             misfits=device.misfits,
             bundle=bundle_of(release, device.variant),
             variant=device.variant,
             previous_bundle=bundle_of(rollout.previous.release, device.variant) if rollout.previous else None,
-            outside=tuple(unmet(rollout.policy.select, seen)),
+            outside=tuple(unmet(policy.select, seen)) if policy.select else (),
             labels=device.labels,
             facts=device.heard_facts,
             told_at=device.told_at.get(rollout.id),
@@ -323,8 +327,18 @@ class World:
     # ---- What the engine does, and what it must never do -------------------------------------------------------------
 
     def current(self) -> list[Rollout]:
-        """What the hub hands to the engine: as `walk` asks for it."""
-        return [item for item in self.rollouts if item.state not in (State.SUPERSEDED, State.ABORTED)]
+        """What the hub hands to the engine: as `walk` asks for it, and one that finished more.
+
+        The newest may be taken back in this very look, and then the one before it is what the others run.
+        """
+        found, ended = [], 0
+        for rollout in self.rollouts:
+            if rollout.state in OPEN or rollout.state is State.WAITING:
+                found.append(rollout)
+            elif ended < 2 and rollout.state in (State.FINISHED, State.REVERTED):
+                found.append(rollout)
+                ended += rollout.state is State.FINISHED and not rollout.policy.select
+        return found
 
     def tick(self) -> list[Step]:
         record: list[Step] = []

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edgewise.hub.rollout import (
     MOVES,
-    OPEN,
     Assign,
     Device,
     Event,
@@ -29,43 +25,13 @@ from edgewise.hub.rollout import (
     Target,
     Want,
     after,
-    has_it,
     move,
     next_steps,
     walk,
     waves_of,
 )
 from edgewise.wire import NotValid, RolloutPolicy, Wave
-
-NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
-OLD = Target(release="parts@1", bundle="1" * 64, version=1)
-NEW = Target(release="parts@2", bundle="2" * 64, version=2)
-POLICY = RolloutPolicy(bake_s=600, trial_s=5)
-
-
-def a_rollout(**changes: object) -> Rollout:
-    values = {"id": "b" * 32, "target": NEW, "previous": OLD, "policy": POLICY, "state": State.RUNNING, **changes}
-    return Rollout(**values)  # type: ignore[arg-type]
-
-
-def a_device(name: str = "d1", **changes: object) -> Device:
-    old = Want(kind="run", release=OLD.release, bundle=OLD.bundle, rollout="a" * 32, bake=False)
-    values = {"id": name, "site": "plant-a", "want": old, "running": OLD.release, "known": frozenset({OLD.bundle})}
-    return Device(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def committed(name: str = "d1", at: datetime = NOW, **changes: object) -> Device:
-    want = Want(kind="run", release=NEW.release, bundle=NEW.bundle, rollout="b" * 32, bake=True)
-    known = frozenset({OLD.bundle, NEW.bundle})
-    return a_device(name, **{"want": want, "running": NEW.release, "committed_at": at, "known": known, **changes})
-
-
-def first_wave(*names: str, passed_at: datetime | None = None) -> tuple[OpenWave, ...]:
-    return (OpenWave(devices=names, opened_at=NOW, passed_at=passed_at),)
-
-
-def moves(steps: list[Step]) -> list[Event]:
-    return [step.event for step in steps if isinstance(step, Move)]
+from rollout_cases import NEW, NOW, OLD, a_device, a_rollout, committed, first_wave, moves
 
 
 def test_the_first_wave_opens_for_as_many_devices_as_it_names() -> None:
@@ -278,189 +244,6 @@ def test_the_diagram_in_the_docs_is_the_table() -> None:
     text = (Path(__file__).parents[2] / "docs" / "rollout.md").read_text()
     drawn = set(re.findall(r"^\s*(\w+) --> (\w+): (\w+)$", text, re.MULTILINE))
     assert drawn == {(state.value, target.value, event.value) for (state, event), target in MOVES.items()}
-
-
-# ---- Whatever devices say -------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Truth:
-    """A device as it really is, and the last things that the hub heard from it."""
-
-    site: str
-    running: str | None = None
-    ever: set[str] = field(default_factory=set)
-    told: Want | None = None
-    want: Want | None = None
-    heard_running: str | None = None
-    heard_known: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-    commits: dict[str, datetime] = field(default_factory=dict)
-    paired: dict[str, int] = field(default_factory=dict)
-    seen_at: datetime = NOW
-
-
-def bundle_of(release: str) -> str:
-    return f"{int(release.split('@')[1]):064x}"
-
-
-class Fleet(RuleBasedStateMachine):
-    """A hub that knows only reports (late, repeated, contradictory) and devices that do as they were last told."""
-
-    names = st.integers(0, 4).map(lambda index: f"d{index}")
-
-    @initialize(waves=st.sampled_from([(1, 100), (2, 50, 100), (1,)]), failures_max=st.integers(0, 1))
-    def begin(self, waves: tuple[int, ...], failures_max: int) -> None:
-        steps = tuple(Wave(devices=size) if size < 50 else Wave(percent=size) for size in waves)
-        self.policy = RolloutPolicy(waves=steps, bake_s=60, failures_max=failures_max, bake_decisions_min=5)
-        self.now = NOW
-        self.devices = {f"d{index}": Truth(site=f"s{index % 2}") for index in range(4)}
-        self.rollouts: list[Rollout] = []  # newest first: all that a hub keeps over a restart
-        self.evidence: dict[str, Evidence] = {}
-        self.over: dict[str, State] = {}
-        self.create()
-
-    @rule()
-    def create(self) -> None:
-        if len(self.rollouts) >= 6:
-            return
-        number = len(self.rollouts) + 1
-        release = f"parts@{number}"
-        finished = next((item.target for item in self.rollouts if item.state is State.FINISHED), None)
-        rollout = Rollout(
-            id=f"{number:032x}",
-            target=Target(release=release, bundle=bundle_of(release), version=number),
-            previous=finished,
-            policy=self.policy,
-            state=State.RUNNING,
-        )
-        self.rollouts.insert(0, rollout)
-        self.evidence[rollout.id] = Evidence()
-
-    @rule(seconds=st.sampled_from([1, 30, 61, 400]))
-    def wait(self, seconds: int) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    @rule(name=names)
-    def contact(self, name: str) -> None:
-        """A whole contact: the device hears its assignment, obeys if it may, and its report arrives."""
-        device = self.devices.get(name)
-        if device is None:
-            return
-        told = device.want
-        if told and told.kind == "revert":
-            assert told.bundle in device.ever, f"{name} was told to go back to {told.release}, which never ran there"
-        if told and told.rollout not in device.failed:
-            device.running = told.release
-            device.ever.add(told.bundle)
-        self._hear(name, device.running)
-
-    @rule(name=names, number=st.integers(0, 6))
-    def contradict(self, name: str, number: int) -> None:
-        """A report that is late, repeated or wrong. Only what a device could have said: it once ran that release."""
-        device = self.devices.get(name)
-        if device is not None and bundle_of(f"parts@{number}") in device.ever:
-            self._hear(name, f"parts@{number}")
-
-    @rule(name=names)
-    def fail(self, name: str) -> None:
-        device = self.devices.get(name)
-        if device is not None and device.want is not None and device.want.kind == "run":
-            device.failed.add(device.want.rollout)
-
-    @rule()
-    def join(self) -> None:
-        self.devices.setdefault("d4", Truth(site="s0", seen_at=self.now))
-
-    @rule(losses=st.integers(0, 6), wins=st.integers(0, 6))
-    def label(self, losses: int, wins: int) -> None:
-        current = self.rollouts[0]
-        before = self.evidence[current.id]
-        self.evidence[current.id] = Evidence(
-            labels=before.labels + wins + losses, wins=before.wins + wins, losses=before.losses + losses
-        )
-        for device in self.devices.values():
-            device.paired[current.id] = device.paired.get(current.id, 0) + wins + losses
-
-    @rule(event=st.sampled_from([Event.PAUSE, Event.RESUME, Event.REVERT]))
-    def operate(self, event: Event) -> None:
-        current = self.rollouts[0]
-        if (current.state, event) in MOVES and (event is not Event.REVERT or current.previous):
-            self.rollouts[0] = replace(current, state=move(current.state, event), reason="by hand")
-
-    @rule()
-    def tick(self) -> None:
-        self._walk(record := [])
-        again: list[Step] = []
-        self._walk(again)
-        assert again == [], f"a second look at the same situation wants {again} after {record}"
-        for rollout in self.rollouts[1:]:
-            assert rollout.state not in (State.RUNNING, State.PAUSED), "an older rollout goes on beside a newer one"
-        newest = self.rollouts[0]
-        if newest.previous and self.evidence[newest.id].e_value >= 100:
-            assert newest.state in (State.REVERTING, State.REVERTED, State.SUPERSEDED)
-
-    def _walk(self, record: list[Step]) -> None:
-        def act(before: Rollout, _rollout: Rollout, steps: list[Step]) -> None:
-            for step in steps:
-                record.append(step)
-                if isinstance(step, Assign):
-                    device = self.devices[step.device]
-                    if step.want.kind == "revert":
-                        assert step.want.bundle in device.heard_known
-                    if step.want.bake:
-                        assert step.device in before.members
-                        assert before.state is State.RUNNING
-                    device.want = step.want
-
-        self.rollouts = walk(self.rollouts, self._look, act, self.now)
-
-    def _look(self, rollout: Rollout) -> tuple[list[Device], Evidence]:
-        fleet = [
-            Device(
-                id=name,
-                site=device.site,
-                want=device.want,
-                running=device.heard_running,
-                committed_at=device.commits.get(rollout.target.release),
-                failed=rollout.id in device.failed,
-                known=frozenset(device.heard_known),
-                paired=device.paired.get(rollout.id, 0),
-                away=self.now - device.seen_at > timedelta(seconds=300),
-            )
-            for name, device in sorted(self.devices.items())
-        ]
-        return fleet, self.evidence[rollout.id]
-
-    def _hear(self, name: str, running: str | None) -> None:
-        device = self.devices[name]
-        device.seen_at = self.now
-        device.heard_running = running
-        if running is not None:
-            device.heard_known.add(bundle_of(running))
-            device.commits.setdefault(running, self.now)
-
-    @invariant()
-    def a_rollout_that_is_over_stays_over(self) -> None:
-        for rollout in getattr(self, "rollouts", []):
-            if rollout.id in self.over:
-                assert rollout.state is self.over[rollout.id]
-            elif rollout.state not in OPEN | {State.FINISHED}:
-                self.over[rollout.id] = rollout.state
-
-    @invariant()
-    def no_more_devices_have_it_than_its_waves_allow(self) -> None:
-        for rollout in getattr(self, "rollouts", []):
-            if rollout.state is State.RUNNING:
-                look = self._look(rollout)[0]
-                told = {
-                    item.id for item in look if item.want and item.want.rollout == rollout.id and has_it(rollout, item)
-                }
-                assert told <= rollout.members
-
-
-TestWhateverDevicesSay = Fleet.TestCase
-TestWhateverDevicesSay.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
 
 
 def test_steps_are_stored_before_they_are_carried_out() -> None:

@@ -1,4 +1,7 @@
-"""What a device and a wave are called, by the first predicate that holds. docs/rollout.md prints these very tables."""
+"""What a rollout, a device and a wave are called, and when. docs/rollout.md prints these very tables.
+
+A rollout's state is stored and moved by `MOVES`; of a device and a wave the first predicate that holds says it.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,26 @@ def _sent_back(rollout: Rollout, device: Device) -> bool:
         and (want.kind == "revert" or device.told_at is not None)  # else it is its first release
     )
 
+
+STATES: tuple[tuple[State, str], ...] = (
+    (
+        State.WAITING,
+        "made, its policy asks for `approval: person`, and nobody has approved or denied it; it takes no device",
+    ),
+    (State.RUNNING, "started or approved, and none of the others"),
+    (
+        State.PAUSED,
+        "a person paused it, or it asks one (`asks`); stages stand still and no device is told, reverts go on",
+    ),
+    (
+        State.REVERTING,
+        "a rule or a person takes it back, and a device in contact that could return still has the release",
+    ),
+    (State.REVERTED, "taken back, and every device that was in contact is off the release"),
+    (State.FINISHED, "the last wave passed; the release is what every device that it selects runs"),
+    (State.SUPERSEDED, "not finished, and a newer rollout may reach a device that it selects"),
+    (State.ABORTED, "denied, stopped by a person, or stopped by a rule where there is nothing to return to"),
+)
 
 DEVICE_STATES: tuple[tuple[DeviceState, str, IsDevice], ...] = (
     (
