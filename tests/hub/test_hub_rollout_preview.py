@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from edgewise.hub.rollout import Assign, Device, Evidence, Rollout, State, Step, Target, Want, walk
 from edgewise.hub.rollout_model import Expected
 from edgewise.hub.rollout_preview import Preview, all_problems, preview
+from edgewise.measure import judge_shadow
 from edgewise.wire import Condition, Disruption, Rate, RolloutPolicy, Shadow, Terms, Wave, Window
 
 NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
@@ -236,13 +237,18 @@ def test_looks_that_grow_coarse_tell_much_the_same_as_fine_ones() -> None:
 
 
 def test_the_shadow_stage_takes_as_long_as_its_pairs() -> None:
-    rollout = a_rollout(shadow=Shadow(devices=2, tolerance=0.01), waves=(ALL,), bake_s=0)
+    shadow = Shadow(devices=2, tolerance=0.01)
+    rollout = a_rollout(shadow=shadow, waves=(ALL,), bake_s=0)
     seen = expect(rollout, a_fleet(6), decisions_per_s=0.1, contact_s=10)
     assert seen.shadow is not None
     assert seen.shadow.passes_at is not None
-    # 744 pairs without a disagreement bound it below 1 % at the level that the stage has for this.
+    pairs = next(
+        count
+        for count in range(1, 5000)
+        if judge_shadow(shadow, [(count, 0)], wins=0, losses=0, revert_alpha=0.01).word == "promote"
+    )
     spent_s = (seen.shadow.passes_at - seen.shadow.opens_at).total_seconds()
-    assert spent_s == pytest.approx(744 / 0.2 + 15, abs=20)
+    assert spent_s == pytest.approx(pairs / 0.2 + 15, abs=20), "both devices decide once in ten seconds"
     strict = expect(a_rollout(shadow=Shadow(devices=2, tolerance=0.0, margin=1e-9)), a_fleet(6))
     assert strict.outcome == "asks"
     assert "has not decided within 2 days" in strict.text
