@@ -7,8 +7,7 @@ from typing import Any
 
 import typer
 
-from edgewise.cli._output import short
-from edgewise.cli._rollout_words import columns
+from edgewise.cli._rollout_words import clock, columns
 
 
 def print_moment(page: Mapping[str, Any]) -> None:
@@ -16,17 +15,17 @@ def print_moment(page: Mapping[str, Any]) -> None:
     rows = [["device", "site", "release", "variant", "since", "sure", "last seen so"]]
     for item in page["ran"]:
         sure = "yes" if item["sure"] else "no"
-        since, last = short(item["since"])[:16], short(item["last_seen_at"])[:16]
+        since, last = clock(item["since"]), clock(item["last_seen_at"])
         rows.append([item["device"], item["site"], item["release"], item["variant"] or "–", since, sure, last])
-    _print(f"What ran at {short(page['at'])} UTC", rows, page["next"])
+    _print(f"What ran at {clock(page['at'])} UTC", rows, page["next"])
 
 
 def print_stretches(page: Mapping[str, Any]) -> None:
     """Where a release ran; `page` is the answer of GET /releases/{id}/ran."""
     rows = [["device", "site", "variant", "since", "until", "last seen so"]]
     for item in page["stretches"]:
-        until = short(item["until"])[:16] if item["until"] else "runs"
-        since, last = short(item["since"])[:16], short(item["last_seen_at"])[:16]
+        until = clock(item["until"]) if item["until"] else "runs"
+        since, last = clock(item["since"]), clock(item["last_seen_at"])
         rows.append([item["device"], item["site"], item["variant"] or "–", since, until, last])
     _print(f"Where {page['release']} ran", rows, page["next"])
 

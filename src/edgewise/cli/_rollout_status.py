@@ -7,8 +7,7 @@ from typing import Any
 
 import typer
 
-from edgewise.cli._output import short
-from edgewise.cli._rollout_words import columns, text
+from edgewise.cli._rollout_words import clock, columns, text
 
 DEVICES_MAX = 12  # shown one by one
 OVER = {"reverted", "superseded", "aborted"}
@@ -38,7 +37,7 @@ def print_failures(page: Mapping[str, Any]) -> None:
         typer.echo("none")
     for item in page["failures"]:
         kind = f"{item['category']}: {item['code']}" if item["category"] else item["code"]
-        head = f"{short(item['at'])}  {item['device']} ({item['site']})  {item['phase']}, {item['component']}, {kind}"
+        head = f"{clock(item['at'])}  {item['device']} ({item['site']})  {item['phase']}, {item['component']}, {kind}"
         typer.echo("\n".join([*text(head), *text(f"  {item['text']}", indent="  ")]))
     if page["next"]:
         typer.echo("there are more; ask for them with --limit")
@@ -91,7 +90,7 @@ def _next(seen: Mapping[str, Any]) -> str:
 def _next_stage(seen: Mapping[str, Any]) -> str:
     starts_at, number, total = seen["policy"]["starts_at"], seen["wave"], seen["waves_total"]
     if not seen["waves"] and not seen["shadow"] and starts_at:
-        return f"it begins at {short(starts_at)} UTC."
+        return f"it begins at {clock(starts_at)} UTC."
     shadow = seen["shadow"]
     if shadow and shadow["passed_at"] is None:
         return "wave 1 opens when the shadow stage lets it; until then nobody is exposed."
@@ -117,13 +116,13 @@ def _asks(seen: Mapping[str, Any]) -> list[str]:
 
 def _stage(stage: Mapping[str, Any]) -> list[str]:
     committed = sum(device["state"] == "committed" for device in stage["devices"])
-    passed = short(stage["passed_at"])[5:16] if stage["passed_at"] else "–"
+    passed = clock(stage["passed_at"], short=True) if stage["passed_at"] else "–"
     return [
         f"wave {stage['wave']}" if stage["wave"] else "shadow",
         stage["state"],
         str(len(stage["devices"])),
         str(committed) if stage["wave"] else "–",
-        short(stage["opened_at"])[:16],
+        clock(stage["opened_at"]),
         f"{passed} by hand" if stage["by_hand"] else passed,
     ]
 

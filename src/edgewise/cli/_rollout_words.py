@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Any
-
-from edgewise.cli._output import short
 
 WIDTH = 80
 SHOWN_MAX = 3  # examples
@@ -40,8 +39,6 @@ def preview_lines(seen: Mapping[str, Any]) -> Iterator[str]:
         if seen[name]["total"]:
             yield from _apart(title, seen[name])
     yield from text(f"Assumed: {'; '.join(seen['assumed'])}.")
-    for problem in seen["problems"]:
-        yield from text(f"! {problem}", indent="  ")
 
 
 def amount(seen: Mapping[str, Any]) -> str:
@@ -81,6 +78,16 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def clock(moment: str, *, short: bool = False) -> str:
+    """A moment as the hub writes it, in UTC to the minute.
+
+    >>> clock("2026-05-05T22:00:00+02:00"), clock("2026-05-05T20:00:31.5Z", short=True)
+    ('2026-05-05 20:00', '05-05 20:00')
+    """
+    at = datetime.fromisoformat(moment).astimezone(UTC)
+    return f"{at:%m-%d %H:%M}" if short else f"{at:%Y-%m-%d %H:%M}"
+
+
 def text(sentence: str, *, indent: str = "") -> list[str]:
     """A sentence as lines of a terminal."""
     return wrap(sentence, WIDTH, subsequent_indent=indent or "  ", break_long_words=True, break_on_hyphens=False)
@@ -100,12 +107,12 @@ def _stages(seen: Mapping[str, Any]) -> Iterator[str]:
     stages += [(f"wave {index}", wave) for index, wave in enumerate(seen["waves"], 1)]
     rows = [["stage", "devices", "opens", "passes", "fetched", "where"]]
     for name, stage in stages:
-        passes = short(stage["passes_at"])[5:16] if stage["passes_at"] else "does not"
+        passes = clock(stage["passes_at"], short=True) if stage["passes_at"] else "does not"
         rows.append(
             [
                 name,
                 str(stage["total"]),
-                short(stage["opens_at"])[:16],
+                clock(stage["opens_at"]),
                 passes,
                 size(stage["fetched_bytes"]),
                 ", ".join(stage["devices"]) if stage["total"] <= SHOWN_MAX else _counts(stage["by_site"]),
@@ -117,9 +124,9 @@ def _stages(seen: Mapping[str, Any]) -> Iterator[str]:
 def _time(seen: Mapping[str, Any]) -> str:
     if seen["ends_at"] is None:
         return f"It does not finish by itself: {seen['text']}."
-    ends = f"Finished {short(seen['ends_at'])[:16]} UTC, {span(seen['duration_s'])} after it begins"
+    ends = f"Finished {clock(seen['ends_at'])} UTC, {span(seen['duration_s'])} after it begins"
     if seen["last_at"] and seen["last_at"] > seen["ends_at"]:
-        return f"{ends}; the last device has it {short(seen['last_at'])[:16]}."
+        return f"{ends}; the last device has it {clock(seen['last_at'])}."
     return f"{ends}."
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
-from edgewise.cli._output import FORMAT, Format, short, show
+from edgewise.cli._output import FORMAT, Format, show
 
 app = typer.Typer(help="The devices that a hub knows: what they run, and pins and conflicts.", no_args_is_help=True)
 DEVICE = typer.Argument(..., help="name of the device", show_default=False)
@@ -41,14 +41,14 @@ def list_devices(
     if output is not Format.table:
         show(found, output)
         return
-    from edgewise.cli._rollout_words import columns
+    from edgewise.cli._rollout_words import clock, columns
 
     if not found:
         typer.echo("none")
         return
     rows = [["device", "site", "runs", "phase", "heard of", "left alone"]]
     for item in found:
-        seen = short(item["seen_at"])[:16] if item["seen_at"] else "never"
+        seen = clock(item["seen_at"]) if item["seen_at"] else "never"
         rows.append([item["id"], item["site"], item["release"] or "–", item["phase"] or "–", seen, _alone(item)])
     typer.echo("\n".join(columns(rows)))
 
@@ -121,10 +121,10 @@ def _alone(seen: Mapping[str, Any]) -> str:
 
 
 def _lines(seen: Mapping[str, Any]) -> Iterator[str]:
-    from edgewise.cli._rollout_words import text
+    from edgewise.cli._rollout_words import clock, text
 
     report, wanted = seen["report"] or {}, seen["assignment"] or {}
-    heard = f"last heard of {short(seen['seen_at'])} UTC" if seen["seen_at"] else "never heard of"
+    heard = f"last heard of {clock(seen['seen_at'])} UTC" if seen["seen_at"] else "never heard of"
     yield from text(f"{seen['id']} at {seen['site']}, use case {seen['use_case']}; {heard}.")
     runs = f"{seen['release']}, {seen['phase']}" if seen["release"] else "no release yet"
     before = f"; before that {report['previous']}" if report.get("previous") else ""
