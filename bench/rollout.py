@@ -63,7 +63,7 @@ def measured(options: argparse.Namespace) -> Tables:
         _note(tables, "waves without labels", name(case, 0), cells.waves_row(rolled))
     for a_day in (BUDGETS[0], BUDGETS[-1]):
         for case in WHOLE:
-            through = cells.whole(case, a_day, seed=seed, runs=runs(case))
+            through = cells.whole(case, a_day, seed=seed, runs=options.runs)
             _note(tables, "shadow and waves", name(case, a_day), cells.whole_row(through))
     for case, a_day in REPLAYED:
         alike = agreements(CASES[case], a_day, cells.chances(seed, f"replay {case}", options.replays))
@@ -143,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500, help="of each cell")
     parser.add_argument("--strict-runs", type=int, default=3000, help="of the equal and the 1-point-worse cells")
-    parser.add_argument("--replays", type=int, default=50, help="runs that go through the whole engine as well")
+    parser.add_argument("--replays", type=int, default=25, help="runs that go through the whole engine as well")
     parser.add_argument("--seed", type=int, default=2, help="1 is what the defaults were chosen on")
     parser.add_argument("--devices", type=int, default=100_000, help="of the fleet whose look is timed")
     parser.add_argument("--rounds", type=int, default=15, help="of each timing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,7 +19,7 @@ from edgewise.measure import Counts, judge_backstop, judge_shadow
 from edgewise.wire import Backstop, RolloutPolicy, Shadow, Wave
 
 HOURS_MAX = 30 * 24
-NOTHING = np.zeros(3, np.int64)
+NOTHING = (0, 0, 0)
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 OLD, NEW = (Target(release=f"parts@{version}", bundle=str(version) * 64, version=version) for version in (1, 2))
 # What the policy's defaults do not say: the waves of the issue, and a shadow set of a tenth of the fleet.
@@ -53,37 +54,44 @@ class Labels:
     def __init__(self, a_day: float, chance: np.random.Generator) -> None:
         self._each_tick = a_day / 24 / TICKS
         self._chance = chance
-        self._pool = [0, 0, 0]
+        self._pool = (0, 0, 0)
         self._room = 0.0
-        self._asked: deque[tuple[int, int, int]] = deque([(0, 0, 0)] * (LABEL_HOURS * TICKS))
+        self._asked = deque([(0, 0, 0)] * (LABEL_HOURS * TICKS))
         self.wins = self.losses = self.ties = 0
 
     @property
     def count(self) -> int:
         return self.wins + self.losses + self.ties
 
-    def step(self, new: NDArray[np.int64]) -> None:
+    def step(self, new: Sequence[int]) -> None:
         """One tick, in which so many wins, losses and ties were made; they look alike until they are labelled."""
-        self._pool = [held + int(more) for held, more in zip(self._pool, new, strict=True)]
+        wins, losses, ties = (held + more for held, more in zip(self._pool, new, strict=True))
+        asked_wins = asked_losses = asked_ties = 0
         self._room += self._each_tick
-        drawn = [0, 0, 0]
-        while self._room >= 1 and (total := sum(self._pool)):
+        while self._room >= 1 and (total := wins + losses + ties):
             at = self._chance.random() * total
-            kind = 0 if at < self._pool[0] else 1 if at < self._pool[0] + self._pool[1] else 2
-            self._pool[kind] -= 1
-            drawn[kind] += 1
+            if at < wins:
+                wins, asked_wins = wins - 1, asked_wins + 1
+            elif at < wins + losses:
+                losses, asked_losses = losses - 1, asked_losses + 1
+            else:
+                ties, asked_ties = ties - 1, asked_ties + 1
             self._room -= 1
-        self._room = min(self._room, 1.0)  # an hour in which nothing waits for a label is lost
-        self._asked.append((drawn[0], drawn[1], drawn[2]))
-        wins, losses, ties = self._asked.popleft()
-        self.wins, self.losses, self.ties = self.wins + wins, self.losses + losses, self.ties + ties
+        self._room = min(self._room, 1.0)  # time in which nothing waits for a label is lost
+        self._pool = (wins, losses, ties)
+        self._asked.append((asked_wins, asked_losses, asked_ties))
+        came_wins, came_losses, came_ties = self._asked.popleft()
+        self.wins += came_wins
+        self.losses += came_losses
+        self.ties += came_ties
 
 
-def made(fleet: Fleet, devices: slice, ticks: int, chance: np.random.Generator) -> NDArray[np.int64]:
-    """Wins, losses and ties on these devices, tick by tick: (ticks, 3)."""
+def made(fleet: Fleet, devices: slice, ticks: int, chance: np.random.Generator) -> list[list[int]]:
+    """Wins, losses and ties on these devices, tick by tick."""
     kinds = (fleet.wins, fleet.losses, fleet.ties)
     a_tick = [float((fleet.per_hour[devices] * kind[devices]).sum()) / TICKS for kind in kinds]
-    return chance.poisson(a_tick, size=(ticks, 3))
+    result: list[list[int]] = chance.poisson(a_tick, size=(ticks, 3)).tolist()
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ class Noted(Labels):
         super().__init__(a_day, chance)
         self.seen: list[tuple[int, int]] = []
 
-    def step(self, new: np.typing.NDArray[np.int64]) -> None:
+    def step(self, new: Sequence[int]) -> None:
         super().step(new)
         self.seen.append((self.wins, self.losses))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given
@@ -206,3 +207,20 @@ def test_disagreements_over_the_budget_are_drawn_and_each_says_with_which_chance
     stand_for = sum(1 / chance for chance in chances)
     spread = sum((1 - chance) / chance**2 for chance in chances) ** 0.5
     assert abs(stand_for - disagreed) < 5 * spread
+
+
+def test_a_pair_travels_once_and_only_where_chance_chose_the_frame(fleet):
+    device = shadowing(fleet)
+    fleet.feed(600)
+    fleet.run(device, 300, seconds=0.1)
+    device.feedback(fleet.clock.now(), verdict="wrong", frame="f000290")
+    fleet.run(device, 600, seconds=0.5)
+    fleet.run(device, 300, seconds=2)
+    samples = fleet.stored("sample")
+    paired = [record for record in samples if "shadow" in record]
+    assert {record["why"] for record in samples} > {record["why"] for record in paired}
+    assert {record["why"] for record in paired} == {"disagreement", "audit"}
+    assert {"feedback", "margin"} <= {record["why"] for record in samples}
+    assert all(("rollout" in record) == ("shadow" in record) for record in samples)
+    frames = Counter(record["frame"] for record in paired)
+    assert max(frames.values()) == 1

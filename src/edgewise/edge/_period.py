@@ -34,6 +34,7 @@ class Item:
     doubt: float | None = None  # the network's own, that a larger one would say something else
     counted: Key | None = None  # among which counts its decision is
     overridden: bool = False  # an operator called it wrong or missed
+    pair_told: bool = False  # with both decisions, in a sample
 
     @property
     def ease(self) -> float:

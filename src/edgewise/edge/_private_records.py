@@ -55,20 +55,25 @@ class PrivateRecords:
     def sample(self, item: Item, why: str, probability: float, now: datetime) -> Entry:
         """The entry of a frame itself.
 
+        What a second bundle said goes with it only where nothing but chance chose the frame among the pairs, and once:
+        a choice by margin, novelty, alarm or an operator's word would speak for one of the two.
+
         Raises:
             NotValid: the frame is no longer in memory, may not leave, or cannot be made private.
         """
         frame = self._ring.get(item.name)
         if frame is None:
             raise NotValid("the frame is no longer in memory", code="ring_passed")
+        pair = item.shadow if why == "disagreement" or (why == "audit" and not item.pair_told) else None
         chosen = Chosen(
             frame=frame,
             why=why,  # type: ignore[arg-type]
             inclusion_probability=probability,
             decision=item.decision.record(),
-            shadow=item.shadow.record() if item.shadow is not None else None,
-            rollout=item.rollout,
+            shadow=pair.record() if pair is not None else None,
+            rollout=item.rollout if pair is not None else None,
         )
+        item.pair_told = item.pair_told or pair is not None
         return private_entry(
             chosen,
             policy=self._policy,

@@ -159,6 +159,8 @@ def settle(look: Look) -> list[Step]:
         if device.running != target.release and (want is None or want.release != target.release or want.shadow):
             new.append(device)
             continue
+        if target.withdrawn and device.running != target.release:
+            continue  # it was told before, and will refuse it
         steps.append(Assign(device.id, _settled(rollout, device, wants.of(device)), reason))
         if len(steps) == STEPS_MAX:
             return steps

@@ -21,6 +21,7 @@ _STAKES = (np.arange(GRID) + 0.5) / GRID
 # pairs of fourteen, and a fifth of it near 1, so that nine straight losses are still enough at alpha 0.01.
 _SMALL, _LARGE = _STAKES**2 * (1 - _STAKES) ** 5, _STAKES**30
 _LOG_WEIGHTS = np.log(0.8 * _SMALL / _SMALL.sum() + 0.2 * _LARGE / _LARGE.sum())
+_LOG_LEFT = np.log1p(-_STAKES)  # of what a miss leaves
 E_MAX = 1e300  # what is shown and stored stays a finite number
 
 
@@ -146,8 +147,9 @@ def _mixture(hits: int, misses: int, ties: int, shift: float) -> float:
     if shift >= 1:
         return E_MAX if hits or ties else 1.0
     stakes = _STAKES / (1 - shift)
-    logs = hits * np.log1p(stakes * (1 + shift)) + ties * np.log1p(stakes * shift) + misses * np.log1p(-_STAKES)
-    logs += _LOG_WEIGHTS
-    highest = logs.max()
-    log_e = float(highest + np.log(np.exp(logs - highest).sum()))
+    logs = _LOG_WEIGHTS + hits * np.log1p(stakes * (1 + shift)) + misses * _LOG_LEFT
+    if ties and shift:
+        logs += ties * np.log1p(stakes * shift)
+    highest = float(logs.max())
+    log_e = highest + math.log(float(np.exp(logs - highest).sum()))
     return E_MAX if log_e >= math.log(E_MAX) else math.exp(log_e)
