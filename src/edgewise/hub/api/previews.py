@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from edgewise.hub import previews, scope
 from edgewise.hub import releases as release_acts
-from edgewise.hub.api.auth import Reader, ThisHub
+from edgewise.hub.api.auth import Operator, ThisHub
 from edgewise.hub.api.problems import responses
 from edgewise.hub.api.rollouts import RolloutIn
 from edgewise.hub.previews import RolloutPreview
@@ -25,7 +25,7 @@ _places = threading.BoundedSemaphore(AT_ONCE)
 def preview_rollout(
     wish: RolloutIn,
     hub: ThisHub,
-    who: Reader,
+    who: Operator,
     away_share: Annotated[float, Query(ge=0, le=1, description="of the devices in contact now, that stay away")] = 0.0,
     bytes_per_s: Annotated[
         float | None, Query(gt=0, description="speed at which a device downloads; as in the use case without it")
