@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from edgewise.hub import audit, revisions, usecases
+from edgewise.hub.body import Body
 from edgewise.hub.labels import TRAIN
 from edgewise.hub.limits import Limits
 from edgewise.hub.store import Store, bundles, champions, labels, samples
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
-from edgewise.hub.wish import Wish
 from edgewise.plan import variant_faults
 from edgewise.ports import Chance
 from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, UseCase
@@ -25,7 +25,7 @@ from edgewise.wire._record import Name
 ERROR_CHARACTERS_MAX = 2000
 
 
-class OrderWish(Wish):
+class OrderWish(Body):
     """An order made by hand."""
 
     use_case: Name

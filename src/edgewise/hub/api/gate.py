@@ -12,10 +12,10 @@ from edgewise.hub import gate, scope
 from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.store import bundles
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, VerdictRow
-from edgewise.hub.wish import Wish
 from edgewise.wire import NotValid, Scorecard, Verdict, plain
 from edgewise.wire._record import Digest
 
@@ -45,12 +45,12 @@ class RequestOut(Out):
     updated_at: datetime
 
 
-class SigningIn(Wish):
+class SigningIn(Body):
     bundle: Digest
     why: str = Field("pushed again by a person", max_length=500)
 
 
-class RefusalIn(Wish):
+class RefusalIn(Body):
     reason: str = Field(min_length=1, max_length=2000)
 
 
