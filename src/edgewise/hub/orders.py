@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from edgewise.hub import audit, revisions, usecases
+from edgewise.hub.body import Body
 from edgewise.hub.labels import TRAIN
 from edgewise.hub.limits import Limits
 from edgewise.hub.store import Store, bundles, champions, labels, samples
@@ -18,13 +19,13 @@ from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
 from edgewise.plan import variant_faults
 from edgewise.ports import Chance
-from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, Strict, UseCase
+from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, UseCase
 from edgewise.wire._record import Name
 
 ERROR_CHARACTERS_MAX = 2000
 
 
-class OrderWish(Strict):
+class OrderWish(Body):
     """An order made by hand."""
 
     use_case: Name

@@ -220,10 +220,10 @@ def _waits(
     proven = good if not final or len(good) >= least else everyone
     proven_count = sum(1 for _ in islice((item for item in proven if has_committed(rollout, item)), least))
     if len(good) < needed or proven_count < least:
+        seen, wanted = (len(good), max(needed, 1)) if len(good) < needed else (proven_count, least)
         waiting = f", {len(there) - len(counted)} say not now" if len(counted) < len(there) else ""
         gone = "" if there else "; all that it had are gone, and nobody has taken their place"
-        wanted = max(needed, 1 if final else least)
-        return [*reasons, f"{len(good)} of {wanted} devices have committed{waiting}{gone}"], ""
+        return [*reasons, f"{seen} of {wanted} devices have committed{waiting}{gone}"], ""
     ends = max((device.committed_at for device in good if device.committed_at), default=wave.opened_at)
     ends += timedelta(seconds=policy.bake_s)
     bake = f"bake ends at {ends:%Y-%m-%d %H:%M:%S}Z" if now < ends else ""
