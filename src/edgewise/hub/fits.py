@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from edgewise.hub.store import bundles, releases
+from edgewise import delta
+from edgewise.hub.store import bundles, deltas, releases
 from edgewise.hub.store.devices import CommitRow, DeviceRow
-from edgewise.plan import Choice, choose, misfits, predicted_bytes
+from edgewise.plan import Choice, choose, misfits
 from edgewise.wire import Manifest
 
 
@@ -25,6 +26,8 @@ class Fits:
         self._manifests: dict[str, Manifest | None] = {}
         self._variants: dict[str, dict[str, str]] = {}
         self._choices: dict[tuple[str, str], Choice] = {}
+        self._deltas: dict[str, dict[tuple[str, str], int]] = {}
+        self._to_fetch: dict[tuple[str, frozenset[str]], int] = {}
 
     def variants(self, release: str) -> Mapping[str, str]:
         """The bundles of a release by the names of its variants."""
@@ -70,9 +73,23 @@ class Fits:
         return {blob.sha256 for manifest in slots if manifest is not None for blob in manifest.blobs.values()}
 
     def bytes_to_fetch(self, bundle: str, held: Collection[str]) -> int:
-        """Bytes that the device would fetch, if no delta makes them fewer."""
-        manifest = self.manifest(bundle)
-        return 0 if manifest is None else predicted_bytes(manifest, held)
+        """Bytes that the device would fetch: blobs that it does not hold, as the smallest delta that is built already.
+
+        Deltas that are not built yet may make them fewer; nothing makes them more.
+        """
+        key = (bundle, frozenset(held))
+        if key not in self._to_fetch:
+            manifest = self.manifest(bundle)
+            whole = {} if manifest is None else {blob.sha256: blob.size_bytes for blob in manifest.blobs.values()}
+            if bundle not in self._deltas:
+                self._deltas[bundle] = deltas.sizes(self._connection, whole, delta.VERSION)
+            known = self._deltas[bundle]
+            self._to_fetch[key] = sum(
+                min((known.get((base, sha256), size_bytes) for base in held), default=size_bytes)
+                for sha256, size_bytes in whole.items()
+                if sha256 not in held
+            )
+        return self._to_fetch[key]
 
     def manifest(self, bundle: str) -> Manifest | None:
         if bundle not in self._manifests:

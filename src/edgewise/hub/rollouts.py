@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from edgewise.hub import audit, usecases
 from edgewise.hub import releases as release_acts
 from edgewise.hub.evidence import evidence_bytes
-from edgewise.hub.rollout import Event, OpenWave, Rollout, State, Target, answer, problems
+from edgewise.hub.expected import expected_of
+from edgewise.hub.rollout import Event, OpenWave, Rollout, State, Target, answer
+from edgewise.hub.rollout_preview import all_problems
 from edgewise.hub.situation import Situation
 from edgewise.hub.store import Store, champions, devices, releases
 from edgewise.hub.store import rollouts as rows
@@ -22,6 +24,20 @@ from edgewise.ports import Chance
 from edgewise.wire import NotTrusted, NotValid, RolloutPolicy, UseCase, plain
 
 WHY_CHARACTERS_MAX = 1000
+DRAFT = "0" * 32  # the id of a rollout that is not stored
+
+
+class Impossible(NotValid):
+    """A rollout that could never work on this fleet.
+
+    Attributes:
+        reasons: each with its remedy.
+    """
+
+    def __init__(self, release: str, reasons: Sequence[str]) -> None:
+        text = f"this rollout of {release} could never work: {'; '.join(reasons)}"
+        super().__init__(text, code="policy_impossible")
+        self.reasons = tuple(reasons)
 
 
 def create(
@@ -66,15 +82,12 @@ def create_in(
     for old in rows.find(connection, release=release):
         if old.state in rows.UNFINISHED:
             return old
-    usecase = usecases.need(connection, row.use_case)
-    policy = _policy(usecase.rollout, overrides)
-    previous = _previous(connection, row, policy)
-    _check(row, champions.champion(connection, row.use_case))
-    _check_names(connection, row.use_case, policy)
     name = chance.id()
-    wrong = _problems(connection, name, row, previous, policy, usecase, now)
+    planned = draft(connection, row, overrides, name=name)
+    policy, previous = planned.policy, planned.previous.release if planned.previous else None
+    wrong = _problems(connection, planned, usecases.need(connection, row.use_case), now)
     if wrong and not by_itself:
-        raise NotValid(f"this rollout of {release} could never work: {'; '.join(wrong)}", code="policy_impossible")
+        raise Impossible(release, wrong)
     state, text = State.RUNNING, why
     if policy.approval == "person":
         state, text = State.WAITING, f"{why}; waits for somebody else than {who} to approve it"
@@ -99,6 +112,27 @@ def create_in(
     return need(connection, name)
 
 
+def draft(connection: sa.Connection, row: ReleaseRow, overrides: Mapping[str, Any], *, name: str = DRAFT) -> Rollout:
+    """A rollout of the release as it would begin now; nothing is stored.
+
+    Raises:
+        NotValid: the release was taken back or is not newer than what runs, or the policy has mistakes.
+    """
+    policy = _policy(usecases.need(connection, row.use_case).rollout, overrides)
+    previous = _previous(connection, row, policy)
+    _check(row, champions.champion(connection, row.use_case))
+    _check_names(connection, row.use_case, policy)
+    target = target_of(connection, row.id)
+    assert target is not None, f"release {row.id} was just read"
+    return Rollout(
+        id=name,
+        target=target,
+        previous=None if previous is None else target_of(connection, previous),
+        policy=policy,
+        state=State.RUNNING,
+    )
+
+
 def _previous(connection: sa.Connection, row: ReleaseRow, policy: RolloutPolicy) -> str | None:
     """The release to return to: the one that the policy names, else what the fleet runs."""
     if policy.return_to is None:
@@ -116,25 +150,9 @@ def _previous(connection: sa.Connection, row: ReleaseRow, policy: RolloutPolicy)
     return named.id
 
 
-def _problems(
-    connection: sa.Connection,
-    name: str,
-    row: ReleaseRow,
-    previous: str | None,
-    policy: RolloutPolicy,
-    usecase: UseCase,
-    now: datetime,
-) -> list[str]:
-    target = target_of(connection, row.id)
-    assert target is not None
-    draft = Rollout(
-        id=name,
-        target=target,
-        previous=None if previous is None else target_of(connection, previous),
-        policy=policy,
-        state=State.RUNNING,
-    )
-    return problems(draft, Situation(connection, usecase, now, started_at=now).fleet(draft, {}))
+def _problems(connection: sa.Connection, planned: Rollout, usecase: UseCase, now: datetime) -> list[str]:
+    fleet = Situation(connection, usecase, now, started_at=now).fleet(planned, {})
+    return all_problems(planned, fleet, expected_of(connection, usecase, now), now)
 
 
 def need(connection: sa.Connection, rollout: str) -> RolloutRow:

@@ -253,6 +253,20 @@ def telemetry_sums(connection: sa.Connection, use_case: str) -> list[Mapping[str
     ]
 
 
+def decisions_per_s(connection: sa.Connection, use_case: str, *, since: datetime, now: datetime) -> float | None:
+    """How many decisions one device makes in a second, in the mean since then; None where none is told of."""
+    sums = (
+        sa.func.sum(telemetry.c.decisions),
+        sa.func.count(sa.distinct(telemetry.c.device)),
+        sa.func.min(telemetry.c.start),
+    )
+    statement = sa.select(*sums).where(telemetry.c.use_case == use_case, telemetry.c.start >= since)
+    decisions, told, first = connection.execute(statement).one()
+    if not decisions or first >= now:
+        return None
+    return float(decisions / told / (now - first).total_seconds())
+
+
 def events_of(
     connection: sa.Connection, *, use_case: str | None = None, device: str | None = None, limit: int = 50
 ) -> list[Mapping[str, Any]]:
