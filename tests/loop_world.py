@@ -37,6 +37,7 @@ from edgewise.hub.orders import OrderWish
 from edgewise.hub.samples import ImportedSample
 from edgewise.hub.serve import listen
 from edgewise.hub.store import devices, verdicts
+from edgewise.hub.store import intake as intake_rows
 from edgewise.hub.store import samples as sample_rows
 from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
 from edgewise.sim._keeper import Keeper
@@ -54,6 +55,7 @@ from edgewise.wire import (
     Report,
     Sample,
     TableSpec,
+    Telemetry,
     UseCase,
     canonical,
     digest,
@@ -247,7 +249,10 @@ class LoopWorld:
         """A report of the device arrives; without changes it says what it was told to run."""
         told = self.row(device).wanted
         values: dict[str, Any] = {"at": self.hub.now(), "phase": "committed", "previous": None}
-        if told is not None:
+        if told is not None and told.shadow:
+            row = self.row(device)
+            values |= {"phase": "shadow", "release": row.release, "bundle": row.bundle, "assignment": told.number}
+        elif told is not None:
             values |= {"release": told.release, "bundle": told.bundle, "assignment": told.number}
         elif "release" not in changes:
             values["phase"] = "idle"
@@ -257,10 +262,32 @@ class LoopWorld:
             assert row is not None
             reports.heard(connection, row, report, sent_at=self.hub.now(), now=self.hub.now())
 
+    def count(self, device: str, *, start: datetime, end: datetime, **counts: Any) -> None:
+        """The device's counts of one window arrive."""
+        self._frames += 1
+        name = digest(f"window {self._frames}".encode())[:32]
+        fields = {"id": name, "site": self.row(device).site, "start": start, "end": end, "overrides": 0, **counts}
+        with self.store.write() as connection:
+            intake_rows.add_telemetry(connection, NAME, device, [Telemetry(**fields)], self.hub.now())
+
     def pair(
-        self, device: str, rollout: str, *, ours: str, theirs: str, truth: str, candidate: str, champion: str
-    ) -> None:
-        """Both bundles decided on one frame of the device, and a person labelled it."""
+        self,
+        device: str,
+        rollout: str,
+        *,
+        ours: str,
+        theirs: str,
+        truth: str | None,
+        candidate: str,
+        champion: str,
+        why: str = "disagreement",
+        **changes: Any,
+    ) -> str:
+        """Both bundles decided on one frame of the device, and a person labelled it; the sample's id.
+
+        Args:
+            truth: the label; None leaves it to others.
+        """
         self._frames += 1
         name = digest(str(self._frames).encode())[:32]
         data = canonical({"x": self._frames})
@@ -271,7 +298,7 @@ class LoopWorld:
             site=self.row(device).site,
             taken_at=self.hub.now(),
             kept_at=self.hub.now(),
-            why="disagreement",
+            why=why,  # type: ignore[arg-type]
             inclusion_probability=1.0,
             blob=self.store.blobs.put(data),
             size_bytes=len(data),
@@ -280,10 +307,13 @@ class LoopWorld:
             shadow=Decision(label=theirs, bundle=champion, **word),
             rollout=rollout,
         )
-        extra = {"use_case": NAME, "device": device, "priority": 2, "epoch": None, "number": None}
+        priority = sample_rows.PRIORITY[why]
+        extra = {"use_case": NAME, "device": device, "priority": priority, "epoch": None, "number": None, **changes}
         with self.store.write() as connection:
             sample_rows.add(connection, [sample_row(sample, self.hub.now()) | extra])
-        labels.set_labels(self.store, [(name, truth)], who="admin", now=self.hub.now())
+        if truth is not None:
+            labels.set_labels(self.store, [(name, truth)], who="admin", now=self.hub.now())
+        return name
 
 
 @contextlib.contextmanager

@@ -64,11 +64,11 @@ def test_a_busy_moment_is_not_remarked_on_and_lasting_lateness_is():
     for second in range(4000):
         busy = second % 300 < 12  # twelve seconds of every five minutes the machine has no time
         for _ in range(10):
-            late.decided([(400 if busy else 20, now_s)])
+            late.decided([400 if busy else 20], [now_s])
             now_s += 0.1
     assert late.remark() is None
     for _ in range(600):
-        late.decided([(400, now_s)])
+        late.decided([400], [now_s])
         now_s += 0.1
     assert "longer than 100 ms" in late.remark()
     assert late.remark() is None  # told once, then looked at anew
@@ -77,7 +77,7 @@ def test_a_busy_moment_is_not_remarked_on_and_lasting_lateness_is():
 def test_in_its_trial_a_bundle_is_judged_by_its_95th_percentile():
     late = Lateness(LIMITS, ms_max=100, count_min=20)
     for number in range(40):
-        late.decided([(400 if number % 10 == 0 else 20, number * 0.1)])
+        late.decided([400 if number % 10 == 0 else 20], [number * 0.1])
     assert "95th percentile" in late.complaint()
 
 
@@ -104,7 +104,7 @@ def feed(opinion: Opinion, pairs) -> int:
     """Show decisions, and the other bundle's only where it is asked; comes back with how often it was."""
     asked = 0
     for mine, other in pairs:
-        opinion.decided(mine)
+        opinion.decided([mine], [0.0])
         if opinion.frames_left > 0:
             asked += 1
             opinion.compared(mine, other)
@@ -148,7 +148,7 @@ def test_total_certainty_is_found_where_the_other_one_has_doubts():
 def test_a_busy_machine_is_late_with_any_bundle_and_that_is_no_reason():
     opinion = Opinion(LIMITS, ms_max=100)
     for number in range(20_000):
-        opinion.decided(decision("good" if number % 3 else "pit"), 400)
+        opinion.decided([decision("good" if number % 3 else "pit")], [400])
         if opinion.frames_left > 0:
             opinion.compared(decision(), decision(), 380)
     assert opinion.complaint("parts@1") is None
@@ -157,7 +157,7 @@ def test_a_busy_machine_is_late_with_any_bundle_and_that_is_no_reason():
 def test_a_bundle_that_is_late_while_the_other_one_would_be_in_time_is_found():
     opinion = Opinion(LIMITS, ms_max=100)
     for number in range(600):
-        opinion.decided(decision("good" if number % 3 else "pit"), 400)
+        opinion.decided([decision("good" if number % 3 else "pit")], [400])
         if opinion.frames_left > 0:
             opinion.compared(decision(), decision(), 30)
     assert "decisions take longer than 100 ms, and parts@1 is in time on" in opinion.complaint("parts@1")
@@ -494,3 +494,22 @@ def test_a_bundle_that_limps_for_hours_is_told_once_an_hour(bench):
         bench.clock.advance(60)
     assert told == ["bundle_unhealthy", "bundle_unhealthy"]
     assert updater.running is not None
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 64, 400])
+def test_decisions_looked_at_together_are_judged_as_one_by_one(at_once: int) -> None:
+    dice = random.Random(5)
+    said = [decision(dice.choice(["good", "pit"]), dice.choice([0.5, 1.0])) for _ in range(1200)]
+    said[300:900] = [said[300]] * 600  # stands still for a while
+    times_ms = [dice.choice([20.0, 400.0]) for _ in said]
+    moments_s = [number * 0.1 for number in range(len(said))]
+    pictures = []
+    for size in (1, at_once):
+        opinion, late = Opinion(LIMITS, ms_max=100), Lateness(LIMITS, ms_max=100, count_min=20)
+        for start in range(0, len(said), size):
+            part = slice(start, start + size)
+            opinion.decided(said[part], times_ms[part])
+            late.decided(times_ms[part], moments_s[part])
+        detector = late._blocks
+        pictures.append((vars(opinion) | {"_against": None}, detector.count, detector.hits, late.complaint()))
+    assert pictures[0] == pictures[1]

@@ -70,7 +70,7 @@ def stream(opinion: Opinion, dice: random.Random, frames: int, says_otherwise: f
     """Frames until a complaint, of a bundle that always says one label while the other contradicts so often."""
     for number in range(frames):
         mine = Decision(label="good", confidence=round(dice.random(), 6), margin=0.5, bundle="b" * 64)
-        opinion.decided(mine)
+        opinion.decided([mine], [0.0])
         if opinion.frames_left > 0:
             other = "other" if dice.random() < says_otherwise else "good"
             opinion.compared(mine, mine.model_copy(update={"label": other, "confidence": round(dice.random(), 6)}))

@@ -174,3 +174,22 @@ def test_every_softmax_gives_a_decision_inside_its_bounds(logits):
     assert 0 <= decision.margin <= decision.confidence <= 1
     assert decision.defect is not None
     assert 0 <= decision.defect <= 1
+
+
+@pytest.mark.parametrize("classes", [32, 33, 1000])
+def test_many_classes_are_decided_on_as_few_are(classes):
+    labels = tuple(f"c{index}" for index in range(classes))
+    about = manifest(labels=labels, good_label="c7")
+    said = np.random.default_rng(classes).dirichlet(np.ones(classes)).astype(np.float32)
+    before = said.copy()
+    decision = decide(said, about, bundle=digest(b""), release=None)
+    first, second = sorted(said.tolist())[:-3:-1]
+    assert decision.label == labels[int(said.argmax())]
+    assert decision.confidence == round(first, 6)
+    assert decision.margin == round(first - second, 6)
+    assert decision.defect == round(1 - said.tolist()[7], 6)
+    assert np.array_equal(said, before)
+    for bad in (np.nan, np.inf, -1.0, 2.0):
+        said[3] = bad
+        with pytest.raises(BadScores):
+            decide(said, about, bundle=digest(b""), release=None)

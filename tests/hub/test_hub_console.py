@@ -205,11 +205,11 @@ def test_a_rollout_that_waits_for_approval_begins_with_an_approvers_word(strange
         connection.exec_driver_sql("DELETE FROM rollouts")
     wish: dict[str, Any] = {"who": "ann", "why": "test", "now": hub.now(), "chance": hub.chance}
     row = rollouts.create(world.store, "parts@1", {"approval": "person"}, **wish)
-    for role, state in (("operator", "paused"), ("approver", "running")):
+    for role, state in (("operator", "waiting"), ("approver", "running")):
         stranger.cookies.clear()
         as_somebody(stranger, world, role)
         assert ("waits for an approver" in page(stranger, f"/rollouts/{row.id}")) == (role == "operator")
-        stranger.post(f"/rollouts/{row.id}/resume", headers={"origin": origin(stranger)})
+        stranger.post(f"/rollouts/{row.id}/approve", headers={"origin": origin(stranger)})
         with world.store.read() as connection:
             assert rollouts.need(connection, row.id).state == state
     with world.store.read() as connection:

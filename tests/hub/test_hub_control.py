@@ -263,18 +263,6 @@ def test_a_finished_release_can_be_taken_back_by_hand_but_not_the_first(world: A
     assert {item[1] for item in told(world).values()} == {"parts@1"}
 
 
-def test_a_person_who_has_to_approve_is_waited_for() -> None:
-    world = LoopWorld(usecase=a_usecase(rollout={"bake_s": 0, "approval": "person"}))
-    world.label(20)
-    world.enrol("d1")
-    world.hear("d1")
-    release = release_next(world)
-    world.tick()
-    waiting = status(world, release)
-    assert (waiting.state, waiting.waves) == ("paused", ())
-    assert "approval" in waiting.reason
-
-
 def test_conditions_that_do_not_hold_mean_not_now() -> None:
     condition = {"fact": "battery_percent", "op": "ge", "value": 40}
     world = LoopWorld(usecase=a_usecase(rollout={"bake_s": 0, "conditions": [condition]}))

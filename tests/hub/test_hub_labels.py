@@ -28,7 +28,7 @@ def test_the_queue_begins_with_alarms_and_ends_with_the_least_uncertain(yard):
         device.segment(5, device.sample("alarm", why="alarm"), record_class="alarm"),
     )
     yard.bring_in(("north", "imported", "", None))
-    queue = labels.next_to_label(yard.hub.store, "press", limit=10)
+    queue = labels.next_to_label(yard.hub.store, "press", limit=10, now=yard.hub.now())
     assert [item["frame"] for item in queue] == ["alarm", "told", "pair", "audit", "unsure", "sure", "imported"]
     assert queue[0]["labels"] == ["good", "pit"]
 

@@ -47,8 +47,8 @@ def ask(world: Any) -> Any:
 
 
 def release(world: Any) -> str:
-    world.count = getattr(world, "count", 0) + 1
-    return str(world.sign(world.bundle(name=f"net-{world.count}"), override="drill").id)
+    world.versions = getattr(world, "versions", 0) + 1
+    return str(world.sign(world.bundle(name=f"net-{world.versions}"), override="drill").id)
 
 
 def go(world: Any, minutes: int = 4, *, names: tuple[str, ...] = FLEET) -> None:
@@ -225,6 +225,20 @@ def test_reassign_repeats_what_this_hub_wants_under_a_number_that_the_device_tak
     assert not world.row("d1").in_conflict, "it has not heard of its new assignment yet"
     world.hear("d1")
     assert world.row("d1").conflict is None
+
+
+def test_a_device_that_goes_on_claiming_nonsense_after_a_persons_word_stops_no_controller(world: Any, ask: Any) -> None:
+    number = world.row("d1").assignment_number
+    claim = {"release": "no-version", "bundle": "7" * 64, "assignment": number}
+    world.hear("d1", **claim)
+    ask.post("/devices/d1/resolve", json={"how": "reassign", "reason": "it is ours"}).raise_for_status()
+    world.roll_out(release(world), waves=[{"percent": 100}])
+    for _ in range(8):
+        world.hear("d1", **claim)
+        world.tick(15)
+        for name in ("d2", "d3"):
+            world.hear(name)
+    assert [world.row(name).release for name in FLEET] == ["no-version", "parts@2", "parts@2"]
 
 
 def test_reassign_never_sends_a_device_back_to_what_never_ran_there(world: Any, ask: Any) -> None:

@@ -12,6 +12,7 @@ GROUPS = (
     "learn",
     "signer",
     "trust",
+    "device",
     "edge",
     "usecase",
     "release",

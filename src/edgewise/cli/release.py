@@ -108,3 +108,36 @@ def withdraw(
         done = withdraw_release(desk, release, read_signers([key]), why=reason, now=datetime.now(UTC))
     waits = sum(done["waiting"].values())
     typer.echo(f"{release} waits for {waits} more signatures" if waits else f"{release} is withdrawn")
+
+
+@app.command(epilog="Example: edgewise release ran --at 2026-05-04T22:00+02:00 --site plant-a")
+def ran(
+    release: str = typer.Argument("", help="where this release ran, from when to when", show_default=False),
+    at: str = typer.Option("", "--at", help="what ran then, such as 2026-05-04T22:00+02:00; now without it"),
+    site: str = typer.Option("", "--site", help="of this site"),
+    device: str = typer.Option("", "--device", help="of this device"),
+    limit: int = typer.Option(100, "--limit", min=1, max=1000),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+    output: Format = FORMAT,
+) -> None:
+    """Show what ran where at a moment, and how sure that is; or, of one release, where it ran from when to when."""
+    from edgewise.cli._release_ran import print_moment, print_stretches
+    from edgewise.cli._rollout_policy import moment
+
+    given = {"site": site, "device": device, "at": moment(at) if at else ""}
+    asked: dict[str, str] = {name: value for name, value in given.items() if value}
+    if release and not at:
+        if asked:
+            raise typer.BadParameter("--site and --device go with a moment: add --at, or leave the release out")
+        path = f"/releases/{release}/ran"
+    else:
+        path = "/ran"
+        asked |= {"release": release} if release else {}
+    with connect(hub, token, data_dir) as api:
+        page = api.get(path, limit=limit, **asked)
+    if output is not Format.table:
+        show(page, output)
+    else:
+        (print_moment if path == "/ran" else print_stretches)(page)

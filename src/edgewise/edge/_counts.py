@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -45,8 +44,8 @@ class Counts:
         """
         self.decisions += len(decisions)
         self.bytes_decided += size_bytes
-        for label, count in Counter([decision.label for decision in decisions]).items():
-            self.labels[label] = self.labels.get(label, 0) + count
+        for decision in decisions:
+            self.labels[decision.label] = self.labels.get(decision.label, 0) + 1
         self.latency.merge(latency)
         self.touch(*span)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -105,7 +105,8 @@ class Decider:
         self._asked_at: float | None = None  # when the source was asked, while it has not answered
         self.closed: deque[Period] = deque()
         self.urgent: deque[Urgent] = deque()
-        self.recent: OrderedDict[str, Item] = OrderedDict()
+        # By age, not by name: that is quicker to fill, and feedback, which looks for a name, is rare.
+        self.recent: deque[Item] = deque(maxlen=limits.recent_max)
         self.shed_urgent: dict[str, int] = {}
         self.source_error: str | None = None
         self.source_failures = 0
@@ -135,9 +136,9 @@ class Decider:
             self.close_period()  # embeddings of two bundles cannot be compared, so a period belongs to one
         period = self._open
         if period is None:
-            period = self._open = Period(opened_at=now, last_at=now, pipeline=self.name, bundle=bundle)
+            period = self._open = Period(opened_at=now, last_at=now, pipeline=self.name)
         period.frames += 1
-        period.last_at, period.cursor = now, frame.name
+        period.last_at, period.cursor, period.bundle = now, frame.name, bundle
         self.taken += 1
         if self._sampler is not None and (reading := self._sampler.take(frame)) is not None:
             period.readings.append(reading)
@@ -187,8 +188,7 @@ class Decider:
         if not self._turn.acquire(timeout=FORGET_S_MAX):
             return False
         try:
-            for name in [name for name, item in self.recent.items() if match(item)]:
-                del self.recent[name]
+            self.recent = deque((item for item in self.recent if not match(item)), self._limits.recent_max)
             for period in (*self.closed, *((self._open,) if self._open else ())):
                 period.items = [item for item in period.items if not match(item)]
             for _ in range(len(self.urgent)):
@@ -199,18 +199,22 @@ class Decider:
             self._turn.release()
         return True
 
+    def find(self, name: str) -> Item | None:
+        """The last decision on a frame of this name, None when it is not remembered."""
+        return next((item for item in reversed(list(self.recent)) if item.name == name), None)
+
     def close_period(self) -> None:
         """End the open period now."""
         period = self._open
         if period is None:
             return
-        self._count(period)
         if len(self.closed) >= self._limits.periods_waiting_max:
             # The disk is stuck. Decisions go on and are counted; the frames of this period are given up.
             period.not_selected += len(period.items)
             period.items.clear()
             del period.readings[: -self._limits.readings_waiting_max]
             return
+        self._count(period)
         self._open = None
         self.closed.append(period)
 
@@ -279,7 +283,7 @@ class Decider:
             self._count(period)
         period.items.append(item)
         period.bytes_seen += item.size_bytes
-        self._remember(item)
+        self.recent.append(item)
         if text is not None:
             self._hurry(Urgent(item=item, why="alarm", text=text, at=now))
         return latency_ms
@@ -357,11 +361,6 @@ class Decider:
         item = item_of(frame, UNDECIDED, plain_embedding(frame))
         period.items.append(item)
         period.bytes_seen += item.size_bytes
-
-    def _remember(self, item: Item) -> None:
-        self.recent[item.name] = item
-        if len(self.recent) > self._limits.recent_max:
-            self.recent.popitem(last=False)
 
     def _hurry(self, urgent: Urgent) -> None:
         if len(self.urgent) >= self._limits.urgent_waiting_max:

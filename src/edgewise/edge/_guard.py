@@ -101,18 +101,22 @@ class Lateness:
         self._block_at: float | None = None
         self._block_seen = self._block_late = 0
 
-    def decided(self, decisions: Sequence[tuple[float, float]]) -> None:
-        """How long each decision took, ms, and when it was made, s."""
-        self._all.add_all([latency_ms for latency_ms, _ in decisions])
-        for latency_ms, at_s in decisions:
-            if self._block_at is None:
-                self._block_at = at_s
+    def decided(self, times_ms: Sequence[float], at_s: Sequence[float]) -> None:
+        """How long some decisions took, and when each was made."""
+        self._all.add_all(times_ms)
+        if self._block_at is None:
+            self._block_at = at_s[0]
+        if max(at_s) - self._block_at < self._limits.late_block_s:  # the block does not end within these
+            self._block_seen += len(times_ms)
+            self._block_late += sum([latency_ms > self._ms_max for latency_ms in times_ms])
+            return
+        for latency_ms, moment_s in zip(times_ms, at_s, strict=True):
             self._block_seen += 1
             self._block_late += latency_ms > self._ms_max
             full = self._block_seen >= self._limits.late_block_decisions
-            if full and at_s - self._block_at >= self._limits.late_block_s:
+            if full and moment_s - self._block_at >= self._limits.late_block_s:
                 self._blocks.add(2 * self._block_late > self._block_seen)
-                self._block_at, self._block_seen, self._block_late = at_s, 0, 0
+                self._block_at, self._block_seen, self._block_late = moment_s, 0, 0
 
     def complaint(self) -> str | None:
         """Why the bundle fails its trial."""
@@ -159,15 +163,29 @@ class Opinion:
         self.frames_left = self._more = 0  # frames that the other bundle should be asked about
         self._asked = self._contradicted = 0
 
-    def decided(self, decision: Decided, latency_ms: float = 0.0) -> None:
-        self._block += 1
-        self._labels[decision.label] = self._labels.get(decision.label, 0) + 1
-        self._saturated += decision.confidence >= SATURATED
-        self._same += self._last is not None and _equal(decision, self._last)
-        self._late += latency_ms > self._ms_max
-        self._last, self._last_ms = decision, latency_ms
-        if self._block >= self._limits.suspect_block:
-            self._end_block()
+    def decided(self, decisions: Sequence[Decided], times_ms: Sequence[float]) -> None:
+        """What was decided, and how many ms each decision took."""
+        done = 0
+        while done < len(decisions):
+            part = slice(done, done + self._limits.suspect_block - self._block)
+            self._add(decisions[part], times_ms[part])
+            done = part.stop
+            if self._block >= self._limits.suspect_block:
+                self._end_block()
+
+    def _add(self, decisions: Sequence[Decided], times_ms: Sequence[float]) -> None:
+        """Count decisions of one block."""
+        self._block += len(decisions)
+        for one in decisions:
+            self._labels[one.label] = self._labels.get(one.label, 0) + 1
+        self._saturated += sum([one.confidence >= SATURATED for one in decisions])
+        before = decisions[0] if self._last is None else self._last
+        pairs = zip(decisions, (before, *decisions), strict=False)
+        # Confidence first, and here: it is what mostly differs, and a call for each pair is what costs.
+        self._same += sum([one.confidence == other.confidence and _equal(one, other) for one, other in pairs])
+        self._same -= self._last is None  # the first of all has none before it
+        self._late += sum([latency_ms > self._ms_max for latency_ms in times_ms])
+        self._last, self._last_ms = decisions[-1], times_ms[-1]
 
     def _end_block(self) -> None:
         label, most = max(self._labels.items(), key=lambda item: item[1])

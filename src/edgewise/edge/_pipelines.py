@@ -172,7 +172,7 @@ class Pipelines:
 
     def find(self, frame: str) -> Item | None:
         """What was decided on a frame, None when that is not remembered."""
-        return next((one.recent[frame] for one in self._order if frame in one.recent), None)
+        return next((item for one in self._order if (item := one.find(frame)) is not None), None)
 
     def complaints(self, *, names: bool = True) -> list[str]:
         """What is wrong with sources and apps, each a sentence; a device with one pipeline does not name it.

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from edgewise.edge._counts import Key, Windows
 from edgewise.edge._slots import Running
-from edgewise.frames import Decided, is_alarm
+from edgewise.frames import Decided, good_labels, is_alarm
 from edgewise.measure import Histogram
 
 ENTRIES_MAX = 64  # decisions that are not counted yet
@@ -49,6 +49,7 @@ class Tally:
         manifest = running.pipeline.manifest
         counts = windows.of(self.key)
         counts.add(decisions, self._bytes, latency, (min(moments), max(moments)))
-        counts.alarms += sum([is_alarm(decision, manifest) for decision in decisions])
+        if good_labels(manifest):
+            counts.alarms += sum([is_alarm(decision, manifest) for decision in decisions])
         self._bytes = 0
         entries.clear()

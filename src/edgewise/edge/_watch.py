@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from edgewise.edge._guard import Failures, Lateness, Memory, Opinion
@@ -17,7 +15,7 @@ from edgewise.policy import error_words
 from edgewise.ports import Clock
 from edgewise.wire import EdgewiseError, NotValid
 
-HEARD_MAX = 64  # decisions that are not looked at yet
+HEARD_MAX = 256  # decisions that are not looked at yet
 Heard: TypeAlias = tuple[str, Decided | None, float, float]  # where, what, latency in ms, when
 
 
@@ -94,13 +92,14 @@ class Watch:
         heard = [self._heard.popleft() for _ in range(len(self._heard))]
         if not heard:
             return
+        loops, _, times_ms, moments_s = zip(*heard, strict=True)
         self._failures.decided(len(heard))
-        self._lateness.decided([(latency_ms, at_s) for _, _, latency_ms, at_s in heard])
-        for where, told in groupby(heard, key=itemgetter(0)):
-            opinion = self._opinion(where)
-            for _, decision, latency_ms, _ in told:
-                if decision is not None:
-                    opinion.decided(decision, latency_ms)
+        self._lateness.decided(times_ms, moments_s)
+        for where in set(loops):
+            told = [one for one in heard if one[0] == where and one[1] is not None]
+            if told:
+                _, decisions, times_ms, _ = zip(*told, strict=True)
+                self._opinion(where).decided(decisions, times_ms)
 
     def compared(
         self,

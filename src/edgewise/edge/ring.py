@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from edgewise.ports import Frame
 
 KEY_BYTES = 32
+NONCE_BYTES = 12
 
 
 @dataclass(slots=True)  # neither frozen nor holding a frame: one is made at every frame, and that takes twice as long
@@ -29,7 +30,7 @@ class _Sealed:
 
     @property
     def nonce(self) -> bytes:
-        return _nonce(self.number)
+        return self.number.to_bytes(NONCE_BYTES, "big")
 
     def frame(self, data: bytes = b"") -> Frame:
         """The frame with these bytes."""
@@ -82,7 +83,7 @@ class Ring:
         if len(plain) > self.bytes_max:
             return
         number = next(self._numbers)
-        data = self._cipher.encrypt(_nonce(number), plain, name.encode())
+        data = self._cipher.encrypt(number.to_bytes(NONCE_BYTES, "big"), plain, name.encode())
         sealed = _Sealed(number, name, data, frame.media_type, frame.taken_at, frame.group, frame.facts)
         with self._lock:
             held = self._lanes.get(lane)
@@ -133,7 +134,3 @@ class Ring:
 
 def _bytes_of(lane: _Lane) -> int:
     return lane.bytes
-
-
-def _nonce(number: int) -> bytes:
-    return number.to_bytes(12, "big")

@@ -93,14 +93,16 @@ def decide(scores: NDArray[np.float32], manifest: Manifest, *, bundle: str, rele
 def _decide_of_many(
     scores: NDArray[np.float32], labels: tuple[str, ...], good: tuple[int, ...], release: str | None, bundle: str
 ) -> Decided:
-    """The same by numpy, whose least and greatest are NaN as soon as one score is."""
+    """The same by numpy, which says NaN is the greatest as soon as one score is."""
     at = int(scores.argmax())
-    best, least = float(scores[at]), float(np.minimum.reduce(scores))
-    if not (least >= -SLACK and best <= 1 + SLACK):
+    best = scores.item(at)
+    if not (scores.item(scores.argmin()) >= -SLACK and best <= 1 + SLACK):
         raise _bad(scores)
-    second = max(float(np.maximum.reduce(side)) for side in (scores[:at], scores[at + 1 :]) if len(side))
-    defect = _share(1 - sum([float(scores[place]) for place in good])) if good else None
-    return Decided(labels[at], _share(best), defect, _share(best - second), release, bundle)
+    others = scores.copy()
+    others[at] = -1.0
+    margin = _share(best - others.item(others.argmax()))
+    defect = _share(1 - sum([scores.item(place) for place in good])) if good else None
+    return Decided(labels[at], _share(best), defect, margin, release, bundle)
 
 
 def _bad(scores: NDArray[np.float32]) -> BadScores:

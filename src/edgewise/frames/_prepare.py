@@ -93,7 +93,8 @@ def preparer(spec: InputSpec, out: NDArray[np.float32]) -> Preparer:
     write = series_writer(spec, out)
 
     def prepare_window(data: bytes, media_type: str) -> None:
-        _check_series(media_type)
+        if media_type != SERIES_TYPE:
+            _check_series(media_type)
         write(data)
 
     return prepare_window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -63,7 +64,7 @@ def prepare_series(
     if values.dtype != AS_TAKEN or values.shape != scales.shape:
         raise BadSeries(f"out must be float32 {scales.shape}, got {values.dtype} {values.shape}")
     if values.flags.c_contiguous:
-        _scale(data, scales, values.reshape(-1))
+        _scale(scales, values.reshape(-1), data)
     else:
         values[...] = prepare_series(data, spec)
     return values
@@ -81,8 +82,7 @@ def series_writer(spec: SeriesSpec, out: NDArray[np.float32]) -> Callable[[bytes
     scales = _scaling(spec)
     if out.dtype != AS_TAKEN or out.shape != scales.shape or not out.flags.c_contiguous:
         raise BadSeries(f"out must be float32 {scales.shape} and contiguous, got {out.dtype} {out.shape}")
-    flat = out.reshape(-1)
-    return lambda data: _scale(data, scales, flat)
+    return functools.partial(_scale, scales, out.reshape(-1))
 
 
 class _Scales(NamedTuple):
@@ -94,7 +94,7 @@ class _Scales(NamedTuple):
     std: NDArray[np.float32]
 
 
-def _scale(data: bytes | memoryview, scales: _Scales, flat: NDArray[np.float32]) -> None:
+def _scale(scales: _Scales, flat: NDArray[np.float32], data: bytes | memoryview) -> None:
     """Write a window's numbers, scaled, into float32 (C * L,). BadSeries as ``prepare_series``."""
     if len(data) != scales.size_bytes:
         channels, steps = scales.shape

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgewise.hub.limits import Limits
     from edgewise.hub.serve import serve
     from edgewise.hub.store import Store
-    from edgewise.hub.usecase_text import read_usecase, usecase_schema
+    from edgewise.hub.usecase_text import read_policy, read_usecase, usecase_schema
 
 __all__ = [
     "Hub",
@@ -26,6 +26,7 @@ __all__ = [
     "Store",
     "create_app",
     "create_device_app",
+    "read_policy",
     "read_usecase",
     "serve",
     "usecase_schema",
@@ -40,6 +41,6 @@ __getattr__ = late_names(
         "limits": ("Limits",),
         "serve": ("serve",),
         "store": ("Store",),
-        "usecase_text": ("read_usecase", "usecase_schema"),
+        "usecase_text": ("read_policy", "read_usecase", "usecase_schema"),
     },
 )

@@ -93,6 +93,7 @@ class Hub:
         self.config = config
         self.limits = config.limits
         self.clock: Clock = clock or SystemClock()
+        self.started_at = self.clock.now()  # until then it heard no device
         self.chance: Chance = chance or SystemChance()
         self.runtime: Runtime = runtime or OnnxRuntime()
         self.folder = None if config.data_dir is None else Folder(config.data_dir)

@@ -16,7 +16,22 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 
 from edgewise.hub import audit, erasures, gate, rollouts, usecases
-from edgewise.hub.rollout import Assign, Device, Evidence, Move, Rollout, Step, walk
+from edgewise.hub.evidence import evidence_bytes, evidence_of
+from edgewise.hub.rollout import (
+    Assign,
+    Device,
+    Evidence,
+    Join,
+    Move,
+    Open,
+    OpenShadow,
+    Pass,
+    PassShadow,
+    Rollout,
+    State,
+    Step,
+    walk,
+)
 from edgewise.hub.situation import Situation, assignment_of
 from edgewise.hub.store import devices, leases, releases
 from edgewise.hub.store import rollouts as rows
@@ -81,7 +96,14 @@ def start_rollouts(hub: Hub, use_case: str, now: datetime, check: Callable[[sa.C
         release = _to_roll_out(connection, use_case)
         if release is not None:
             rollouts.create_in(
-                connection, release, {}, who=ACTOR, why="signed on the gate's word", now=now, chance=hub.chance
+                connection,
+                release,
+                {},
+                who=ACTOR,
+                why="signed on the gate's word",
+                now=now,
+                chance=hub.chance,
+                by_itself=True,
             )
 
 
@@ -166,7 +188,7 @@ class _Walk:
 
     def _look(self, rollout: Rollout) -> tuple[Sequence[Device], Evidence]:
         data = self._rows[rollout.id].data or {}
-        return self._situation.fleet(rollout, data), rollouts.evidence_of(data)
+        return self._situation.fleet(rollout, data), evidence_of(data)
 
     def _act(self, before: Rollout, rollout: Rollout, steps: list[Step]) -> None:
         self._changed = True
@@ -181,26 +203,51 @@ class _Walk:
         for step in steps:
             if isinstance(step, Move):
                 row = self._rows[rollout.id]
-                rollouts.set_state(self._connection, row, rollout.state, reason=step.reason, who=ACTOR, now=self._now)
+                decided = None if rollout.state is State.FINISHED else self._decided_on(before, step.reason)
+                rollouts.set_state(
+                    self._connection,
+                    row,
+                    rollout.state,
+                    reason=step.reason,
+                    who=ACTOR,
+                    now=self._now,
+                    evidence=decided,
+                )
                 self._reload(rollout.id)
             elif isinstance(step, Assign):
                 self._assign(before, step)
-        if len(rollout.waves) > len(before.waves):
-            wave = {"rollout": rollout.id, "wave": len(rollout.waves), "devices": list(rollout.waves[-1].devices)}
-            audit.note(
-                self._connection,
-                actor=ACTOR,
-                action="wave.opened",
-                subject=rollout.target.release,
-                data=wave,
-                now=self._now,
-            )
+            else:
+                self._note(rollout, step)
+
+    def _decided_on(self, rollout: Rollout, reason: str) -> str:
+        """Digest of the document that says on which counts, against which bounds, something was decided."""
+        data = self._rows[rollout.id].data or {}
+        return self._hub.store.blobs.put(evidence_bytes(rollout, data, reason))
+
+    def _note(self, rollout: Rollout, step: Step) -> None:
+        """Tell the audit log what became of a stage."""
+        data: dict[str, object] = {"rollout": rollout.id}
+        match step:
+            case Open():
+                action, data = "wave.opened", data | {"wave": step.wave + 1, "devices": list(step.devices)}
+            case Join():
+                where = {} if step.wave is None else {"wave": step.wave + 1}
+                action = "shadow.joined" if step.wave is None else "wave.joined"
+                data = data | where | {"devices": list(step.devices)}
+            case Pass():
+                action, data = "wave.passed", data | {"wave": step.wave + 1}
+            case OpenShadow():
+                action, data = "shadow.opened", data | {"devices": list(step.devices)}
+            case PassShadow():
+                decided = self._decided_on(rollout, step.reason)
+                action, data = "shadow.passed", data | {"reason": step.reason, "blob": decided}
+            case _:
+                raise AssertionError(f"{step} is carried out elsewhere")
+        target = rollout.target.release
+        audit.note(self._connection, actor=ACTOR, action=action, subject=target, data=data, now=self._now)
 
     def _assign(self, rollout: Rollout, step: Assign) -> None:
-        evidence = None
-        if step.want.kind == "revert":
-            data = self._rows[rollout.id].data or {}
-            evidence = self._hub.store.blobs.put(self._situation.evidence_bytes(rollout, data, step.reason))
+        evidence = self._decided_on(rollout, step.reason) if step.want.kind == "revert" else None
         assignment = assignment_of(
             self._situation.row(step.device),
             step,
@@ -219,6 +266,7 @@ class _Walk:
             "kind": assignment.kind,
             "release": assignment.release,
             "bake": assignment.bake,
+            "shadow": assignment.shadow,
             "rollout": assignment.rollout,
             "reason": step.reason,
             "evidence": evidence,

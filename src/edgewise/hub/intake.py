@@ -307,7 +307,7 @@ def sample_row(sample: Sample, now: datetime) -> dict[str, Any]:
 
 def _urgency(sample: Sample, *, spoken_of: bool, alarm: bool) -> dict[str, float]:
     priority = 0 if alarm else samples.PRIORITY[sample.why]
-    if spoken_of:
+    if spoken_of and sample.shadow is None:  # a pair keeps its place, see `samples.make_urgent`
         priority = min(priority, samples.PRIORITY["feedback"])
     uncertain = priority == samples.PRIORITY["margin"]
     return {"priority": priority, "rank": sample.decision.margin if uncertain else 0.0}

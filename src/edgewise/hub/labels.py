@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
-from edgewise.hub.store import Store, samples
+from edgewise.hub.store import Store, rollouts, samples
 from edgewise.hub.store import labels as rows
 from edgewise.hub.store.samples import SampleRow
 from edgewise.wire import NotValid, canonical, digest
@@ -20,16 +20,16 @@ TRAIN, EVALUATION = "train", "evaluation"
 
 
 def next_to_label(
-    store: Store, use_case: str, *, limit: int, sites: Collection[str] | None = None
+    store: Store, use_case: str, *, limit: int, now: datetime, sites: Collection[str] | None = None
 ) -> list[dict[str, Any]]:
-    """What a person of these sites should label next: alarms, feedback, disagreements, audit, uncertain.
+    """What a person of these sites should label next, see `queue`.
 
     Raises:
         NotValid: no such use case.
     """
     with store.read() as connection:
         known = known_labels(connection, use_case)
-        waiting = samples.unlabelled(connection, use_case, limit=limit, sites=sites)
+        waiting = queue(connection, use_case, limit=limit, now=now, sites=sites)
     return [
         {
             "sample": row.id,
@@ -47,6 +47,23 @@ def next_to_label(
         }
         for row in waiting
     ]
+
+
+def queue(
+    connection: sa.Connection, use_case: str, *, limit: int, now: datetime, sites: Collection[str] | None = None
+) -> list[SampleRow]:
+    """Samples without a label: alarms, feedback, disagreements, audit, uncertain.
+
+    While a rollout is under way its disagreements come before all others, until so many of them as
+    `labelling.labels_per_day` were labelled within a day: they decide whether it goes on.
+    """
+    under_way = rollouts.under_way(connection, use_case)
+    spent = samples.apart_labelled(connection, under_way, since=now - timedelta(days=1))
+    left = max(0, usecases.need(connection, use_case).labelling.labels_per_day - spent)
+    first = samples.apart_to_label(connection, under_way, limit=min(left, limit), sites=sites)
+    shown = {row.id for row in first}
+    rest = samples.unlabelled(connection, use_case, limit=limit, sites=sites)
+    return [*first, *(row for row in rest if row.id not in shown)][:limit]
 
 
 def known_labels(connection: sa.Connection, use_case: str) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import Field
 
 from edgewise.hub import audit, revisions, usecases
+from edgewise.hub.body import Body
 from edgewise.hub.labels import TRAIN
 from edgewise.hub.limits import Limits
 from edgewise.hub.store import Store, bundles, champions, labels, samples
@@ -18,13 +19,13 @@ from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
 from edgewise.plan import variant_faults
 from edgewise.ports import Chance
-from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, Strict, UseCase
+from edgewise.wire import Candidate, Manifest, NotValid, Order, UseCase
 from edgewise.wire._record import Name
 
 ERROR_CHARACTERS_MAX = 2000
 
 
-class OrderWish(Strict):
+class OrderWish(Body):
     """An order made by hand."""
 
     use_case: Name
@@ -35,8 +36,8 @@ class OrderWish(Strict):
     )
     trainer: Name | None = None
     config: dict[str, str | float | int | bool] = Field(default={}, max_length=100)
-    variants: tuple[Precision, ...] | None = Field(
-        default=None, max_length=3, description="fp16 and int8; without it those of the use case"
+    variants: tuple[Literal["fp16", "int8"], ...] | None = Field(
+        default=None, max_length=2, description="smaller forms to make; without it those of the use case"
     )
 
 

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict
 
 from edgewise.hub import rollouts, usecases
-from edgewise.hub.rollout import Device, Rollout, State, wave_waits_for, waves_of
-from edgewise.hub.rollout_words import DeviceState, device_state
+from edgewise.hub.evidence import evidence_of
+from edgewise.hub.rollout import Device, Evidence, Finding, OpenWave, Rollout, State, wave_waits_for
+from edgewise.hub.rollout_waves import waves_here
+from edgewise.hub.rollout_words import DeviceState, WaveState, device_state, wave_state
 from edgewise.hub.situation import Situation
 from edgewise.hub.store import failures
 from edgewise.hub.store.rollouts import RolloutRow
@@ -29,15 +31,27 @@ class DeviceStatus(_Out):
     site: str
     state: str
     committed_at: datetime | None = None
+    variant: str | None = None  # that it has, or would get
     text: str = ""
 
 
 class WaveStatus(_Out):
-    wave: int  # counted from 1
+    """A wave, or the shadow stage; `state` is one of `WaveState`."""
+
+    wave: int  # counted from 1; 0 for the shadow stage
+    state: WaveState
     opened_at: datetime
     passed_at: datetime | None
+    by_hand: bool  # a person let it pass
     waits_for: tuple[str, ...]
-    devices: tuple[DeviceStatus, ...]
+    devices: tuple[DeviceStatus, ...]  # those that joined later come last
+
+
+class Word(_Out):
+    """What a statistical rule says so far: promote, reject or hold, and on what."""
+
+    word: str
+    text: str
 
 
 class DecidedOn(_Out):
@@ -49,6 +63,7 @@ class DecidedOn(_Out):
     wins: int = 0
     losses: int = 0
     e_value: float = 1.0
+    blob: str | None = None  # the whole evidence, a document under this digest
 
 
 class RolloutStatus(_Out):
@@ -69,6 +84,8 @@ class RolloutStatus(_Out):
     wave: int
     waves_total: int
     waves: tuple[WaveStatus, ...]
+    shadow: WaveStatus | None
+    asks: bool  # it paused by itself: a person answers with approve, resume or revert
     paired: int
     disagreed: int
     labels: int
@@ -77,10 +94,13 @@ class RolloutStatus(_Out):
     ties: int
     e_value: float
     e_bound: float
+    shadow_word: Word | None  # of the shadow stage; with bounds revert_alpha and promote_alpha
+    backstop_word: Word | None  # of the last look at counts by device; its alpha is apart from revert_alpha
     history: tuple[tuple[datetime, int, int, float], ...]  # at, paired decisions, labels, e-value
     decided_on: DecidedOn | None
     devices_exposed: tuple[str, ...]
     devices_committed: tuple[str, ...]
+    metered_bytes: int  # predicted over metered links, of the devices told so far
     failures: dict[str, int]  # code -> devices that told of it in this rollout
     conflicts: dict[str, str]  # device -> what it reports that this hub does not know: left alone (ConflictPaused)
     pinned: dict[str, str]  # device -> who pinned it to what, and why: left alone
@@ -108,7 +128,8 @@ def _status(
     data: Mapping[str, Any] = row.data or {}
     rollout = rollouts.as_rollout(connection, row)
     fleet = {device.id: device for device in situation.fleet(rollout, data)}
-    evidence = data.get("evidence", {})
+    evidence, counts = evidence_of(data), data.get("evidence", {})
+    stages = _Stages(rollout, fleet, evidence, now)
     committed = [name for name in sorted(fleet) if device_state(rollout, fleet[name], now) is DeviceState.COMMITTED]
     return RolloutStatus(
         id=row.id,
@@ -124,20 +145,25 @@ def _status(
         finished_at=data.get("ended_at"),
         policy=rollout.policy,
         wave=len(rollout.waves),
-        waves_total=len(waves_of(rollout.policy)),
-        waves=tuple(_wave(rollout, index, fleet, now) for index in range(len(rollout.waves))),
-        paired=evidence.get("paired", 0),
-        disagreed=evidence.get("disagreed", 0),
-        labels=evidence.get("labels", 0),
-        wins=evidence.get("wins", 0),
-        losses=evidence.get("losses", 0),
-        ties=evidence.get("ties", 0),
-        e_value=evidence.get("e_value", 1.0),
+        waves_total=len(waves_here(rollout.policy, fleet.values())),
+        waves=tuple(stages.wave(index) for index in range(len(rollout.waves))),
+        shadow=stages.shadow(),
+        asks=rollout.asks,
+        paired=counts.get("paired", 0),
+        disagreed=counts.get("disagreed", 0),
+        labels=evidence.labels,
+        wins=evidence.wins,
+        losses=evidence.losses,
+        ties=counts.get("ties", 0),
+        e_value=counts.get("e_value", 1.0),
         e_bound=1 / rollout.policy.revert_alpha,
+        shadow_word=_word(evidence.shadow),
+        backstop_word=_word(evidence.backstop),
         history=tuple(tuple(point) for point in data.get("history", [])),
         decided_on=data.get("decided_on"),
         devices_exposed=tuple(sorted(data.get("exposed", {}))),
         devices_committed=tuple(committed),
+        metered_bytes=rollout.metered_bytes,
         failures=failed,
         conflicts={name: fleet[name].conflict for name in sorted(fleet) if fleet[name].conflict},
         pinned={name: fleet[name].pinned for name in sorted(fleet) if fleet[name].pinned},
@@ -146,30 +172,56 @@ def _status(
     )
 
 
-def _wave(rollout: Rollout, index: int, fleet: Mapping[str, Device], now: datetime) -> WaveStatus:
-    wave = rollout.waves[index]
-    open_ = wave.passed_at is None and rollout.state in (State.RUNNING, State.PAUSED)
-    devices = []
-    for name in wave.devices:
-        device = fleet.get(name)
-        if device is None:
-            devices.append(DeviceStatus(device=name, site="", state="gone", text="left the fleet"))
-            continue
-        devices.append(
-            DeviceStatus(
-                device=name,
-                site=device.site,
-                state=device_state(rollout, device, now),
-                committed_at=device.committed_at,
-                text="; ".join(
-                    filter(None, (*device.unmet, *device.not_now, *device.misfits, device.conflict, device.pinned))
-                ),
-            )
+def _word(finding: Finding | None) -> Word | None:
+    return None if finding is None else Word(word=finding.word, text=finding.text)
+
+
+class _Stages:
+    """The waves and the shadow stage of one rollout, in words."""
+
+    def __init__(self, rollout: Rollout, fleet: Mapping[str, Device], evidence: Evidence, now: datetime) -> None:
+        self._rollout = rollout
+        self._fleet = fleet
+        self._evidence = evidence
+        self._now = now
+
+    def wave(self, index: int) -> WaveStatus:
+        stage = self._rollout.waves[index]
+        waits: tuple[str, ...] = ()
+        if self._is_open(stage):
+            waits = tuple(wave_waits_for(self._rollout, index, self._fleet, self._now, self._evidence))
+        return self._of(stage, index + 1, waits)
+
+    def shadow(self) -> WaveStatus | None:
+        stage, finding = self._rollout.shadow, self._evidence.shadow
+        if stage is None:
+            return None
+        return self._of(stage, 0, (finding.text,) if self._is_open(stage) and finding is not None else ())
+
+    def _is_open(self, stage: OpenWave) -> bool:
+        return stage.passed_at is None and self._rollout.state in (State.RUNNING, State.PAUSED)
+
+    def _of(self, stage: OpenWave, number: int, waits_for: tuple[str, ...]) -> WaveStatus:
+        return WaveStatus(
+            wave=number,
+            state=wave_state(self._rollout, stage, self._evidence),
+            opened_at=stage.opened_at,
+            passed_at=stage.passed_at,
+            by_hand=stage.by_hand,
+            waits_for=waits_for,
+            devices=tuple(self._device(name) for name in (*stage.devices, *stage.joined)),
         )
-    return WaveStatus(
-        wave=index + 1,
-        opened_at=wave.opened_at,
-        passed_at=wave.passed_at,
-        waits_for=tuple(wave_waits_for(rollout, index, fleet, now)) if open_ else (),
-        devices=tuple(devices),
-    )
+
+    def _device(self, name: str) -> DeviceStatus:
+        device = self._fleet.get(name)
+        if device is None:
+            return DeviceStatus(device=name, site="", state="gone", text="left the fleet")
+        why = (*device.unmet, *device.not_now, *device.misfits, device.conflict, device.pinned)
+        return DeviceStatus(
+            device=name,
+            site=device.site,
+            state=device_state(self._rollout, device, self._now),
+            committed_at=device.committed_at,
+            variant=device.variant,
+            text="; ".join(filter(None, why)),
+        )

@@ -144,7 +144,9 @@ def patient_since(rollout: Rollout) -> datetime | None:
 
 
 def spread(look: Look, devices: Iterable[Device], room: int) -> tuple[str, ...]:
-    """At most `room` of the devices, in an order that is fixed for the rollout and takes sites in turn.
+    """At most `room` of the devices, in an order that is fixed for the release and takes sites in turn.
+
+    Chance is drawn from the release, not from the rollout, so that a preview names the devices that will be taken.
 
     A device that a superseded rollout left behind runs something that nobody watches any more: it comes first. Those
     that say "not now" come last at their site. Chance is asked only where not all are taken; then a heap finds them.
@@ -154,7 +156,7 @@ def spread(look: Look, devices: Iterable[Device], room: int) -> tuple[str, ...]:
     groups: dict[tuple[bool, str], list[Device]] = {}
     for device in devices:
         groups.setdefault((device.running in proven, device.site), []).append(device)
-    seed = crc32(rollout.id.encode())
+    seed = crc32(rollout.target.release.encode())
     chosen: list[str] = []
     for settled in (False, True):
         sites = sorted((key for key in groups if key[0] is settled), key=lambda key: crc32(key[1].encode(), seed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,16 +11,33 @@ import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
 from edgewise.hub import releases as release_acts
-from edgewise.hub.rollout import Event, Evidence, OpenWave, Rollout, State, Target, answer
+from edgewise.hub.evidence import evidence_bytes
+from edgewise.hub.expected import expected_of
+from edgewise.hub.rollout import Event, OpenWave, Rollout, State, Target, answer
+from edgewise.hub.rollout_preview import all_problems
 from edgewise.hub.situation import Situation
 from edgewise.hub.store import Store, champions, devices, releases
 from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.releases import ReleaseRow
 from edgewise.hub.store.rollouts import RolloutRow
 from edgewise.ports import Chance
-from edgewise.wire import NotValid, RolloutPolicy, plain
+from edgewise.wire import NotTrusted, NotValid, RolloutPolicy, UseCase, plain
 
 WHY_CHARACTERS_MAX = 1000
+DRAFT = "0" * 32  # the id of a rollout that is not stored
+
+
+class Impossible(NotValid):
+    """A rollout that could never work on this fleet.
+
+    Attributes:
+        reasons: each with its remedy.
+    """
+
+    def __init__(self, release: str, reasons: Sequence[str]) -> None:
+        text = f"this rollout of {release} could never work: {'; '.join(reasons)}"
+        super().__init__(text, code="policy_impossible")
+        self.reasons = tuple(reasons)
 
 
 def create(
@@ -38,7 +55,8 @@ def create(
     Args:
         overrides: fields of the use case's rollout policy that are different this time.
     Raises:
-        NotValid: no such release, one that was taken back or is not newer than what runs, or a policy with mistakes.
+        NotValid: no such release, one that was taken back or is not newer than what runs, or a policy with mistakes, or
+            one that can never work on this fleet.
     """
     with store.write() as connection:
         return create_in(connection, release, overrides, who=who, why=why, now=now, chance=chance)
@@ -53,36 +71,88 @@ def create_in(
     why: str,
     now: datetime,
     chance: Chance,
+    by_itself: bool = False,
 ) -> RolloutRow:
-    """`create` inside the caller's write."""
+    """`create` inside the caller's write.
+
+    Args:
+        by_itself: nobody is there to read a refusal; where the policy cannot work the rollout pauses and asks.
+    """
     row = release_acts.need(connection, release)
     for old in rows.find(connection, release=release):
         if old.state in rows.UNFINISHED:
             return old
-    previous = champions.champion(connection, row.use_case)
-    _check(row, previous)
-    policy = _policy(usecases.need(connection, row.use_case).rollout, overrides)
-    _check_names(connection, row.use_case, policy)
-    # A person's word is awaited before the first device: the rollout waits as paused, `resume` approves it.
-    state = State.PAUSED if policy.approval == "person" else State.RUNNING
-    text = why if state is State.RUNNING else f"{why}; waits for approval by a person"
     name = chance.id()
+    planned = draft(connection, row, overrides, name=name)
+    policy, previous = planned.policy, planned.previous.release if planned.previous else None
+    wrong = _problems(connection, planned, usecases.need(connection, row.use_case), now)
+    if wrong and not by_itself:
+        raise Impossible(release, wrong)
+    state, text = State.RUNNING, why
+    if policy.approval == "person":
+        state, text = State.WAITING, f"{why}; waits for somebody else than {who} to approve it"
+    elif wrong:
+        state, text = State.PAUSED, f"{why}; it could never work: {'; '.join(wrong)}; then resume, or abort"
+    began = {"started_at": now.isoformat()} if state is not State.WAITING else {}
     rows.add(
         connection,
         name,
         use_case=row.use_case,
         release=release,
-        previous=None if previous is None or previous.id == release else previous.id,
+        previous=previous,
         state=state.value,
         policy=plain(policy),
-        data={},
+        data={**began, "asks": state is State.PAUSED},
         who=who,
         why=text[:WHY_CHARACTERS_MAX],
         now=now,
     )
-    data = {"rollout": name, "release": release, "previous": previous.id if previous else None, "policy": plain(policy)}
+    data = {"rollout": name, "release": release, "previous": previous, "state": state.value, "policy": plain(policy)}
     audit.note(connection, actor=who, action="rollout.created", subject=release, data=data, now=now)
     return need(connection, name)
+
+
+def draft(connection: sa.Connection, row: ReleaseRow, overrides: Mapping[str, Any], *, name: str = DRAFT) -> Rollout:
+    """A rollout of the release as it would begin now; nothing is stored.
+
+    Raises:
+        NotValid: the release was taken back or is not newer than what runs, or the policy has mistakes.
+    """
+    policy = _policy(usecases.need(connection, row.use_case).rollout, overrides)
+    previous = _previous(connection, row, policy)
+    _check(row, champions.champion(connection, row.use_case))
+    _check_names(connection, row.use_case, policy)
+    target = target_of(connection, row.id)
+    assert target is not None, f"release {row.id} was just read"
+    return Rollout(
+        id=name,
+        target=target,
+        previous=None if previous is None else target_of(connection, previous),
+        policy=policy,
+        state=State.RUNNING,
+    )
+
+
+def _previous(connection: sa.Connection, row: ReleaseRow, policy: RolloutPolicy) -> str | None:
+    """The release to return to: the one that the policy names, else what the fleet runs."""
+    if policy.return_to is None:
+        previous = champions.champion(connection, row.use_case)
+        return None if previous is None or previous.id == row.id else previous.id
+    named = releases.get(connection, policy.return_to)
+    if named is None or named.use_case != row.use_case:
+        raise NotValid(
+            f"return_to is {policy.return_to}, and {row.use_case} has no such release; see GET /api/v1/releases",
+            code="return_to_wrong",
+        )
+    if named.version >= row.version or named.withdrawn_at is not None:
+        seen = "was withdrawn by its signers" if named.withdrawn_at is not None else f"is not older than {row.id}"
+        raise NotValid(f"return_to is {named.id}, which {seen}; name another release", code="return_to_wrong")
+    return named.id
+
+
+def _problems(connection: sa.Connection, planned: Rollout, usecase: UseCase, now: datetime) -> list[str]:
+    fleet = Situation(connection, usecase, now, started_at=now).fleet(planned, {})
+    return all_problems(planned, fleet, expected_of(connection, usecase, now), now)
 
 
 def need(connection: sa.Connection, rollout: str) -> RolloutRow:
@@ -98,10 +168,11 @@ def need(connection: sa.Connection, rollout: str) -> RolloutRow:
 
 
 def operate(store: Store, rollout: str, event: Event, *, who: str, reason: str, now: datetime) -> RolloutRow:
-    """A person pauses, resumes or reverts a rollout.
+    """A person approves, denies, pauses, resumes, reverts or aborts a rollout.
 
     Raises:
         NotValid: no such rollout, the move is not possible now, or there is nothing to return to.
+        NotTrusted: a second person has to approve it, and this one made it.
     """
     with store.write() as connection:
         row = need(connection, rollout)
@@ -109,21 +180,30 @@ def operate(store: Store, rollout: str, event: Event, *, who: str, reason: str, 
             return row
         if event is Event.REVERT:
             _check_revert(connection, row)
+        if event is Event.APPROVE:
+            _check_second_person(row, who)
         before = as_rollout(connection, row)
         situation = Situation(connection, usecases.need(connection, row.use_case), now, started_at=now)
         fleet = situation.fleet(before, row.data or {})
         answered = answer(before, event, fleet, reason or f"{event.value} by {who}", now)
         data = {**(row.data or {}), **progress_as_data(answered)}
-        set_state(connection, row, answered.state, reason=answered.reason, who=who, now=now, data=data)
+        decided = store.blobs.put(evidence_bytes(before, data, answered.reason))
+        set_state(
+            connection, row, answered.state, reason=answered.reason, who=who, now=now, data=data, evidence=decided
+        )
         return need(connection, rollout)
 
 
-def waits_for_approval(row: RolloutRow) -> bool:
-    """Whether a person must let this rollout begin: it asks for one, and no wave was opened yet."""
-    return row.state == State.PAUSED.value and policy_of(row).approval == "person" and not (row.data or {}).get("waves")
-
-
 _ALREADY = {Event.PAUSE: "paused", Event.RESUME: "running", Event.REVERT: "reverting"}
+
+
+def _check_second_person(row: RolloutRow, who: str) -> None:
+    if policy_of(row).approval == "person" and row.who == who:
+        raise NotTrusted(
+            f"{who} made this rollout of {row.release}, so somebody else has to approve it; ask another approver, or "
+            "make a token for one with `edgewise hub token create --role approver`",
+            code="own_rollout",
+        )
 
 
 def set_state(
@@ -135,22 +215,29 @@ def set_state(
     who: str,
     now: datetime,
     data: Mapping[str, Any] | None = None,
+    evidence: str | None = None,
 ) -> None:
     """Store a rollout's new state, with what follows from it for its release, and tell the audit log.
 
-    A release that is taken back is marked in the same transaction, so it is champion not for a moment longer.
+    A release that is taken back is marked in the same transaction, so it is champion not for a moment longer. One whose
+    rollout was denied, or given up before it began, may be rolled out again.
+
+    Args:
+        evidence: digest of the document on which this was decided.
     """
     text = reason[:WHY_CHARACTERS_MAX]
     remembered = dict(row.data or {}) if data is None else dict(data)
     if state in (State.REVERTING, State.FINISHED, State.SUPERSEDED, State.ABORTED) and state.value != row.state:
         remembered["ended_at"] = now.isoformat()
     if state is State.REVERTING:
-        remembered["decided_on"] = {"at": now.isoformat(), **remembered.get("evidence", {})}
+        remembered["decided_on"] = {"at": now.isoformat(), "blob": evidence, **remembered.get("evidence", {})}
         remembered["returned_to"] = row.previous
     rows.change(connection, row.id, now=now, state=state.value, why=text, data=remembered)
-    if state in (State.REVERTING, State.ABORTED):
+    if state is State.REVERTING or (state is State.ABORTED and row.state != State.WAITING.value):
         releases.mark_reverted(connection, row.release, why=text, now=now)
     note = {"rollout": row.id, "from": row.state, "reason": text, "evidence": remembered.get("evidence", {})}
+    if evidence is not None:
+        note["blob"] = evidence
     audit.note(connection, actor=who, action=f"rollout.{state.value}", subject=row.release, data=note, now=now)
 
 
@@ -213,12 +300,6 @@ def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def evidence_of(data: Mapping[str, Any]) -> Evidence:
-    """The counts that the controller stored last."""
-    stored = data.get("evidence", {})
-    return Evidence(labels=stored.get("labels", 0), wins=stored.get("wins", 0), losses=stored.get("losses", 0))
-
-
 def policy_of(row: RolloutRow) -> RolloutPolicy:
     return RolloutPolicy.model_validate_json(json.dumps(row.policy))
 
@@ -274,7 +355,12 @@ def _check_revert(connection: sa.Connection, row: RolloutRow) -> None:
             code="nothing_to_return_to",
         )
     newer = [other for other in rows.find(connection, use_case=row.use_case) if other.made_at > row.made_at]
-    active = [other for other in newer if other.state in (*rows.UNFINISHED, "finished")]
+    active = [
+        other
+        for other in newer
+        if other.state in ("running", "paused", "reverting")
+        or (other.state == "finished" and not other.policy.get("select"))
+    ]
     if row.state == State.FINISHED.value and active:
         raise NotValid(
             f"{row.release} is no longer what runs: rollout {active[0].id} of {active[0].release} came after it; "

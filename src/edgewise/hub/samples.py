@@ -10,13 +10,14 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from edgewise.hub import audit, labels, usecases
+from edgewise.hub.body import Body
 from edgewise.hub.store import Store
 from edgewise.hub.store import samples as rows
-from edgewise.wire import NotValid, Strict, UseCase, canonical, digest
+from edgewise.wire import NotValid, UseCase, canonical, digest
 from edgewise.wire._record import Digest, Name, Time
 
 
-class ImportedSample(Strict):
+class ImportedSample(Body):
     """One sample to import; its blob must be stored before."""
 
     use_case: Name

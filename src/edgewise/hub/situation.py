@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from edgewise.hub import evidence
+from edgewise.hub.fits import Fits
 from edgewise.hub.pins import pin_text
-from edgewise.hub.rollout import Assign, Device, Evidence, Rollout, State, Want, has_it, stranded
-from edgewise.hub.store import bundles, devices, intake, samples
-from edgewise.hub.store import rollouts as rows
+from edgewise.hub.rollout import Assign, Device, Rollout, State, Want, has_it, stranded
+from edgewise.hub.rollout_look import shadow_set
+from edgewise.hub.store import devices
 from edgewise.hub.store.devices import CommitRow, DeviceRow
-from edgewise.measure import Pair, count_pairs
-from edgewise.plan import misfits
-from edgewise.wire import Assignment, Erasure, Report, Terms, UseCase, canonical, unmet
+from edgewise.wire import Assignment, Erasure, Report, Terms, UseCase, unmet
 
 AWAY_CONTACTS = 3  # contact periods without a word until a device counts as away
 AWAY_S_MIN = 60.0  # our choice: a link that drops for a moment is no reason to leave a device out
-HISTORY_MAX = 1000  # points of a rollout's evidence; over it every second one is dropped
 
 
 class Situation:
@@ -42,7 +41,7 @@ class Situation:
         self._commits: dict[str, list[CommitRow]] = {}
         for commit in devices.commits_of(connection, use_case=usecase.name):
             self._commits.setdefault(commit.device, []).append(commit)
-        self._misfits: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._fits = Fits(connection, latency_ms_max=usecase.placement.latency_ms_max)
         self._told: dict[tuple[str, str], datetime] = {}
         self._labels = {site.name: site.labels for site in usecase.sites}
 
@@ -69,8 +68,9 @@ class Situation:
 
         A device's failure and its exposure are kept for good: a later report says nothing about them any more.
         """
-        fresh: dict[str, Any] = {"started_at": self._now.isoformat(), **data}
-        failed, exposed = dict(fresh.get("failed", {})), dict(fresh.get("exposed", {}))
+        if rollout.state is State.REVERTED:
+            return dict(data)
+        failed, exposed = dict(data.get("failed", {})), dict(data.get("exposed", {}))
         release = rollout.target.release
         for name, report in self._reports.items():
             if report is not None and report.failed_rollout == rollout.id and name not in failed:
@@ -78,62 +78,41 @@ class Situation:
             # A device may have run it between two contacts: then the commits tell.
             ran = [commit.since for commit in self._commits.get(name, []) if commit.release == release]
             runs = report is not None and report.release == release
-            if name not in exposed and (ran or runs or name in failed):
+            tried = name in failed and name in rollout.members  # in its trial; in shadow nobody is exposed
+            if name not in exposed and (ran or runs or tried):
                 exposed[name] = (ran[-1] if ran else self._now).isoformat()
-        fresh |= {"failed": failed, "exposed": exposed}
+        fresh: dict[str, Any] = {**data, "failed": failed, "exposed": exposed}
         if rollout.state is State.REVERTING:
             fresh["stranded"] = [item.id for item in self.fleet(rollout, fresh) if stranded(rollout, item)]
+        if rollout.policy.stuck_s is not None and rollout.state in (State.RUNNING, State.PAUSED):
+            fresh |= self._waited(rollout, fresh)
         if rollout.state in (State.RUNNING, State.PAUSED, State.FINISHED):
             # Afterwards the counts stay those on which the decision was made.
-            self._count(rollout, fresh)
+            if rollout.policy.backstop is not None and rollout.state is not State.FINISHED:
+                fresh = evidence.with_look(self._connection, rollout, fresh, self.fleet(rollout, fresh), self._now)
+            fresh = evidence.with_counts(self._connection, rollout, self._usecase, fresh, self._now)
         return fresh
 
-    def evidence_bytes(self, rollout: Rollout, data: Mapping[str, Any], reason: str) -> bytes:
-        """The document whose digest a revert names: why, on which counts, against which bound."""
-        return canonical(
-            {
-                "rollout": rollout.id,
-                "release": rollout.target.release,
-                "returned_to": rollout.previous.release if rollout.previous else rollout.target.release,
-                "reason": reason,
-                "bound": 1 / rollout.policy.revert_alpha,
-                **data.get("evidence", {}),
-            }
-        )
-
-    def _count(self, rollout: Rollout, fresh: dict[str, Any]) -> None:
-        counted = intake.paired_of(self._connection, rollout.id)
-        labelled = samples.pairs(self._connection, rollout.id)
-        wins, losses, ties = count_pairs(_pair(row, rollout, self._usecase) for row in labelled)
-        evidence = Evidence(labels=len(labelled), wins=wins, losses=losses)
-        paired = max(sum(pair for pair, _ in counted.values()), rows.pairs_received(self._connection, rollout.id))
-        now = {
-            # Telemetry may be behind the samples that a device sends first; a pair that we hold was made.
-            "paired": paired,
-            "disagreed": sum(apart for _, apart in counted.values()),
-            "labels": len(labelled),
-            "wins": wins,
-            "losses": losses,
-            "ties": ties,
-            "e_value": evidence.e_value,
-        }
-        fresh["paired_by_device"] = {name: pair for name, (pair, _) in sorted(counted.items())}
-        if now != fresh.get("evidence"):
-            fresh["evidence"] = now
-            point = [self._now.isoformat(), paired, len(labelled), evidence.e_value]
-            fresh["history"] = _thinned([*fresh.get("history", []), point])
+    def _waited(self, rollout: Rollout, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Who waits now of those that were told, and until when others did; it changes only when one begins or ends."""
+        told = data.get("told", {})
+        waiting = sorted(device.id for device in self.fleet(rollout, data) if device.id in told and device.waits)
+        ended = {name: self._now.isoformat() for name in data.get("waiting", []) if name not in waiting}
+        return {"waiting": waiting, "waited": {**data.get("waited", {}), **ended}}
 
     def _device(self, rollout: Rollout, row: DeviceRow, data: Mapping[str, Any]) -> Device:
         report = self._reports[row.id]
         commits = self._commits.get(row.id, [])
-        known = {commit.bundle for commit in commits}
-        known_bad = set(report.known_bad) if report is not None else set()
-        bad_here = rollout.target.bundle in known_bad
-        member = row.id in rollout.members
-        reasons = list(self._misfit(rollout.target.bundle, row))
-        if bad_here and not member:
-            reasons.append(f"bundle {rollout.target.bundle[:12]}… failed here before")
-        told = data.get("told", {}).get(row.id)
+        bad = set(report.known_bad) if report is not None else set()
+        # What failed here later is no place to return to: the device itself would refuse it.
+        known = frozenset(commit.bundle for commit in commits) - bad
+        held = self._fits.held(row, commits)
+        bundle, reasons = self._bundle(rollout, row, commits, held=held, bad=bad)
+        inside = row.id in rollout.members or row.id in shadow_set(rollout)
+        tried = not bad.isdisjoint((bundle, *self._fits.variants(rollout.target.release).values()))
+        if bundle in bad and not inside and not reasons:
+            reasons = (f"bundle {bundle[:12]}… failed here before",)
+        previous = self._previous_bundle(rollout, row, commits, known, held=held, bad=bad)
         labels = {**self._labels.get(row.site, {}), **row.labels}
         seen = {**row.facts, **labels, "site": row.site, "device": row.id}
         device = Device(
@@ -141,36 +120,65 @@ class Situation:
             site=row.site,
             want=self._wants[row.id],
             running=None if report is None else report.release,
-            failed=row.id in data.get("failed", {}) or (bad_here and member),
-            # What failed here later is no place to return to: the device itself would refuse it.
-            known=frozenset(known - known_bad),
+            failed=row.id in data.get("failed", {}) or (tried and inside),
+            known=known,
             paired=data.get("paired_by_device", {}).get(row.id, 0),
             away=self._away(row),
             unmet=tuple(unmet(rollout.policy.conditions, row.facts)),
             not_now=_not_now(rollout, row, report),
-            misfits=tuple(reasons),
+            misfits=reasons,
+            bundle=bundle,
+            variant=self._fits.variant_of(rollout.target.release, bundle),
+            previous_bundle=previous,
+            previous_fits=rollout.previous is None or previous is not None,
             outside=tuple(unmet(rollout.policy.select, seen)),
             labels=labels,
             facts=row.facts,
+            told_at=self._told.get((rollout.id, row.id)) or _time(data.get("told", {}).get(row.id)),
+            waited_until=_time(data.get("waited", {}).get(row.id)),
+            metered=row.facts.get("network_metered") is True,
+            predicted_bytes=self._fits.bytes_to_fetch(bundle, held),
             conflict=row.in_conflict,
             pinned=pin_text(row.pin),
-            told_at=self._told.get((rollout.id, row.id)) or (None if told is None else datetime.fromisoformat(told)),
         )
         return replace(device, committed_at=_committed_at(rollout, commits, device))
+
+    def _bundle(
+        self, rollout: Rollout, row: DeviceRow, commits: Sequence[CommitRow], *, held: set[str], bad: set[str]
+    ) -> tuple[str, tuple[str, ...]]:
+        """The variant of the release for this device, and why none can run there.
+
+        Once told it stays the same: what the device has fetched since must not change its mind.
+        """
+        target, want = rollout.target, self._wants[row.id]
+        if want is not None and (want.rollout, want.release) == (rollout.id, target.release):
+            return want.bundle, self._fits.misfits(want.bundle, row)
+        if commits and commits[-1].release == target.release:
+            return commits[-1].bundle, ()
+        choice = self._fits.choice(target.release, row, held=held, bad=bad)
+        return (choice.bundle, ()) if choice.bundle is not None else (target.bundle, choice.sentences())
+
+    def _previous_bundle(
+        self,
+        rollout: Rollout,
+        row: DeviceRow,
+        commits: Sequence[CommitRow],
+        known: frozenset[str],
+        *,
+        held: set[str],
+        bad: set[str],
+    ) -> str | None:
+        """The variant of the release to return to: the one that last ran there, else the one that fits."""
+        if rollout.previous is None:
+            return None
+        ours = set(self._fits.variants(rollout.previous.release).values())
+        once = next((item.bundle for item in reversed(commits) if item.bundle in ours and item.bundle in known), None)
+        return once or self._fits.choice(rollout.previous.release, row, held=held, bad=bad).bundle
 
     def _away(self, row: DeviceRow) -> bool:
         quiet_since = max(row.seen_at or row.enrolled_at, self._started_at)
         allowed_s = max(AWAY_S_MIN, AWAY_CONTACTS * self._usecase.connectivity.contact_s)
         return self._now - quiet_since > timedelta(seconds=allowed_s)
-
-    def _misfit(self, bundle: str, row: DeviceRow) -> tuple[str, ...]:
-        key = (bundle, row.id)
-        if key not in self._misfits:
-            manifest = bundles.manifest(self._connection, bundle)
-            deadline_ms = self._usecase.placement.latency_ms_max
-            found = [] if manifest is None else misfits(manifest.needs, row.facts, latency_ms_max=deadline_ms)
-            self._misfits[key] = tuple(found)
-        return self._misfits[key]
 
 
 def assignment_of(
@@ -215,24 +223,6 @@ def assignment_of(
     )
 
 
-def right(label: str | None, truth: str, usecase: UseCase) -> bool:
-    """Whether a decision says what the label says; all labels of good parts mean the same."""
-    good = usecase.outcome.good_labels
-    return label == truth or (label in good and truth in good)
-
-
-def _pair(row: samples.SampleRow, rollout: Rollout, usecase: UseCase) -> Pair:
-    decision, shadow = row.decision or {}, row.shadow or {}
-    # The bundle tells whose word it is; which of the two acted on the device does not.
-    ours, theirs = (decision, shadow) if decision.get("bundle") == rollout.target.bundle else (shadow, decision)
-    truth = row.label or ""
-    return Pair(
-        group="" if row.group == row.id else f"{row.site}/{row.group}",
-        candidate_right=right(ours.get("label"), truth, usecase),
-        champion_right=right(theirs.get("label"), truth, usecase),
-    )
-
-
 def _committed_at(rollout: Rollout, commits: list[CommitRow], device: Device) -> datetime | None:
     """When the release was first seen committed there since this rollout told it to."""
     if not has_it(rollout, device):
@@ -260,5 +250,5 @@ def _not_now(rollout: Rollout, row: DeviceRow, report: Report | None) -> tuple[s
     return report.not_now if report.assignment == row.assignment_number else ()
 
 
-def _thinned(history: list[list[Any]]) -> list[list[Any]]:
-    return history if len(history) <= HISTORY_MAX else [*history[:-1:2], history[-1]]
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from edgewise.wire import NotValid, UseCase
+from edgewise.wire import NotValid, RolloutPolicy, UseCase
+
+R = TypeVar("R", bound=BaseModel)
 
 TEXT_BYTES_MAX = 256 << 10
 MISTAKES_MAX = 20  # named in one message
@@ -32,9 +34,36 @@ def read_usecase(text: str | bytes, *, name: str = "usecase.yaml") -> UseCase:
       line 1: people: Field required
       line 3: sites.0.labels: Input should be an object (seen 3)
     """
-    root = _compose(text, name)
+    return _read(UseCase, _compose(text, name, "a use case starts with fields such as `name: …`"), name)
+
+
+def read_policy(text: str | bytes, *, name: str = "policy.yaml") -> dict[str, Any]:
+    """The fields of a rollout policy that this text gives, as JSON has them.
+
+    Args:
+        text: fields of a use case's ``rollout`` section, with or without the line ``rollout:`` above them.
+        name: of the file, for messages.
+    Raises:
+        NotValid: as `read_usecase`.
+
+    >>> read_policy("waves: [{devices: 2}]\\nbake_s: 60")
+    {'waves': [{'devices': 2}], 'bake_s': 60.0}
+    >>> read_policy("bake_s: 60\\nwave: 3", name="night.yaml")
+    Traceback (most recent call last):
+    ...
+    edgewise.wire.errors.NotValid: night.yaml has a mistake:
+      line 2: wave: Extra inputs are not permitted (seen 3)
+    """
+    root = _compose(text, name, "a policy starts with fields such as `bake_s: 600`")
+    inner = [value for key, value in root.value if key.value == "rollout"]
+    if len(root.value) == 1 and inner and isinstance(inner[0], yaml.MappingNode):
+        root = inner[0]
+    return _read(RolloutPolicy, root, name).model_dump(mode="json", exclude_unset=True)
+
+
+def _read(record: type[R], root: yaml.Node, name: str) -> R:
     try:
-        return UseCase.model_validate_json(_json_text(root))
+        return record.model_validate_json(_json_text(root))
     except ValidationError as error:
         raise _not_valid(name, [_mistake(item, root) for item in _own(error.errors())]) from error
 
@@ -48,7 +77,7 @@ def usecase_schema() -> dict[str, Any]:
     }
 
 
-def _compose(text: str | bytes, name: str) -> yaml.Node:
+def _compose(text: str | bytes, name: str, begins: str) -> yaml.MappingNode:
     if len(text) > TEXT_BYTES_MAX:
         raise NotValid(f"{name} has {len(text)} bytes, at most {TEXT_BYTES_MAX} are read", code="usecase_invalid")
     try:
@@ -65,7 +94,7 @@ def _compose(text: str | bytes, name: str) -> yaml.Node:
         line = mark.line + 1 if mark is not None else 1
         raise _not_valid(name, [(line, f"line {line}: an alias (*name) is not allowed; write the value out")])
     if not isinstance(root, yaml.MappingNode):
-        raise _not_valid(name, [(1, "line 1: a use case starts with fields such as `name: …`; see the example apps")])
+        raise _not_valid(name, [(1, f"line 1: {begins}; see the example apps")])
     twice = list(_repeated(root))
     if twice:
         raise _not_valid(name, twice)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from edgewise.wire import NotValid
 
 PER_DECADE = 40  # buckets grow by 5.9 %, so a quantile is at most 3 % off
 LOWEST_MS, HIGHEST_MS = 1e-3, 1e6
+LOWEST_AT = round(-PER_DECADE * math.log10(LOWEST_MS))  # added to a logarithm times PER_DECADE: the bucket
 BUCKETS = round(PER_DECADE * math.log10(HIGHEST_MS / LOWEST_MS))  # 360
 
 
@@ -37,19 +37,19 @@ class Histogram:
 
     def add(self, ms: float) -> None:
         """Count one latency. A negative or undefined one counts in the lowest bucket rather than failing a hot loop."""
-        bucket = _bucket(ms)
-        self._counts[bucket] = self._counts.get(bucket, 0) + 1
+        self.add_all((ms,))
 
-    def add_all(self, times_ms: Iterable[float]) -> None:
+    def add_all(self, times_ms: Sequence[float]) -> None:
         """Count several latencies, each as ``add`` does."""
-        self._add_counts(Counter(map(_bucket, times_ms)))
+        counts, log10 = self._counts, math.log10
+        for ms in times_ms:
+            inside = LOWEST_MS < ms < HIGHEST_MS  # False for what is undefined
+            bucket = int(log10(ms) * PER_DECADE + LOWEST_AT) if inside else (BUCKETS - 1 if ms >= HIGHEST_MS else 0)
+            counts[bucket] = counts.get(bucket, 0) + 1
 
     def merge(self, other: Histogram) -> None:
         """Add another's counts to these."""
-        self._add_counts(other._counts)
-
-    def _add_counts(self, counts: Mapping[int, int]) -> None:
-        for bucket, count in list(counts.items()):  # a loop may go on counting meanwhile
+        for bucket, count in list(other._counts.items()):  # a loop may go on counting meanwhile
             self._counts[bucket] = self._counts.get(bucket, 0) + count
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -95,9 +95,3 @@ class Histogram:
                 )
             result._counts[int(name)] = count
         return result
-
-
-def _bucket(ms: float) -> int:
-    if not ms > LOWEST_MS:
-        return 0
-    return min(int(math.log10(min(ms, HIGHEST_MS) / LOWEST_MS) * PER_DECADE), BUCKETS - 1)

@@ -52,11 +52,27 @@ class HubApi:
         """
         return self._json("GET", path, params=query)
 
-    def post(self, path: str, body: Any = None, *, content: bytes | None = None, media_type: str = "") -> Any:
+    def post(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        content: bytes | None = None,
+        media_type: str = "",
+        query: Mapping[str, str | int | float | bool] | None = None,
+    ) -> Any:
         """The JSON answer of a POST below /api/v1; None where the hub has nothing to say (204). Raises as `get`."""
         if content is not None:
-            return self._json("POST", path, content=content, headers={"Content-Type": media_type})
-        return self._json("POST", path, json=body)
+            return self._json("POST", path, content=content, headers={"Content-Type": media_type}, params=query)
+        return self._json("POST", path, json=body, params=query)
+
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON answer of a PUT below /api/v1. Raises as `get`."""
+        return self._json("PUT", path, json=body)
+
+    def delete(self, path: str) -> Any:
+        """The JSON answer of a DELETE below /api/v1. Raises as `get`."""
+        return self._json("DELETE", path)
 
     def get_bytes(self, path: str) -> bytes:
         """The raw answer of a GET below /api/v1. Raises as `get`."""

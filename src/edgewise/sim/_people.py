@@ -45,7 +45,7 @@ class Labeller:
         """Label what has waited long enough."""
         if not self.at_work:
             return
-        shown = labels.next_to_label(self._hub.store, NAME, limit=LOOK_MAX)
+        shown = labels.next_to_label(self._hub.store, NAME, limit=LOOK_MAX, now=self._hub.now())
         for item in shown:
             if item["sample"] not in self._ready_at:
                 shortest, longest = DELAY_S

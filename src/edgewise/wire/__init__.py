@@ -104,7 +104,7 @@ from edgewise.wire.sources import (
     Tls,
     VideoSpec,
 )
-from edgewise.wire.terms import DAYS, Terms, Wait, Window, wait_for, zone_of
+from edgewise.wire.terms import DAYS, Terms, Wait, Window, openings, wait_for, zone_of
 from edgewise.wire.usecase import (
     Cascade,
     Connectivity,
@@ -254,6 +254,7 @@ __all__ = [
     "encode",
     "explain",
     "loads",
+    "openings",
     "pack_upload",
     "plain",
     "record_digest",

@@ -95,6 +95,38 @@ def next_open(windows: Iterable[Window], now: datetime, place: ZoneInfo) -> date
     return min(starts, default=None)
 
 
+def openings(
+    windows: Iterable[Window], since: datetime, days: int, place: ZoneInfo
+) -> list[tuple[datetime, datetime, datetime]]:
+    """When any of the windows is open: from, to, and to with its grace, in UTC; apart, the earliest first.
+
+    Args:
+        since: those that are still open then, and later ones.
+        days: of the site's calendar, from the day of `since` on.
+
+    >>> night = Window(opens="22:00", closes="05:00")
+    >>> for start, end, _ in openings([night], datetime(2026, 1, 5, 2, tzinfo=UTC), 1, ZoneInfo("UTC")):
+    ...     print(f"{start:%d %H:%M} to {end:%d %H:%M}")
+    04 22:00 to 05 05:00
+    05 22:00 to 06 05:00
+    """
+    today = since.astimezone(place).date()
+    turns = sorted(
+        (start, end, end + timedelta(seconds=window.grace_s))
+        for window in windows
+        for start, end in _turns(window, today, range(-1, days), place)
+        if end > since
+    )
+    merged: list[tuple[datetime, datetime, datetime]] = []
+    for start, end, stop in turns:
+        if merged and start <= merged[-1][1]:
+            first, earlier, stopped = merged.pop()
+            merged.append((first, max(earlier, end), max(stopped, stop)))
+        else:
+            merged.append((start, end, stop))
+    return merged
+
+
 def _is_open(windows: Iterable[Window], now: datetime, place: ZoneInfo, *, begun: bool) -> bool:
     today = now.astimezone(place).date()
     for window in windows:

@@ -24,6 +24,7 @@ from edgewise.hub.api import (
     orders,
     overview,
     people,
+    previews,
     problems,
     readings,
     rollouts,
@@ -61,7 +62,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people):
+    for module in (readings, people, previews):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

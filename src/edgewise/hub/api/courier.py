@@ -16,7 +16,8 @@ from edgewise.hub.access import Action
 from edgewise.hub.api.auth import Operator, ThisHub
 from edgewise.hub.api.device import Answer, Call, RawRoute, route
 from edgewise.hub.api.problems import responses
-from edgewise.wire import NotValid, Strict, canonical, decode, plain
+from edgewise.hub.body import Body
+from edgewise.wire import NotValid, canonical, decode, plain
 from edgewise.wire._record import Name
 from edgewise.wire.courier import SealedListing
 
@@ -25,7 +26,7 @@ LISTING_BYTES_MAX = 8 << 20
 IMPORT_NEEDS = (Action.OPERATE,)
 
 
-class CourierIn(Strict):
+class CourierIn(Body):
     devices: tuple[Name, ...] = Field(min_length=1, max_length=courier.DEVICES_MAX)
 
 

@@ -12,14 +12,15 @@ from edgewise.hub import erasures
 from edgewise.hub.api.auth import Approver, ThisHub
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.erasures import Progress
-from edgewise.wire import Erasure, Strict, canonical, decode
+from edgewise.wire import Erasure, canonical, decode
 from edgewise.wire._record import Digest, Name
 
 router = APIRouter()
 
 
-class ErasureIn(Strict):
+class ErasureIn(Body):
     use_case: Name
     subject: Digest | None = Field(None, description="keyed hash, as `edgewise edge subject` prints it on the device")
     site: Name | None = Field(None, description="all sites of the use case where it is left out")

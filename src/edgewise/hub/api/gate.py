@@ -12,10 +12,11 @@ from edgewise.hub import gate, scope
 from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.store import bundles
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, VerdictRow
-from edgewise.wire import NotValid, Scorecard, Strict, Verdict, plain
+from edgewise.wire import NotValid, Scorecard, Verdict, plain
 from edgewise.wire._record import Digest
 
 router = APIRouter()
@@ -44,12 +45,12 @@ class RequestOut(Out):
     updated_at: datetime
 
 
-class SigningIn(Strict):
+class SigningIn(Body):
     bundle: Digest
     why: str = Field("pushed again by a person", max_length=500)
 
 
-class RefusalIn(Strict):
+class RefusalIn(Body):
     reason: str = Field(min_length=1, max_length=2000)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgewise.hub.body import Body
 from edgewise.hub.samples import ImportedSample
-from edgewise.wire import Assignment, Candidate, CapabilityCard, Order, Release, Report, Strict, UseCase
+from edgewise.wire import Assignment, Candidate, CapabilityCard, Order, Release, Report, UseCase
 from edgewise.wire._record import Digest, Id, Name
 
 
@@ -27,7 +28,7 @@ class UseCaseOut(Out):
     usecase: UseCase
 
 
-class EnrolmentTokenIn(Strict):
+class EnrolmentTokenIn(Body):
     site: Name
     use_case: Name
     device: Name | None = None
@@ -60,7 +61,7 @@ class DeviceOut(Out):
     card: CapabilityCard | None  # as the device measured and signed it
 
 
-class Reason(Strict):
+class Reason(Body):
     reason: str = Field(min_length=1, max_length=500)
 
 
@@ -68,7 +69,7 @@ class Done(Out):
     ok: bool = True
 
 
-class ImportIn(Strict):
+class ImportIn(Body):
     samples: tuple[ImportedSample, ...] = Field(min_length=1)
 
 
@@ -129,12 +130,12 @@ class ToLabel(Out):
     labels: list[str] = Field(description="labels known so far; a new one is fine too")
 
 
-class LabelIn(Strict):
+class LabelIn(Body):
     sample: Id
     label: str = Field(min_length=1, max_length=128)
 
 
-class LabelsIn(Strict):
+class LabelsIn(Body):
     labels: tuple[LabelIn, ...] = Field(min_length=1)
 
 
@@ -160,12 +161,12 @@ class OrderOut(Out):
     bundle: str | None
 
 
-class ClaimIn(Strict):
+class ClaimIn(Body):
     worker: Name
     kinds: tuple[str, ...] = Field(default=("train",), min_length=1, max_length=10)
 
 
-class HeartbeatIn(Strict):
+class HeartbeatIn(Body):
     worker: Name
 
 
@@ -173,12 +174,12 @@ class HeartbeatOut(Out):
     lease_until: datetime
 
 
-class FailIn(Strict):
+class FailIn(Body):
     worker: Name
     error: str = Field(min_length=1, max_length=100_000)
 
 
-class CandidateIn(Strict):
+class CandidateIn(Body):
     worker: Name
     candidate: Candidate
 
@@ -197,7 +198,7 @@ class BundleOut(Out):
     who: str
 
 
-class PublishIn(Strict):
+class PublishIn(Body):
     documents: dict[str, str] = Field(description="signed TUF metadata by role, exactly as signed", max_length=64)
     files: dict[str, str] = Field(default={}, description="new target files by path", max_length=256)
     why: str = Field(default="", max_length=1000, description="reason of a withdrawal")

@@ -13,13 +13,13 @@ from edgewise.hub.access import PERMITTED, Action, Person, Role
 from edgewise.hub.api.auth import Administrator, ThisHub, needs
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
-from edgewise.wire import Strict
+from edgewise.hub.body import Body
 from edgewise.wire._record import Name
 
 router = APIRouter()
 
 
-class TokenIn(Strict):
+class TokenIn(Body):
     name: str = Field(min_length=1, max_length=100, description="the owner, whom the audit log names")
     role: Role
     sites: tuple[Name, ...] | None = Field(None, min_length=1, max_length=1000, description="all where it is left out")

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from edgewise.hub.attempts import TooMany
 from edgewise.hub.intake import Gap
+from edgewise.hub.rollouts import Impossible
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, canonical
 
 LOG = logging.getLogger("edgewise.hub")
@@ -118,6 +119,8 @@ def answer_to(error: Exception) -> Response:
     """The answer to an error that a handler raised."""
     if isinstance(error, Gap):
         return answer(409, str(error), error.code, watermark=error.watermark, epoch=error.epoch)
+    if isinstance(error, Impossible):
+        return answer(status_of(error), str(error), error.code, reasons=list(error.reasons))
     if isinstance(error, TooMany):
         return answer(429, str(error), error.code, retry_s=error.retry_s)
     if isinstance(error, EdgewiseError):

@@ -5,40 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from edgewise.hub import rollouts, scope
 from edgewise.hub.access import Action, Person
-from edgewise.hub.api.auth import Operator, Reader, ThisHub
+from edgewise.hub.api.auth import Approver, Operator, Reader, ThisHub
 from edgewise.hub.api.models import Reason
 from edgewise.hub.api.problems import responses
 from edgewise.hub.rollout import Event
 from edgewise.hub.rollout_status import RolloutStatus, statuses
 from edgewise.hub.store import releases
 from edgewise.hub.store import rollouts as rows
-from edgewise.wire import Condition, Strict, Wave
-from edgewise.wire._record import Name, Share
+from edgewise.wire import RolloutPolicy
+from edgewise.wire._record import Name
 
 router = APIRouter()
 
 
-class RolloutIn(Strict):
-    """What is left out comes from the use case."""
+class RolloutIn(RolloutPolicy):
+    """A release, and what of the use case's rollout policy is different this time; what is left out stays as it is."""
 
     release: Name
-    waves: tuple[Wave, ...] | None = Field(None, min_length=1, max_length=100)
-    bake_s: float | None = Field(None, ge=0)
-    bake_decisions_min: int | None = Field(None, ge=0)
-    success_share: Share | None = None
-    failures_max: int | None = Field(None, ge=0)
-    revert_alpha: float | None = Field(None, gt=0, lt=1)
-    conditions: tuple[Condition, ...] | None = Field(None, max_length=100)
-    trial_s: float | None = Field(None, ge=0)
     why: str = Field("by hand", max_length=500)
+
+    model_config = ConfigDict(
+        defer_build=False,
+        json_schema_extra={
+            "example": {
+                "release": "parts@7",
+                "waves": [{"devices": 10}, {"percent": 10, "growth": 3}],
+                "shadow": {"percent": 20},
+                "bake_s": 86400,
+                "why": "the autumn data",
+            }
+        },
+    )
 
     def overrides(self) -> dict[str, Any]:
         """The fields of the policy that are different this time."""
-        return self.model_dump(mode="json", exclude_none=True, exclude={"release", "why"})
+        return self.model_dump(mode="json", exclude_unset=True, exclude={"release", "why"})
 
 
 @router.post("/rollouts", tags=["rollouts"], status_code=201, responses=responses(404))
@@ -93,16 +98,34 @@ def pause(rollout: str, hub: ThisHub, who: Operator) -> RolloutStatus:
 
 @router.post("/rollouts/{rollout}/resume", tags=["rollouts"], responses=responses(404, 409))
 def resume(rollout: str, hub: ThisHub, who: Operator) -> RolloutStatus:
-    """Go on with a paused rollout, or approve one that waits for a person."""
+    """Go on with a paused rollout; one that asks waits as long again, without the devices that have failed so far."""
     return _operate(hub, rollout, Event.RESUME, who, f"resumed by {who.name}")
 
 
+@router.post("/rollouts/{rollout}/approve", tags=["rollouts"], responses=responses(403, 404, 409))
+def approve(rollout: str, hub: ThisHub, who: Approver) -> RolloutStatus:
+    """Let a rollout begin that somebody else made; or, where one asks, let its open stage count as passed."""
+    return _operate(hub, rollout, Event.APPROVE, who, f"approved by {who.name}")
+
+
+@router.post("/rollouts/{rollout}/deny", tags=["rollouts"], responses=responses(404, 409))
+def deny(rollout: str, why: Reason, hub: ThisHub, who: Approver) -> RolloutStatus:
+    """Do not let a rollout begin; no device was touched, and the release may be rolled out again."""
+    return _operate(hub, rollout, Event.DENY, who, f"denied by {who.name}: {why.reason}")
+
+
+@router.post("/rollouts/{rollout}/abort", tags=["rollouts"], responses=responses(404, 409))
+def abort(rollout: str, why: Reason, hub: ThisHub, who: Operator) -> RolloutStatus:
+    """Give a rollout up: no further device gets the release, and those that have it keep it until something newer."""
+    return _operate(hub, rollout, Event.ABORT, who, f"aborted by {who.name}: {why.reason}")
+
+
 def operate(hub: ThisHub, rollout: str, event: Event, who: Person, reason: str) -> None:
-    """What a person does to a rollout: at all of its sites, and the approval that it waits for is an approver's."""
+    """What a person does to a rollout: at all of its sites, and what needs an approver only by one."""
     with hub.store.read() as connection:
         row = rollouts.need(connection, rollout)
         scope.check_whole(connection, who, row.use_case, f"rollout {rollout}")
-    if event is Event.RESUME and rollouts.waits_for_approval(row):
+    if event in (Event.APPROVE, Event.DENY):
         who.check(Action.APPROVE)
     rollouts.operate(hub.store, rollout, event, who=who.name, reason=reason, now=hub.now())
 

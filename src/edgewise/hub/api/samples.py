@@ -88,10 +88,11 @@ def get_sample(sample: str, hub: ThisHub, who: Watcher) -> SampleWithHistory:
 
 @router.get("/labels/next", tags=["labels"], responses=responses(404))
 def next_to_label(hub: ThisHub, who: Watcher, use_case: str, limit: Limit = 20) -> list[ToLabel]:
-    """What to label next: alarms, feedback, disagreements, audit samples, then the least certain decisions."""
-    return [
-        ToLabel.model_validate(item) for item in labels.next_to_label(hub.store, use_case, sites=who.sites, limit=limit)
-    ]
+    """What to label next: disagreements of a rollout under way, within the labels of a day; then alarms, feedback,
+    other disagreements, audit samples, and the least certain decisions.
+    """
+    found = labels.next_to_label(hub.store, use_case, sites=who.sites, limit=limit, now=hub.now())
+    return [ToLabel.model_validate(item) for item in found]
 
 
 @router.post("/labels", tags=["labels"], responses=responses(404, 413))

@@ -13,23 +13,24 @@ from edgewise.hub.access import Person
 from edgewise.hub.api.auth import Operator, ThisHub
 from edgewise.hub.api.models import DeviceOut
 from edgewise.hub.api.problems import responses
+from edgewise.hub.body import Body
 from edgewise.hub.conflicts import Resolution
 from edgewise.hub.store import devices
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.wire import NotValid, Strict
+from edgewise.wire import NotValid
 from edgewise.wire._record import Name
 
 router = APIRouter()
 
 
-class PinIn(Strict):
+class PinIn(Body):
     reason: str = Field(min_length=1, max_length=500)
     release: Name | None = Field(None, description="the one that it is expected to run now")
 
     model_config = ConfigDict(json_schema_extra={"example": {"reason": "audit week", "release": "parts@3"}})
 
 
-class ResolveIn(Strict):
+class ResolveIn(Body):
     how: Literal["adopt", "reassign"] = Field(
         description="adopt: it stays at what it runs, pinned there; reassign: what this hub wants is told once more"
     )

@@ -79,7 +79,7 @@ def labelling(
             scope.check_samples(connection, who, [sample])
             row = samples.get(connection, sample)
         else:
-            queue = samples.unlabelled(connection, usecase.name, limit=QUEUE_LOOK, sites=who.sites)
+            queue = labels.queue(connection, usecase.name, limit=QUEUE_LOOK, now=now, sites=who.sites)
             row = next((item for item in queue if item.id not in skipped), None)
     return {
         "names": names,
@@ -131,7 +131,6 @@ def rollout(store: Store, who: Person, name: str, now: datetime) -> dict[str, An
             "active": "",
             "names": _names(connection, who),
             "rollout": status,
-            "waits_for_approval": rollout_acts.waits_for_approval(row),
             "chart": _chart(status),
         }
 

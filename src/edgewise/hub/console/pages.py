@@ -116,12 +116,12 @@ def rollout(hub: ThisHub, who: Visitor, rollout: str) -> Response:
 def operate_rollout(
     hub: ThisHub, who: Operator, rollout: str, act: str, reason: Annotated[str, Form()] = ""
 ) -> Response:
-    """Pause, resume or revert, and back to the page."""
-    events = {"pause": Event.PAUSE, "resume": Event.RESUME, "revert": Event.REVERT}
+    """Approve, deny, pause, resume, revert or abort, and back to the page."""
+    acts = (Event.APPROVE, Event.DENY, Event.PAUSE, Event.RESUME, Event.REVERT, Event.ABORT)
+    events = {event.value: event for event in acts}
     if act not in events:
-        raise NotValid(
-            f"{act[:40]!r} cannot be done to a rollout; it can be paused, resumed or reverted", code="act_unknown"
-        )
+        known = ", ".join(events)
+        raise NotValid(f"{act[:40]!r} cannot be done to a rollout; it knows {known}", code="act_unknown")
     if act == "revert" and not reason.strip():
         raise NotValid("a revert needs its reason; go back and write one", code="reason_missing")
     why = reason.strip() or f"{act} in the console"

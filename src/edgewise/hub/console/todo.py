@@ -73,7 +73,7 @@ def _rollouts(rollouts: Sequence[RolloutStatus], now: datetime) -> Iterator[Todo
         if item.stranded:
             text = f"{', '.join(item.stranded)} cannot leave {item.release}: sign the earlier bundle as a new release."
             yield Todo(level="stop", text=text, link=link, link_text="rollout")
-        if item.state == "paused":
+        if item.state in ("waiting", "paused"):
             yield Todo(level="look", text=f"{item.release}: {item.reason}.", link=link, link_text="approve or revert")
         elif item.state == "aborted" and recent:
             yield Todo(level="stop", text=f"{item.release} was aborted: {item.reason}.", link=link, link_text="why")

@@ -13,16 +13,18 @@ from edgewise.hub.store.tables import commits, releases, rollouts
 def champion(connection: sa.Connection, use_case: str) -> ReleaseRow | None:
     """The release that a candidate is judged against and a training run starts from; None before the first.
 
-    It is the newest release not taken back whose rollout finished; while none has finished, the newest that any device
-    has committed.
+    It is the newest release not taken back whose rollout finished on the whole fleet; while none has finished so, the
+    newest that any device has committed. A rollout that selects some devices makes no champion of all.
     """
     kept = sa.and_(releases.c.use_case == use_case, releases.c.reverted_at.is_(None))
     newest = releases.c.version.desc()
-    finished = sa.select(rollouts.c.release).where(rollouts.c.state == "finished")
-    committed = sa.select(commits.c.release)
-    for proven in (finished, committed):
-        where = (kept, releases.c.id.in_(proven))
-        row = one(connection, rows.ReleaseRow, columns(releases, ReleaseRow).where(*where).order_by(newest))
-        if row is not None:
-            return row
-    return None
+    joined = releases.join(rollouts, rollouts.c.release == releases.c.id)
+    finished = sa.select(releases.c.id, rollouts.c.policy).select_from(joined).where(rollouts.c.state == "finished")
+    whole = (
+        row.id for row in connection.execute(finished.where(kept).order_by(newest)) if not row.policy.get("select")
+    )
+    release = next(whole, None)
+    if release is not None:
+        return rows.get(connection, release)
+    committed = releases.c.id.in_(sa.select(commits.c.release))
+    return one(connection, rows.ReleaseRow, columns(releases, ReleaseRow).where(kept, committed).order_by(newest))

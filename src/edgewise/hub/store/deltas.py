@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,14 @@ class DeltaRow:
 
 def get(connection: sa.Connection, base: str, target: str, codec: int) -> DeltaRow | None:
     return one(connection, DeltaRow, columns(deltas, DeltaRow).where(*_key(base, target, codec)))
+
+
+def sizes(connection: sa.Connection, targets: Collection[str], codec: int) -> dict[tuple[str, str], int]:
+    """The bytes of the deltas to these blobs that were built, by base and target."""
+    statement = sa.select(deltas.c.base, deltas.c.target, deltas.c.size_bytes).where(
+        deltas.c.target.in_(sorted(targets)), deltas.c.codec == codec, deltas.c.delta.is_not(None)
+    )
+    return {(base, target): size for base, target, size in connection.execute(statement)}
 
 
 def put(

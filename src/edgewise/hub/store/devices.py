@@ -141,15 +141,21 @@ def heard(connection: sa.Connection, device: DeviceRow, report: Report, *, sent_
         # Whole, not merged: a fact that is not told any more is not known any more.
         values["facts"] = report.facts
     change(connection, device.id, **values)
-    if report.phase.lower() == COMMITTED and report.release and report.bundle:
-        _committed(connection, device, report.release, report.bundle, now)
+    if report.release and report.bundle:
+        is_new = report.phase.lower() == COMMITTED
+        _committed(connection, device, report.release, report.bundle, now, is_new=is_new)
 
 
-def _committed(connection: sa.Connection, device: DeviceRow, release: str, bundle: str, now: datetime) -> None:
+def _committed(
+    connection: sa.Connection, device: DeviceRow, release: str, bundle: str, now: datetime, *, is_new: bool
+) -> None:
+    """Lengthen the device's newest stretch, or begin one. While it works on an update it still runs what it ran."""
     last = sa.select(commits.c.position, commits.c.release, commits.c.bundle).where(commits.c.device == device.id)
     row = connection.execute(last.order_by(commits.c.position.desc()).limit(1)).first()
     if row is not None and (row.release, row.bundle) == (release, bundle):
         connection.execute(sa.update(commits).where(commits.c.position == row.position).values(last_at=now))
+        return
+    if not is_new:
         return
     values = {"device": device.id, "use_case": device.use_case, "release": release, "bundle": bundle}
     connection.execute(sa.insert(commits).values(**values, since=now, last_at=now))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub.store._rows import columns, insert_new, one
+from edgewise.hub.store._rows import chunks, columns, insert_new, one
 from edgewise.hub.store.tables import events, feedback, readings, samples, segments, telemetry, watermarks
-from edgewise.wire import Event, Feedback, Readings, SegmentHeader, Telemetry, plain
+from edgewise.wire import Event, Feedback, Proxy, Readings, SegmentHeader, Telemetry, plain
 
 EPOCHS_MAX = 8  # of one device that a courier tells of
 
@@ -203,6 +203,44 @@ def paired_of(connection: sa.Connection, rollout: str) -> dict[str, tuple[int, i
     }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProxyCounts:
+    """What one device counted under one release: events that tell of quality, and the decisions among which they are.
+
+    Decisions of windows whose count the policy hides, or that the device does not tell, are left out with it.
+    """
+
+    overrides: tuple[int, int]
+    alarms: tuple[int, int]
+
+    def of(self, proxy: Proxy) -> tuple[int, int]:
+        return self.overrides if proxy == "overrides" else self.alarms
+
+
+def counts_by_device(
+    connection: sa.Connection, names: Iterable[str], *, since: datetime, until: datetime | None
+) -> dict[str, dict[str | None, ProxyCounts]]:
+    """By device and release, the sums of the telemetry windows that lie whole between the two moments."""
+    told = telemetry.c.overrides.is_not(None)
+    sums = (
+        sa.func.sum(sa.case((told, telemetry.c.overrides), else_=0)),
+        sa.func.sum(sa.case((told, telemetry.c.decisions), else_=0)),
+        sa.func.sum(sa.case((telemetry.c.alarms_told, telemetry.c.alarms), else_=0)),
+        sa.func.sum(sa.case((telemetry.c.alarms_told, telemetry.c.decisions), else_=0)),
+    )
+    key = (telemetry.c.device, telemetry.c.release)
+    found: dict[str, dict[str | None, ProxyCounts]] = {}
+    for some in chunks(names):
+        where = [telemetry.c.device.in_(some), telemetry.c.start >= since]
+        if until is not None:
+            where.append(telemetry.c.end <= until)
+        for device, release, *row in connection.execute(sa.select(*key, *sums).where(*where).group_by(*key)):
+            overrides, overridden, alarms, alarmed = map(int, row)
+            counts = ProxyCounts(overrides=(overrides, overridden), alarms=(alarms, alarmed))
+            found.setdefault(device, {})[release] = counts
+    return found
+
+
 def telemetry_sums(connection: sa.Connection, use_case: str) -> list[Mapping[str, Any]]:
     """Decisions, bytes, pairs and alarms for each site and release: additive, so sums are true."""
     names = ("decisions", "bytes_decided", "alarms", "paired", "disagreed")
@@ -213,6 +251,20 @@ def telemetry_sums(connection: sa.Connection, use_case: str) -> list[Mapping[str
         {"site": row["site"], "release": row["release"], **{name: int(row[name]) for name in names}}
         for row in connection.execute(statement).mappings()
     ]
+
+
+def decisions_per_s(connection: sa.Connection, use_case: str, *, since: datetime, now: datetime) -> float | None:
+    """How many decisions one device makes in a second, in the mean since then; None where none is told of."""
+    sums = (
+        sa.func.sum(telemetry.c.decisions),
+        sa.func.count(sa.distinct(telemetry.c.device)),
+        sa.func.min(telemetry.c.start),
+    )
+    statement = sa.select(*sums).where(telemetry.c.use_case == use_case, telemetry.c.start >= since)
+    decisions, told, first = connection.execute(statement).one()
+    if not decisions or first >= now:
+        return None
+    return float(decisions / told / (now - first).total_seconds())
 
 
 def events_of(

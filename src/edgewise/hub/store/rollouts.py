@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from edgewise.hub.store._rows import columns, many, one
 from edgewise.hub.store.tables import releases, rollouts, samples
 
-UNFINISHED = ("running", "paused", "reverting")
+UNFINISHED = ("waiting", "running", "paused", "reverting")
+LOOK_BACK_MAX = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,17 +68,23 @@ def find(
 
 
 def current(connection: sa.Connection, use_case: str) -> list[RolloutRow]:
-    """Rollouts that still have something to say, newest first: the open ones, and the newest that finished.
+    """Rollouts that still have something to say, newest first: see `rollout.walk`.
 
     An open one that is far back cannot be: each newer rollout supersedes it.
     """
     found: list[RolloutRow] = []
-    finished = False
-    for row in find(connection, use_case=use_case, limit=200):
-        if row.state in UNFINISHED or (row.state == "finished" and not finished):
+    settled = False
+    for row in find(connection, use_case=use_case, limit=LOOK_BACK_MAX):
+        if row.state in UNFINISHED or (row.state in ("finished", "reverted") and not settled):
             found.append(row)
-        finished = finished or row.state == "finished"
+        settled = settled or (row.state == "finished" and not row.policy.get("select"))
     return found
+
+
+def under_way(connection: sa.Connection, use_case: str) -> list[str]:
+    """Ids of the rollouts that labels of their pairs may still move on or stop."""
+    where = (rollouts.c.use_case == use_case, rollouts.c.state.in_(("running", "paused")))
+    return list(connection.execute(sa.select(rollouts.c.id).where(*where).order_by(rollouts.c.id)).scalars())
 
 
 def change(connection: sa.Connection, rollout: str, *, now: datetime, **values: Any) -> None:

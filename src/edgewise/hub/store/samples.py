@@ -107,9 +107,18 @@ def unlabelled(
 
 
 def make_urgent(connection: sa.Connection, device: str, frames: Sequence[str]) -> None:
-    """An operator spoke about these frames: their samples go up the queue, in arrival order."""
+    """An operator spoke about these frames: their samples go up the queue, in arrival order.
+
+    A pair of two bundles stays where it is: what an operator overrides is what acted, so its place in the queue would
+    make the labelled pairs speak against that one.
+    """
     for some in chunks(frames):
-        where = (samples.c.device == device, samples.c.frame.in_(some), samples.c.priority > PRIORITY["feedback"])
+        where = (
+            samples.c.device == device,
+            samples.c.frame.in_(some),
+            samples.c.priority > PRIORITY["feedback"],
+            samples.c.shadow.is_(None),
+        )
         connection.execute(sa.update(samples).where(*where).values(priority=PRIORITY["feedback"], rank=0))
 
 
@@ -141,10 +150,40 @@ def labelled(connection: sa.Connection, use_case: str, purpose: str) -> list[Lab
 
 
 def pairs(connection: sa.Connection, rollout: str) -> list[SampleRow]:
-    """Labelled samples of this rollout on which both bundles spoke, in the order of their labels."""
-    where = (samples.c.rollout == rollout, samples.c.label.is_not(None), samples.c.shadow.is_not(None))
+    """Labelled samples of this rollout on which both bundles spoke, in the order of their labels.
+
+    Those that were kept, or came up the queue, because an operator spoke about them are left out.
+    """
+    where = (
+        samples.c.rollout == rollout,
+        samples.c.label.is_not(None),
+        samples.c.shadow.is_not(None),
+        samples.c.why != "feedback",
+        samples.c.priority != PRIORITY["feedback"],
+    )
     order = (samples.c.labelled_at, samples.c.id)
     return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(*order))
+
+
+def apart_to_label(
+    connection: sa.Connection, rollouts: Sequence[str], *, limit: int, sites: Collection[str] | None = None
+) -> list[SampleRow]:
+    """Frames without a label on which the bundles of these rollouts disagree, in an order that nothing else decides.
+
+    Their ids are random. In the order of arrival the first devices would be labelled and no others.
+    """
+    where = (_apart(rollouts), samples.c.label.is_(None), *of_sites(samples.c.site, sites))
+    return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(samples.c.id).limit(limit))
+
+
+def apart_labelled(connection: sa.Connection, rollouts: Sequence[str], *, since: datetime) -> int:
+    """How many of them were labelled since then."""
+    where = (_apart(rollouts), samples.c.labelled_at >= since)
+    return int(connection.execute(sa.select(sa.func.count()).select_from(samples).where(*where)).scalar_one())
+
+
+def _apart(rollouts: Sequence[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(samples.c.rollout.in_(rollouts), samples.c.why == "disagreement", samples.c.shadow.is_not(None))
 
 
 def set_label(connection: sa.Connection, sample: str, *, label: str, purpose: str, now: datetime) -> None:
