@@ -30,7 +30,7 @@ def keep(look: Look) -> Iterator[Step]:
 def _first(rollout: Rollout, device: Device) -> Iterator[Step]:
     """A device that runs nothing yet starts with the proven release, so that its wave can be taken back there too."""
     previous = rollout.previous
-    if previous is None or previous.withdrawn or device.unmet or device.left_alone:
+    if previous is None or previous.withdrawn or device.unmet or device.left_alone or not device.previous_fits:
         return
     want = Want(
         kind="run", release=previous.release, bundle=back_bundle(rollout, device), rollout=rollout.id, bake=False
