@@ -59,8 +59,8 @@ class Situation:
         """This assignment was written: whatever the device is told next has a number above."""
         self.pretend([step])
         row = self._devices[step.device]
-        written = {"assignment_number": assignment.number, "assignment": plain(assignment)}
-        self._devices[step.device] = replace(row, **written)
+        written = replace(row, assignment_number=assignment.number, assignment=plain(assignment))
+        self._devices[step.device] = written
 
     def fleet(self, rollout: Rollout, data: Mapping[str, Any]) -> list[Device]:
         """The devices as this rollout sees them.
