@@ -338,7 +338,7 @@ def _policy(base: RolloutPolicy, overrides: Mapping[str, Any]) -> RolloutPolicy:
 
 def _check_names(connection: sa.Connection, use_case: str, policy: RolloutPolicy) -> None:
     asked = {name for wave in policy.waves for name in wave.named}
-    unknown = sorted(asked - {device.id for device in devices.find(connection, use_case=use_case)})
+    unknown = sorted(asked - set(devices.names(connection, use_case))) if asked else []
     if unknown:
         names = ", ".join(map(repr, unknown[:5]))
         raise NotValid(

@@ -37,7 +37,8 @@ class Situation:
         found = devices.find(connection, use_case=usecase.name)
         self._devices = {row.id: row for row in found if row.revoked_at is None}
         self._reports = {name: row.last_report for name, row in self._devices.items()}
-        self._wants = {name: _want(row.wanted) for name, row in self._devices.items()}
+        self._assigned = {name: row.wanted for name, row in self._devices.items()}
+        self._wants = {name: _want(assigned) for name, assigned in self._assigned.items()}
         self._commits: dict[str, list[CommitRow]] = {}
         for commit in devices.commits_of(connection, use_case=usecase.name):
             self._commits.setdefault(commit.device, []).append(commit)
@@ -124,7 +125,7 @@ class Situation:
             paired=data.get("paired_by_device", {}).get(row.id, 0),
             away=self._away(row),
             unmet=tuple(unmet(rollout.policy.conditions, row.facts)),
-            not_now=_not_now(rollout, row, report),
+            not_now=_not_now(rollout, self._assigned[row.id], report),
             misfits=reasons,
             bundle=bundle,
             variant=self._fits.variant_of(rollout.target.release, bundle),
@@ -241,11 +242,11 @@ def _want(assignment: Assignment | None) -> Want | None:
     )
 
 
-def _not_now(rollout: Rollout, row: DeviceRow, report: Report | None) -> tuple[str, ...]:
+def _not_now(rollout: Rollout, assigned: Assignment | None, report: Report | None) -> tuple[str, ...]:
     """Why the device puts off this rollout's assignment, in its own words; of another one it says nothing here."""
-    if report is None or row.wanted is None or row.wanted.rollout != rollout.id:
+    if report is None or assigned is None or assigned.rollout != rollout.id:
         return ()
-    return report.not_now if report.assignment == row.assignment_number else ()
+    return report.not_now if report.assignment == assigned.number else ()
 
 
 def _time(text: str | None) -> datetime | None:
