@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import typer
 from typer.main import get_command
 
 from edgewise.cli._app import build
+from edgewise.ports import OnnxRuntime, open_pipeline, write_bundle
+from edgewise.wire import Blob, Golden, Graph, ImageSpec, Manifest, Needs, Provenance, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,6 +138,42 @@ def test_a_bundle_is_packed_verified_and_shown_and_a_hostile_one_is_not_trusted(
     assert done.stderr.count("\n") == 1
     done = edgewise("bundle", "verify", "good.zip", cwd=tmp_path, EDGEWISE_TOKEN="secret")
     assert done.returncode == 0
+
+
+def small_bundle(folder: Path) -> None:
+    """A bundle with one small network for pictures of 12 × 10 pixels."""
+    spec = importlib.util.spec_from_file_location("networks", ROOT / "tests" / "networks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    networks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(networks)
+    data = networks.picture_network()
+    manifest = Manifest(
+        name="small",
+        task="image-classification",
+        graphs=(Graph(blob="net", input="input", scores="scores", pre=ImageSpec(width=12, height=10)),),
+        labels=("none", "pit", "scratch"),
+        golden=Golden(seed=1, count=2, scores=()),
+        needs=Needs(opset=17, ram_mb=1, latency_ms=0.1),
+        provenance=Provenance(trained_at=datetime(2026, 5, 4, tzinfo=UTC), trainer="test", code_version="1"),
+        blobs={"net": Blob(sha256=digest(data), size_bytes=len(data))},
+    )
+    golden = open_pipeline(manifest, "0" * 64, lambda _: data, OnnxRuntime()).make_golden(seed=1, count=2)
+    write_bundle(folder, manifest.model_copy(update={"golden": golden}), {digest(data): data})
+
+
+def test_variants_of_a_bundle_are_made_beside_it_and_what_cannot_be_made_says_why(tmp_path: Path) -> None:
+    small_bundle(tmp_path / "small")
+    done = edgewise("bundle", "variants", "small", "-o", "made", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["variant", "fp32", "fp16"]
+    assert "no variant int8: int8 takes the ranges of values from training samples" in done.stderr
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["fp16"]
+    assert edgewise("bundle", "verify", "made/fp16", cwd=tmp_path).returncode == 0
+    nothing = edgewise("bundle", "variants", "made/fp16", "-o", "more", cwd=tmp_path)
+    assert nothing.returncode == 2
+    assert "is the fp16 variant of" in nothing.stderr
+    assert not (tmp_path / "more").exists()
 
 
 def test_the_application_is_built_by_typer() -> None:

@@ -180,16 +180,17 @@ class Bench:
         """A signed release of a bundle that follows from the seed; a broken one answers its golden inputs wrongly."""
         return self.sign(self.bundle(seed, broken=broken, needs=needs), version)
 
-    def sign(self, bundle: str, version: int = 0) -> Release:
-        """A signed release of this bundle."""
+    def sign(self, bundle: str, version: int = 0, **variants: str) -> Release:
+        """A signed release of this bundle and its variants."""
         self.hub.count += 1
         version = version or self.hub.count
         release = Release(
-            id=f"parts@{version}", use_case="parts", version=version, bundles={"fp32": bundle},
+            id=f"parts@{version}", use_case="parts", version=version, bundles={"fp32": bundle, **variants},
             approved_by="gate", created_at=NOW,
         )  # fmt: skip
         self.repository.add_target(ROLE, f"parts/{version}/release.json", encode(release))
-        self.repository.add_target(ROLE, f"parts/{version}/fp32/manifest.json", self.manifests[bundle])
+        for name, digested in release.bundles.items():
+            self.repository.add_target(ROLE, f"parts/{version}/{name}/manifest.json", self.manifests[digested])
         self.publish(ROLE)
         return release
 

@@ -117,20 +117,23 @@ def test_disagreements_that_are_thinned_by_the_budget_stand_for_all_that_were_fo
         credit = Credit(share_of_bytes=share_of_bytes, bytes_per_day=10**9)
         for number in range(600):
             size = 5000 if dice.random() < 0.3 else 500
-            credit, seen_bytes = credit.earn(size), seen_bytes + size
+            credit, seen_bytes = credit.earn(size).owed(), seen_bytes + size
             if dice.random() >= 0.25:
                 continue
             kind = ("large" if size == 5000 else "small", "early" if number < 100 else "late")
             found[kind] += 1
-            chance = credit.chance(now, overdraft=64 * 1850 * share_of_bytes, largest_bytes=5000)
+            chance = credit.chance(overdraft=64 * 1850 * share_of_bytes)
             if dice.random() < chance:
                 credit, kept_bytes = credit.spend(size, now), kept_bytes + size
                 estimate[kind] += 1 / chance
                 kept[kind] += 1
-    assert kept_bytes <= share_of_bytes * seen_bytes + 400 * (1.7 * 64 * 1850 * share_of_bytes + 5000)
+    assert kept_bytes <= share_of_bytes * seen_bytes + 400 * (2.2 * 64 * 1850 * share_of_bytes + 5000)
     assert sum(kept.values()) < 0.8 * sum(found.values()), "the budget was short"
-    covered = sum(estimate.values()) / sum(found.values())
-    # One large frame costs more than a period of the small budget earns: for a while after it nothing is kept.
-    assert covered == pytest.approx(1.0, rel=0.05) if share_of_bytes == 0.1 else 0.4 < covered < 1.0
-    for kind, count in found.items():
-        assert estimate[kind] == pytest.approx(covered * count, rel=0.08), (kind, estimate, found)
+    covered = {kind: estimate[kind] / count for kind, count in found.items()}
+    if share_of_bytes == 0.1:
+        assert covered == pytest.approx(dict.fromkeys(found, 1.0), rel=0.08)
+        return
+    # One large frame costs more than a period of the small budget earns: for a while after it nothing is kept. That
+    # hangs on time, not on what a frame is: of what was found at one time large and small are kept alike.
+    for when in ("early", "late"):
+        assert covered["large", when] == pytest.approx(covered["small", when], rel=0.1), covered

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from edgewise.hub import evidence, labels, rollouts
+from edgewise.hub.api.metrics import Metrics
 from edgewise.hub.rollout import Device, OpenWave, Rollout, State, Target
 from edgewise.hub.rollout_status import statuses
 from edgewise.hub.store import audit as audit_rows
@@ -176,6 +177,19 @@ def test_an_undecided_shadow_stage_asks_and_an_approver_lets_it_pass(world: Any)
     )
     go(world, 1)
     assert (status(world).shadow.by_hand, len(status(world).waves)) == (True, 1)
+
+
+def test_the_metrics_tell_of_each_rollout_that_is_not_over(world: Any) -> None:
+    world.roll_out("parts@2", shadow={**SHADOW, "wait_s": 120})
+    go(world, 1)
+    label(world, 3, wins=False)
+    go(world, 3)
+    text = Metrics(world.hub).text().decode()
+    about = '{release="parts@2",use_case="parts"}'
+    assert f"edgewise_hub_rollout_asks{about} 1.0" in text
+    assert f"edgewise_hub_rollout_pairs_labelled{about} 3.0" in text
+    assert f"edgewise_hub_rollout_devices_exposed{about} 0.0" in text
+    assert f"edgewise_hub_rollout_e_value{about} {status(world).e_value}" in text
 
 
 # -- an operator's word ------------------------------------------------------------------------------------------------

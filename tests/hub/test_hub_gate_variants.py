@@ -215,6 +215,13 @@ def test_a_release_with_a_bundle_that_the_gate_never_saw_is_not_kept(world: Any)
         world.sign(good, variants={"int8": other})
 
 
+def test_a_release_of_a_variant_alone_is_not_kept_on_the_gates_word(world: Any) -> None:
+    good = world.candidate(variants={"int8": {}})
+    world.tick()
+    with pytest.raises(NotValid, match="its candidate has to be in it"):
+        world.sign(variants_of(world, good)["int8"])
+
+
 def test_the_wishes_of_the_use_case_reach_the_worker_and_an_order_by_hand_may_have_its_own() -> None:
     world = LoopWorld(usecase=a_usecase(retrain={"labels_min": 100_000, "variants": ["fp16", "int8"]}))
     world.label(4)

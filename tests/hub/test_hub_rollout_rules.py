@@ -556,6 +556,14 @@ def test_a_device_in_conflict_or_pinned_is_left_alone(why: Any, state: State) ->
     assert (Event.RETURNED in moves(steps)) is over, "a conflict keeps the revert open, a person's pin does not"
 
 
+def test_a_newcomer_that_can_run_no_variant_of_the_earlier_release_does_not_get_it_first() -> None:
+    new = a_device("d00", want=None, running=None, known=frozenset(), misfits=("too small",))
+    steps = next_steps(open_for("d01", policy=policy()), [new], QUIET, NOW)
+    assert [step.want.release for step in steps if isinstance(step, Assign)] == ["parts@1"]
+    steps = next_steps(open_for("d01", policy=policy()), [replace(new, previous_fits=False)], QUIET, NOW)
+    assert [step for step in steps if isinstance(step, Assign)] == []
+
+
 def test_each_device_gets_its_variant_and_goes_back_to_its_own() -> None:
     small, earlier = "8" * 64, "7" * 64
     device = a_device("d00", bundle=small, previous_bundle=earlier, known=frozenset({earlier}))

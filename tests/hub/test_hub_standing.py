@@ -227,6 +227,20 @@ def test_reassign_repeats_what_this_hub_wants_under_a_number_that_the_device_tak
     assert world.row("d1").conflict is None
 
 
+def test_a_device_that_goes_on_claiming_nonsense_after_a_persons_word_stops_no_controller(world: Any, ask: Any) -> None:
+    number = world.row("d1").assignment_number
+    claim = {"release": "no-version", "bundle": "7" * 64, "assignment": number}
+    world.hear("d1", **claim)
+    ask.post("/devices/d1/resolve", json={"how": "reassign", "reason": "it is ours"}).raise_for_status()
+    world.roll_out(release(world), waves=[{"percent": 100}])
+    for _ in range(8):
+        world.hear("d1", **claim)
+        world.tick(15)
+        for name in ("d2", "d3"):
+            world.hear(name)
+    assert [world.row(name).release for name in FLEET] == ["no-version", "parts@2", "parts@2"]
+
+
 def test_reassign_never_sends_a_device_back_to_what_never_ran_there(world: Any, ask: Any) -> None:
     world.enrol("young")
     world.tick()

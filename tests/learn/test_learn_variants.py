@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from dataclasses import replace
 from typing import Any
 
@@ -149,6 +150,15 @@ def test_int8_without_enough_samples_is_not_made_and_fp16_needs_none(source: Sto
     found = make_variants(source, ["fp16", "int8"], [])
     assert set(found.made) == {"fp16"}
     assert "0 can be read, needs 8" in found.left_out["int8"]
+
+
+def test_a_disk_that_takes_nothing_costs_the_variant_and_not_the_training(
+    source: StoredBundle, samples: list[TrainingSample], tmp_path: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    found = make_variants(source, ["int8", "fp16"], samples)
+    assert set(found.made) == {"fp16"}
+    assert set(found.left_out) == {"int8"}
 
 
 def test_a_variant_of_a_variant_is_refused(variants: dict[str, TrainedBundle], samples: list[TrainingSample]) -> None:

@@ -134,9 +134,11 @@ def test_an_order_becomes_a_candidate(plant: Plant, worker: Worker, world: Any) 
     assert not worker.step(), "nothing more to do"
 
 
-def test_variants_come_with_the_candidate(plant: Plant, worker: Worker, world: Any) -> None:
-    plant.label(world.surfaces(16, labels=("none", "scratch")))
-    order = plant.order(variants=["fp16", "int8"])
+def test_variants_come_with_the_candidate_and_each_is_judged_by_itself(
+    plant: Plant, worker: Worker, world: Any
+) -> None:
+    plant.label(world.surfaces(30, labels=("none", "scratch")))
+    order = plant.order(variants=["fp16", "int8"], config={"seconds": 2.0})
     assert worker.step()
     state = plant.state(order)
     assert state["state"] == "returned"
@@ -146,6 +148,11 @@ def test_variants_come_with_the_candidate(plant: Plant, worker: Worker, world: A
         made = plant.admin.get(f"/bundles/{bundle}")["provenance"]
         assert (made["variant"], made["variant_of"]) == (name, candidate["bundle"])
         assert (made["order"], made["revision"]) == (order["id"], order["revision"])
+    plant.hub.tick(plant.hub.now())
+    found = {item["candidate"]: item for item in plant.admin.get("/verdicts", use_case="press", variants=True)}
+    assert {found[bundle]["variant"] for bundle in candidate["variants"].values()} == {"fp16", "int8"}
+    assert {item["result"] for item in found.values()} == {"passed"}
+    assert set(found[candidate["bundle"]]["variants"]) == {"fp16", "int8"}
 
 
 def test_a_second_order_starts_from_the_first_and_fetches_no_sample_twice(

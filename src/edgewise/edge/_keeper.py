@@ -73,6 +73,7 @@ class Keeper:
         self.not_kept: dict[str, int] = {}  # why frames that were chosen, or should have been, were not kept
         self.shed_here: dict[str, int] = {}  # by class, while the disk was full
         self.credit = Credit(share_of_bytes=use_case.upload.share_of_bytes, bytes_per_day=use_case.upload.bytes_per_day)
+        self.apart = self.credit  # of disagreements alone: what operators and alarms cost must not keep them out
         self.windows = Windows()
         self._told_at: datetime | None = None  # when counts were told last
         self.urgent_waits = False  # something was queued that the hub should hear of soon
@@ -213,13 +214,17 @@ class Keeper:
                 self._count_not_kept("disagreement_over_budget")
                 item.kept = False
                 return []
-        return entries + self._private(item, urgent.why, chance, now)
+        made = self._private(item, urgent.why, chance, now)
+        if urgent.why == "disagreement":
+            self.apart = self.apart.spend(_content_bytes(made), now)
+        return entries + made
 
     def _chance_to_keep(self, item: Item, now: datetime) -> float:
         """With which chance a disagreement is kept: drawn, so that those kept stand for all that were found."""
         # Its own size counts only where it is larger than any before, which alone could break the day's bound.
         self._largest_bytes = max(self._largest_bytes, item.size_bytes)
-        return self.credit.chance(now, overdraft=self._overdraft(), largest_bytes=self._largest_bytes)
+        has_day = self.credit.has_day(self._largest_bytes, now)
+        return self.apart.chance(overdraft=self._overdraft()) if has_day else 0.0
 
     def _overdraft(self) -> float:
         """What a disagreement may spend before it is earned: what one period earns.
@@ -233,6 +238,7 @@ class Keeper:
         if self.windows.is_apart(period.windows):
             self._send_windows(now)  # the clock was set: no window shall span ten years
         self.credit = self.credit.earn(period.bytes_seen)
+        self.apart = self.apart.earn(period.bytes_seen).owed()
         self._mean_bytes = period.bytes_seen / period.frames
         blocks = self._gather(period.readings, now)
         self.windows.merge(period.windows)
@@ -397,6 +403,7 @@ class Keeper:
             "not_kept": self.not_kept,
             "shed_here": self.shed_here,
             "credit": asdict(self.credit),
+            "apart": asdict(self.apart),
             "windows": self.windows.plain(),
             "sums": self._sums.plain(),
         }
@@ -413,6 +420,7 @@ class Keeper:
         upload = self._use_case.upload
         bounds = {"share_of_bytes": upload.share_of_bytes, "bytes_per_day": upload.bytes_per_day}
         self.credit = Credit(**{**value["credit"], **bounds})
+        self.apart = Credit(**{**value.get("apart", value["credit"]), **bounds}).owed()
         self.windows = Windows.from_plain(value["windows"])
         self._sums = SumsTold(self.policy.private.sums_noise, value.get("sums"))
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edgewise.edge._v2_models import BUCKETS_S, Tally
 
 LIMITS = [*(str(limit) for limit in BUCKETS_S), "+Inf"]
+
+
+def metrics_page(tally: Tally) -> bytes:
+    """The metrics of a tally in Prometheus' text format 0.0.4."""
+    registry = CollectorRegistry()
+    registry.register(TallyMetrics(tally))
+    return generate_latest(registry)
 
 
 class TallyMetrics(Collector):

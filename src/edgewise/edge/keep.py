@@ -78,28 +78,32 @@ class Credit:
         spent = self.spent_today if self.day == now.date().isoformat() else 0
         return max(0, math.floor(min(self.balance, self.bytes_per_day - spent)))
 
-    def chance(self, now: datetime, *, overdraft: float, largest_bytes: int) -> float:
+    def owed(self) -> Credit:
+        """The credit without what is saved up."""
+        return replace(self, balance=min(self.balance, 0.0))
+
+    def has_day(self, size_bytes: int, now: datetime) -> bool:
+        """Whether the day's bound leaves room for this many bytes."""
+        spent = self.spent_today if self.day == now.date().isoformat() else 0
+        return spent + size_bytes <= self.bytes_per_day
+
+    def chance(self, *, overdraft: float) -> float:
         """With which chance a frame that cannot wait is kept, and paid for with what is earned later.
 
-        It is sure while nothing is owed and halves with each quarter of the overdraft that is; so keeping settles where
-        it costs what is earned. It hangs on what was kept before, never on the frame itself, so the frames kept, each
-        with its chance, stand for all of their kind.
+        It is sure up to half of the overdraft and halves with each further quarter; so keeping settles where it costs
+        what is earned. It hangs on what was kept before, never on the frame itself, so the frames kept, each with its
+        chance, stand for all of their kind.
 
         Args:
-            overdraft: bytes that one period earns; with 1.7 times so many owed nothing more is kept.
-            largest_bytes: of a frame here, so that no frame exceeds the day.
+            overdraft: bytes that one period earns; with 2.2 times so many owed nothing more is kept.
 
         >>> credit = Credit(share_of_bytes=0.1, bytes_per_day=1000)
-        >>> [credit.spend(owed, datetime(2026, 1, 1)).chance(datetime(2026, 1, 1), overdraft=100, largest_bytes=5)
-        ...  for owed in (0, 25, 100, 200)]
-        [1.0, 0.5, 0.0625, 0.0]
+        >>> [credit.spend(owed, datetime(2026, 1, 1)).chance(overdraft=100) for owed in (0, 50, 100, 250)]
+        [1.0, 1.0, 0.25, 0.0]
         """
-        spent = self.spent_today if self.day == now.date().isoformat() else 0
-        if spent + largest_bytes > self.bytes_per_day:
-            return 0.0
         if overdraft <= 0:
             return float(self.balance > 0)
-        chance = 2.0 ** (4 * min(0.0, self.balance) / overdraft)
+        chance = min(1.0, 2.0 ** (2 + 4 * self.balance / overdraft))
         return chance if chance >= CHANCE_MIN else 0.0
 
     def spend(self, size_bytes: int, now: datetime) -> Credit:

@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-
 from edgewise.edge import _garbage
 from edgewise.edge._asgi import AsgiApp, Receive, Scope, Send, failure, reply
 from edgewise.edge._http_server import HttpServer
 from edgewise.edge._v2 import InPlace, v2_app
 from edgewise.edge._v2_decide import DECIDE_SUFFIX, decide_model
-from edgewise.edge._v2_metrics import TallyMetrics
 from edgewise.edge._v2_models import Repository, ServedModel, Tally
 from edgewise.ports import (
     OnnxRuntime,
@@ -166,8 +163,6 @@ def serve_app(models: Mapping[str, ServedModel], tally: Tally | None = None) -> 
         tally: counts inferences that come by another door as well.
     """
     tally = tally or Tally()
-    registry = CollectorRegistry()
-    registry.register(TallyMetrics(tally))
     protocol = v2_app(models, tally)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,7 +172,9 @@ def serve_app(models: Mapping[str, ServedModel], tally: Tally | None = None) -> 
         elif path in ("/livez", "/readyz"):
             await reply(send, 200, {"content-type": "text/plain"}, b"ok\n")
         elif path == "/metrics":
-            await reply(send, 200, {"content-type": "text/plain; version=0.0.4"}, generate_latest(registry))
+            from edgewise.edge._v2_metrics import metrics_page  # late: nobody may ever ask
+
+            await reply(send, 200, {"content-type": "text/plain; version=0.0.4"}, metrics_page(tally))
         else:
             error = NotValid(f"{path[:200]} is not here; there is /v2, /livez, /readyz, /metrics", code="not_found")
             await reply(send, *failure(error))

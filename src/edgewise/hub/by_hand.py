@@ -51,13 +51,3 @@ def assign(
     data = {"number": made.number, "kind": kind, "release": release, "reason": reason, "evidence": evidence}
     audit.note(connection, actor="controller", action="device.assigned", subject=device.id, data=data, now=now)
     return made
-
-
-def version_of(release: str | None) -> int:
-    """The version in a release's id, 0 without one.
-
-    >>> version_of("surface-inspection@12"), version_of(None), version_of("no-version")
-    (12, 0, 0)
-    """
-    version = (release or "").rpartition("@")[2]
-    return int(version) if version.isdecimal() else 0

@@ -16,6 +16,7 @@ from edgewise.hub import audit, by_hand, pins
 from edgewise.hub.store import devices, releases
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.hub.store.releases import ReleaseRow
+from edgewise.hub.versions import version_of
 from edgewise.ports import Blobs
 from edgewise.wire import NotValid, Report, canonical
 
@@ -133,7 +134,7 @@ def _repeated(connection: sa.Connection, device: DeviceRow, report: Report) -> d
     wanted = device.wanted
     if wanted is None or wanted.release is None or wanted.bundle is None:
         return {"kind": "run", "release": None, "bundle": None}  # rollouts say what it runs
-    if by_hand.version_of(report.release) <= by_hand.version_of(wanted.release):
+    if version_of(report.release) <= version_of(wanted.release):
         return {"kind": "run", "release": wanted.release, "bundle": wanted.bundle}
     once = {commit.bundle for commit in devices.commits_of(connection, device=device.id)}
     if wanted.bundle not in once:

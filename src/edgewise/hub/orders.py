@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -19,7 +19,7 @@ from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
 from edgewise.plan import variant_faults
 from edgewise.ports import Chance
-from edgewise.wire import Candidate, Manifest, NotValid, Order, Precision, UseCase
+from edgewise.wire import Candidate, Manifest, NotValid, Order, UseCase
 from edgewise.wire._record import Name
 
 ERROR_CHARACTERS_MAX = 2000
@@ -36,8 +36,8 @@ class OrderWish(Body):
     )
     trainer: Name | None = None
     config: dict[str, str | float | int | bool] = Field(default={}, max_length=100)
-    variants: tuple[Precision, ...] | None = Field(
-        default=None, max_length=3, description="fp16 and int8; without it those of the use case"
+    variants: tuple[Literal["fp16", "int8"], ...] | None = Field(
+        default=None, max_length=2, description="smaller forms to make; without it those of the use case"
     )
 
 

@@ -111,6 +111,12 @@ def _check_evidence(connection: sa.Connection, release: Release, bundle: str) ->
             f"bundle {bundle[:12]}…; name the right one, or sign with --override REASON",
             code="verdict_wrong",
         )
+    if verdict.variant is not None:
+        raise NotValid(
+            f"release {release.id} is signed on the gate's word on {verdict.variant}, a variant; its candidate has to "
+            "be in it, or a person has to sign with --override REASON",
+            code="verdict_wrong",
+        )
     if verdict.result != "passed":
         raise NotValid(
             f"release {release.id} is signed on the gate's word, but its verdict is {verdict.result}; "

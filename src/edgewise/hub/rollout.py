@@ -49,7 +49,7 @@ from edgewise.hub.rollout_states import (
     Want,
     move,
 )
-from edgewise.hub.rollout_tell import STEPS_MAX, keep, settle, stranded, take_back, tell, version_of
+from edgewise.hub.rollout_tell import STEPS_MAX, keep, settle, stranded, take_back, tell
 from edgewise.hub.rollout_waves import choose, choose_late, choose_shadow, waves_here, waves_of
 
 __all__ = [
@@ -79,7 +79,6 @@ __all__ = [
     "next_steps",
     "problems",
     "stranded",
-    "version_of",
     "walk",
     "wave_waits_for",
     "waves_of",

@@ -159,6 +159,7 @@ class Device:
     bundle: str | None = None  # the variant chosen for it; None: the target's own
     variant: str | None = None  # its name, such as int8
     previous_bundle: str | None = None  # of the release to return to: committed here, or fit; None: that one's own
+    previous_fits: bool = True  # some variant of the release to return to can run here
     outside: tuple[str, ...] = ()  # conditions of the policy's selector that it does not meet
     labels: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str | float | int | bool] = field(default_factory=dict)  # as last reported

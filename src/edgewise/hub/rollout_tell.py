@@ -11,6 +11,7 @@ from edgewise.hub.rollout_limits import Allowance, metered_bytes
 from edgewise.hub.rollout_look import Look, back_bundle, bundle_for, can_return, has_it
 from edgewise.hub.rollout_states import Assign, Device, Event, Move, Rollout, Step, Want
 from edgewise.hub.rollout_waves import waves_here
+from edgewise.hub.versions import version_of
 
 STEPS_MAX = 10_000  # assignments in one answer: the hub writes them in one transaction, and asks again
 
@@ -29,7 +30,7 @@ def keep(look: Look) -> Iterator[Step]:
 def _first(rollout: Rollout, device: Device) -> Iterator[Step]:
     """A device that runs nothing yet starts with the proven release, so that its wave can be taken back there too."""
     previous = rollout.previous
-    if previous is None or previous.withdrawn or device.unmet or device.left_alone:
+    if previous is None or previous.withdrawn or device.unmet or device.left_alone or not device.previous_fits:
         return
     want = Want(
         kind="run", release=previous.release, bundle=back_bundle(rollout, device), rollout=rollout.id, bake=False
@@ -185,12 +186,3 @@ def _settled(rollout: Rollout, device: Device, want: Want) -> Want:
     told = version_of(device.want.release if device.want else None)
     newer = max(told, version_of(device.running)) > rollout.target.version
     return replace(want, kind="revert") if newer and want.bundle in device.known else want
-
-
-def version_of(release: str | None) -> int:
-    """The version in a release's id, 0 without one.
-
-    >>> version_of("surface-inspection@12"), version_of(None)
-    (12, 0)
-    """
-    return int(release.rpartition("@")[2]) if release else 0

@@ -113,6 +113,7 @@ class Situation:
         tried = not bad.isdisjoint((bundle, *self._fits.variants(rollout.target.release).values()))
         if bundle in bad and not inside and not reasons:
             reasons = (f"bundle {bundle[:12]}… failed here before",)
+        previous = self._previous_bundle(rollout, row, commits, known, held=held, bad=bad)
         labels = {**self._labels.get(row.site, {}), **row.labels}
         seen = {**row.facts, **labels, "site": row.site, "device": row.id}
         device = Device(
@@ -129,7 +130,8 @@ class Situation:
             misfits=reasons,
             bundle=bundle,
             variant=self._fits.variant_of(rollout.target.release, bundle),
-            previous_bundle=self._previous_bundle(rollout, row, commits, known, held=held, bad=bad),
+            previous_bundle=previous,
+            previous_fits=rollout.previous is None or previous is not None,
             outside=tuple(unmet(rollout.policy.select, seen)),
             labels=labels,
             facts=row.facts,

@@ -18,7 +18,7 @@ from edgewise.learn._train import GOLDEN_TOLERANCE, TrainedBundle, library_versi
 from edgewise.learn._trainer import Floats, Progress
 from edgewise.plan import summed
 from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline
-from edgewise.wire import Blob, InputSpec, Manifest, Needs, NotValid, digest
+from edgewise.wire import Blob, EdgewiseError, InputSpec, Manifest, Needs, NotValid, digest
 
 CALIBRATE_MIN, CALIBRATE_MAX = 8, 32  # training samples; more did not change the ranges much
 SIZE_SHARE_MAX = 0.9  # of the network as trained: a form that is hardly smaller is not worth being gated and kept
@@ -56,7 +56,7 @@ def make_variants(
         progress(f"variant {precision}", 0.0)
         try:
             made[precision] = make_variant(source, precision, inputs, progress=progress)
-        except NotValid as error:
+        except EdgewiseError as error:
             left_out[precision] = str(error)
     return Variants(made=made, left_out=left_out)
 

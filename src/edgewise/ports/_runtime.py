@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -145,7 +146,15 @@ def open_onnx(model: bytes | str, settings: RuntimeSettings) -> Any:
             "auto or cpu",
             code="provider_missing",
         )
+    _give_back()
     return session
+
+
+def _give_back() -> None:
+    """Give the system what opening a network took and freed: 15 of the 64 MB of a MobileNetV2, which glibc keeps."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class OnnxSession:

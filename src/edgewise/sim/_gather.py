@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from edgewise.edge.outbox import unpack
 from edgewise.hub import Hub, audit
-from edgewise.hub.rollout import version_of
 from edgewise.hub.store import rollouts, tables
+from edgewise.hub.versions import version_of
 from edgewise.policy import required_transform
 from edgewise.signer import Desk
 from edgewise.sim._evidence import DeviceEvidence, Evidence, Return, SegmentEvidence

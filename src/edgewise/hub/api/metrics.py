@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -53,11 +54,41 @@ class _Store(Collector):
                 ("edgewise_hub_orders", "orders", ("use_case", "state"), rows.orders_by_state(connection)),
                 ("edgewise_hub_rollouts", "rollouts", ("use_case", "state"), rows.rollouts_by_state(connection)),
                 ("edgewise_hub_segments", "segments", ("class", "outcome"), rows.segments_by_class(connection)),
+                (
+                    "edgewise_hub_failures",
+                    "failures kept",
+                    ("use_case", "category"),
+                    rows.failures_by_category(connection),
+                ),
+                (
+                    "edgewise_hub_devices_left_alone",
+                    "devices",
+                    ("use_case", "why"),
+                    rows.devices_left_alone(connection),
+                ),
             ]
             waiting = rows.waiting_to_be_signed(connection)
+            open_rollouts = rows.rollouts_open(connection)
         for name, text, labels, counts in gauges:
             family = GaugeMetricFamily(name, f"{text} by {' and '.join(labels)}", labels=labels)
             for one, two, count in counts:
                 family.add_metric([one, two], count)
             yield family
+        yield from _of_rollouts(open_rollouts)
         yield GaugeMetricFamily("edgewise_hub_signing_requests", "requests that wait for a signer", value=waiting)
+
+
+def _of_rollouts(found: Iterable[tuple[str, str, str, dict[str, Any]]]) -> Iterator[Metric]:
+    """Of each rollout that is not over: the evidence so far, whom it exposed, and whether a person has to act."""
+    labels = ("use_case", "release")
+    e_value = GaugeMetricFamily("edgewise_hub_rollout_e_value", "evidence that the release is worse", labels=labels)
+    pairs = GaugeMetricFamily("edgewise_hub_rollout_pairs_labelled", "labelled pairs", labels=labels)
+    exposed = GaugeMetricFamily("edgewise_hub_rollout_devices_exposed", "devices that ever ran it", labels=labels)
+    asks = GaugeMetricFamily("edgewise_hub_rollout_asks", "1 while a person has to answer", labels=labels)
+    for use_case, release, state, data in found:
+        counts = data.get("evidence", {})
+        e_value.add_metric([use_case, release], counts.get("e_value", 1.0))
+        pairs.add_metric([use_case, release], counts.get("labels", 0))
+        exposed.add_metric([use_case, release], len(data.get("exposed", {})))
+        asks.add_metric([use_case, release], state == "waiting" or data.get("asks", False))
+    yield from (e_value, pairs, exposed, asks)

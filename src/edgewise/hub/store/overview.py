@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import of_sites
-from edgewise.hub.store.tables import devices, orders, rollouts, samples, segments, signing_requests
+from edgewise.hub.store.rollouts import UNFINISHED
+from edgewise.hub.store.tables import devices, failures, orders, rollouts, samples, segments, signing_requests
 
 
 def devices_by_phase(connection: sa.Connection, sites: Collection[str] | None = None) -> list[tuple[str, str, int]]:
@@ -42,6 +43,26 @@ def orders_by_state(connection: sa.Connection) -> list[tuple[str, str, int]]:
 
 def rollouts_by_state(connection: sa.Connection) -> list[tuple[str, str, int]]:
     return _counts(connection, rollouts.c.use_case, rollouts.c.state, sa.select(rollouts.c.use_case, rollouts.c.state))
+
+
+def failures_by_category(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    """(use case, category, failures kept); category ``untold`` where a device told it in words alone."""
+    category = sa.func.coalesce(failures.c.category, "untold")
+    return _counts(connection, failures.c.use_case, category, sa.select(failures.c.use_case, category))
+
+
+def devices_left_alone(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    """(use case, ``pinned`` or ``conflict``, devices that no rollout touches)."""
+    why = sa.case((devices.c.conflict.is_not(None), "conflict"), else_="pinned")
+    where = sa.or_(devices.c.pin.is_not(None), devices.c.conflict.is_not(None))
+    return _counts(connection, devices.c.use_case, why, sa.select(devices.c.use_case, why).where(where))
+
+
+def rollouts_open(connection: sa.Connection) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """(use case, release, state, what the controller remembers) of each rollout that is not over."""
+    columns = (rollouts.c.use_case, rollouts.c.release, rollouts.c.state, rollouts.c.data)
+    statement = sa.select(*columns).where(rollouts.c.state.in_(UNFINISHED)).order_by(*columns[:2])
+    return [(row.use_case, row.release, row.state, row.data or {}) for row in connection.execute(statement)]
 
 
 def waiting_to_be_signed(connection: sa.Connection) -> int:
