@@ -180,6 +180,7 @@ class World:
         """A rollout of a new release, back to what the fleet runs, or to an older one that finished."""
         number = len(self.rollouts) + 1
         finished = [item.target for item in self.rollouts if item.state is State.FINISHED]
+        finished = [target for target in finished if not target.withdrawn]
         previous = finished[min(return_to, len(finished) - 1)] if finished else None
         release = f"parts@{number}"
         rollout = Rollout(
@@ -257,8 +258,11 @@ class World:
         seen = self.evidence[newest.id]
         self.evidence[newest.id] = replace(seen, shadow=shadow or seen.shadow, backstop=backstop or seen.backstop)
 
-    def withdraw(self) -> None:
-        self.withdrawn.add(self.rollouts[0].target.release)
+    def withdraw(self, which: int = 0) -> None:
+        """The signers take a release back: the newest, or one that a rollout may have to return to."""
+        if which >= len(self.rollouts):
+            return
+        self.withdrawn.add(self.rollouts[which].target.release)
         gone = self.withdrawn
         self.rollouts = [
             replace(
@@ -386,6 +390,23 @@ class World:
                 assert self.evidence[rollout.id].e_value < 1 / rollout.policy.revert_alpha
             if rollout.state is State.RUNNING:
                 self._check_told(rollout)
+                assert self.failures(rollout, late=False) <= rollout.policy.failures_max
+
+    def failures(self, rollout: Rollout, *, late: bool) -> int:
+        """Devices whose trial failed in a stage, or late ones, but for those that a person has accepted."""
+        stage = rollout.shadow
+        involved = rollout.members.union((*stage.devices, *stage.joined) if stage else ())
+        if not late:
+            counted = involved & set(self.devices)
+        else:  # as far as no other rollout has told them anything since, or taken them into a stage
+            mine = {name for name, item in self.devices.items() if item.want and item.want.rollout == rollout.id}
+            for other in self.rollouts[: self.rollouts.index(self._as_stored(rollout))]:
+                mine -= other.members.union(other.shadow.devices + other.shadow.joined if other.shadow else ())
+            counted = {name for name in mine - rollout.members if not self.device(rollout, name).outside}
+        return sum(rollout.id in self.devices[name].failed for name in counted - rollout.tolerated)
+
+    def _as_stored(self, rollout: Rollout) -> Rollout:
+        return next(item for item in self.rollouts if item.id == rollout.id)
 
     def _check_told(self, rollout: Rollout) -> None:
         """Nobody has the release but those in a stage of it."""
@@ -425,6 +446,13 @@ class Judge:
         assert master == before.id, f"{step.device} has two masters in one look"
         assert not device.conflict, "a device in conflict is left alone"
         assert not device.pinned, "a pinned device is left alone"
+        for rollout in world.rollouts:
+            if device.want is not None and rollout.state is State.REVERTED and device.want.rollout == rollout.id:
+                assert (
+                    before.target.version > rollout.target.version
+                    or rollout.previous is None
+                    or (before.target.release == rollout.previous.release)
+                ), "moved on from where it was sent back"
         if step.want.kind == "revert":
             assert step.want.bundle in device.known, "sent back to what was never committed there"
         if step.want.release != before.target.release:
@@ -444,6 +472,7 @@ class Judge:
         self._told(before, step, device)
 
     def _told(self, before: Rollout, step: Assign, device: Device) -> None:
+        world = self.world
         assert not before.target.withdrawn
         refusals = [device.failed, device.misfits, device.unmet]
         assert not any(refusals), "told what it cannot or may not take"
@@ -456,6 +485,7 @@ class Judge:
             assert before.previous is None or not before.previous.withdrawn
         else:
             assert before.state is State.FINISHED, f"exposure grew while {before.state}"
+            assert world.failures(before, late=True) <= before.policy.failures_max
             assert not device.outside
         self._rate(before, step)
         self._bytes(before, step)

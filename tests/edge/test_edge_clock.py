@@ -23,14 +23,17 @@ from edgewise.edge.agent import enrol, status
 from edgewise.edge.certificate import Renewal
 from edgewise.edge.keep import Credit
 from edgewise.edge.update import Phase
+from edgewise.frames import Decided
+from edgewise.measure import Histogram
 from edgewise.ports import Credentials, LinkDown, MemoryClock, SeededChance
 from edgewise.sim import Faults, run_fleet
-from edgewise.wire import Decision
 from needed import needs_program
 
 YEARS = timedelta(days=3653)
 BOTH_WAYS = pytest.mark.parametrize("change", [YEARS, -YEARS], ids=["forward", "back"])
-DECISION = Decision(label="good", confidence=0.9, margin=0.8, bundle="b" * 64)
+DECISION = Decided("good", 0.9, None, 0.8, None, "b" * 64)
+LATENCY = Histogram()
+LATENCY.add(1.0)
 
 
 def ready(fleet, **more):
@@ -130,9 +133,9 @@ def test_windows_never_have_a_negative_length(moves):
     clock, windows = MemoryClock(datetime.fromisoformat("2026-03-01T12:00:00+00:00")), Windows()
     for move in moves:
         one = Windows()
-        one.of((None, None, None, None)).add(DECISION, 1, 1.0, clock.now())
+        one.of((None, None, None, None)).add([DECISION], 1, LATENCY, (clock.now(), clock.now()))
         clock.set_by(timedelta(seconds=move))
-        one.of((None, None, None, None)).add(DECISION, 1, 1.0, clock.now())
+        one.of((None, None, None, None)).add([DECISION], 1, LATENCY, (clock.now(), clock.now()))
         windows.merge(one)
     counts = windows.by_key[None, None, None, None]
     assert counts.start <= counts.end

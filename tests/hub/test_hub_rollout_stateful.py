@@ -91,9 +91,9 @@ class Fleet(RuleBasedStateMachine):
     def find(self, shadow: Any, backstop: Any) -> None:
         self.world.find(shadow=Finding(word=shadow, text="seen"), backstop=Finding(word=backstop, text="seen"))
 
-    @rule()
-    def withdraw(self) -> None:
-        self.world.withdraw()
+    @rule(which=st.integers(0, 2))
+    def withdraw(self, which: int) -> None:
+        self.world.withdraw(which)
 
     @rule(event=st.sampled_from(BY_HAND), which=st.integers(0, 1))
     def operate(self, event: Event, which: int) -> None:
@@ -145,8 +145,8 @@ def _one_hour(world: World, rng: random.Random, *, good: bool) -> None:
         world.find(shadow=Finding(word=word, text="seen"))  # type: ignore[arg-type]
     if rng.random() < 0.002:
         world.find(backstop=Finding(word="reject", text="seen"))
-    if rng.random() < 0.002:
-        world.withdraw()
+    if rng.random() < 0.004:
+        world.withdraw(rng.choice([0, 0, 1, 2]))
     if rng.random() < 0.02:
         world.operate(rng.choice(BY_HAND), rng.choice([0, 0, 1]))
     if world.rollouts[0].asks and rng.random() < 0.5:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from edgewise.frames._pixels import Box, Pixels, grey
 from edgewise.wire import NotValid
@@ -73,6 +72,8 @@ def _small(plane: Pixels) -> tuple[Pixels, float]:
     scale = min(1.0, SIDE_MAX / max(height, width))
     if scale == 1.0:
         return np.ascontiguousarray(plane), 1.0
+    from PIL import Image
+
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, Image.Resampling.BOX)), scale
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from edgewise.frames._prepare import input_shape
 from edgewise.wire import ImageSpec, InputSpec, NotValid, TableSpec, canonical
@@ -81,6 +80,8 @@ def golden_frames(specs: Sequence[InputSpec], seed: int, count: int) -> list[tup
 
 def _png(values: NDArray[np.float32]) -> bytes:
     """A picture of values around 0: three deviations fill the range of a byte."""
+    from PIL import Image
+
     pixels = np.clip(np.rint(128 + values.transpose(1, 2, 0) * (127 / 3)), 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")

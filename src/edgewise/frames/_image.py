@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from edgewise.frames._bitmap import bitmap_pixels
 from edgewise.wire import ImageSpec, NotValid
+
+if TYPE_CHECKING:
+    from PIL import Image  # loaded late everywhere in this room: a device of rows and windows never needs it
 
 PIXELS_MAX = 64_000_000  # a 64-megapixel camera; 192 MB once decoded in colour
 IMAGE_BYTES_MAX = 64_000_000
@@ -39,6 +41,7 @@ def decode_image(data: bytes, *, channels: Literal[1, 3]) -> NDArray[np.uint8]:
     Raises:
         BadPicture: unreadable, cut short, too large, or of a kind we do not read. Sizes are checked before decoding.
 
+    >>> from PIL import Image
     >>> file = io.BytesIO()
     >>> Image.new("L", (4, 2), 200).save(file, "PNG")
     >>> decode_image(file.getvalue(), channels=3).shape
@@ -61,6 +64,8 @@ def open_image(data: bytes) -> Image.Image:
     """A picture whose header was read and whose size was checked; no pixel is decoded yet."""
     if len(data) > IMAGE_BYTES_MAX:
         raise BadPicture(f"this picture has {len(data)} bytes, at most {IMAGE_BYTES_MAX} are read")
+    from PIL import Image
+
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # as above
@@ -72,6 +77,8 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def _not_a_picture(data: bytes, error: Exception) -> str:
+    from PIL import Image
+
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"this picture is too large, at most {PIXELS_MAX} pixels are decoded"
     return f"these {len(data)} bytes starting with {data[:8]!r} are not a picture; needs one of {', '.join(FORMATS)}"
@@ -156,6 +163,8 @@ def _resize(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.u
     """Bilinear with antialiasing. Pillow computes it in integers, so every CPU gives the same pixels."""
     if picture.shape[:2] == (height, width):
         return picture
+    from PIL import Image
+
     grey = picture.shape[2] == 1
     image = Image.fromarray(picture[:, :, 0] if grey else picture)
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are the first outside
@@ -19,6 +18,8 @@ def grey(pixels: Pixels) -> Pixels:
     """uint8 (H, W, 1): the picture without its colours, as Pillow weighs them (ITU-R 601)."""
     if pixels.shape[2] == 1:
         return pixels
+    from PIL import Image
+
     return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
@@ -55,6 +56,8 @@ def downscale(pixels: Pixels, side_max: int) -> Pixels:
     height, width = pixels.shape[:2]
     if max(height, width) <= side_max:
         return pixels
+    from PIL import Image
+
     scale = side_max / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     image = Image.fromarray(_plane(pixels)).resize(size, Image.Resampling.BOX)
@@ -89,6 +92,8 @@ def blur_boxes(pixels: Pixels, boxes: Iterable[Box]) -> Pixels:
 
 def _unreadable(part: Pixels) -> Pixels:
     height, width = part.shape[:2]
+    from PIL import Image, ImageFilter
+
     cell = max(-(-max(height, width) // CELLS_MAX), min(8, max(height, width)))
     small = max(1, width // cell), max(1, height // cell)
     image = Image.fromarray(_plane(part)).resize(small, Image.Resampling.BOX)

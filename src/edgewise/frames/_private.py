@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._containers import BadContainer, bare_jpeg, bare_png
@@ -198,6 +197,8 @@ def _decoded(data: bytes) -> tuple[Pixels, bool]:
 
 def _encoded(pixels: Pixels, is_jpeg: bool) -> tuple[bytes, str]:
     """JPEG stays JPEG, everything else becomes PNG, which loses nothing."""
+    from PIL import Image
+
     picture = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
     file = io.BytesIO()
     if is_jpeg:

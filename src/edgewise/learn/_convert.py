@@ -23,12 +23,11 @@ from edgewise.ports import OnnxRuntime, Session, disk_error
 from edgewise.wire import Graph, NotValid
 
 WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators whose weights are worth keeping in a byte each
-WEIGHT_BYTES_MIN = 4096  # below it, the scales and nodes that come with it take more than is won; measured
+WEIGHT_BYTES_MIN = 4096  # smaller layers cost more time and bytes at their borders than they win; docs/learn.md
 NODES_MAX = 48  # the heaviest ones; the others stay float32
 SHIFT_EACH_MAX = 0.02  # of any probability by one layer alone: a layer that costs more stays float32; our choice
 SHIFT_MAX = 0.05  # by all of them together
-# The converter's own list of what has no halves, and what turns logits into probabilities: they must add up to one.
-WHOLE = ("Softmax", "LogSoftmax", "Sigmoid")
+WHOLE = ("Softmax", "LogSoftmax")  # stay in 32 bits: probabilities must add up to one
 Step = Callable[[float], None]
 
 
