@@ -398,10 +398,15 @@ class World:
         involved = rollout.members.union((*stage.devices, *stage.joined) if stage else ())
         if not late:
             counted = involved & set(self.devices)
-        else:  # as far as no other rollout has told them anything since
+        else:  # as far as no other rollout has told them anything since, or taken them into a stage
             mine = {name for name, item in self.devices.items() if item.want and item.want.rollout == rollout.id}
+            for other in self.rollouts[: self.rollouts.index(self._as_stored(rollout))]:
+                mine -= other.members.union(other.shadow.devices + other.shadow.joined if other.shadow else ())
             counted = {name for name in mine - rollout.members if not self.device(rollout, name).outside}
         return sum(rollout.id in self.devices[name].failed for name in counted - rollout.tolerated)
+
+    def _as_stored(self, rollout: Rollout) -> Rollout:
+        return next(item for item in self.rollouts if item.id == rollout.id)
 
     def _check_told(self, rollout: Rollout) -> None:
         """Nobody has the release but those in a stage of it."""

@@ -36,7 +36,7 @@ MEANS: Mapping[Action, str] = {
     Action.WATCH: "devices, samples, telemetry, the overview, the console",
     Action.LABEL: "label samples, import samples",
     Action.OPERATE: "rollouts, reverts, training orders, enrolment tokens, shutting devices out",
-    Action.APPROVE: "let a rollout begin that waits for a person, push a candidate to the signer again, order erasures",
+    Action.APPROVE: "answer a rollout that waits for a person, push a candidate to the signer again, order erasures",
     Action.AUDIT: "the audit log",
     Action.ADMINISTER: "use cases, release keys, people's tokens",
     Action.TRAIN: "claim orders, read training revisions, return candidates and bundles",

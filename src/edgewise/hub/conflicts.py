@@ -37,7 +37,7 @@ def why_conflict(device: DeviceRow, report: Report, release: ReleaseRow | None) 
 
     Args:
         device: as the hub knew it before.
-        release: the one that it reports, None where the hub has no such release of its use case.
+        release: the one that it reports, None where the hub has no such release.
     """
     if report.assignment > device.assignment_number:
         return (
@@ -61,8 +61,7 @@ def look(connection: sa.Connection, device: DeviceRow, report: Report, now: date
     if same and device.conflict is None and report.assignment <= device.assignment_number:
         return  # the usual contact asks the store nothing
     release = releases.get(connection, report.release) if report.release is not None else None
-    known = release if release is not None and release.use_case == device.use_case else None
-    text = why_conflict(device, report, known)
+    text = why_conflict(device, report, release)
     before, place = device.conflict, [report.release, report.bundle]
     if text is None:
         if before is not None:

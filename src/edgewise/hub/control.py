@@ -89,12 +89,13 @@ def tick(hub: Hub, now: datetime) -> None:
 def start_rollouts(hub: Hub, use_case: str, now: datetime, check: Callable[[sa.Connection], None]) -> None:
     """A rollout for the newest release, if it was signed on the gate's word and has none yet."""
     with hub.store.read() as connection:
-        if _to_roll_out(connection, use_case) is None:
+        release = _to_roll_out(connection, use_case)
+        if release is None:
             return
+        wrong = rollouts.impossible(connection, release, {}, now)
     with hub.store.write() as connection:
         check(connection)
-        release = _to_roll_out(connection, use_case)
-        if release is not None:
+        if release == _to_roll_out(connection, use_case):
             rollouts.create_in(
                 connection,
                 release,
@@ -103,7 +104,7 @@ def start_rollouts(hub: Hub, use_case: str, now: datetime, check: Callable[[sa.C
                 why="signed on the gate's word",
                 now=now,
                 chance=hub.chance,
-                by_itself=True,
+                wrong=wrong,
             )
 
 
@@ -260,7 +261,7 @@ class _Walk:
             erasures=erasures.open_for(self._connection, self._situation.row(step.device)),
         )
         devices.assign(self._connection, assignment)
-        self._situation.pretend([step])
+        self._situation.assigned(step, assignment)
         data = {
             "number": assignment.number,
             "kind": assignment.kind,

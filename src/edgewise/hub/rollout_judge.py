@@ -214,8 +214,9 @@ def _waits(
     final = is_last(policy, index, everyone)
     if not there and not wave.devices:
         return reasons, ""  # nobody was left to choose
+    release = rollout.target.release
     counted = [device for device in there if device.committed_at or not device.waits]
-    good = [device for device in counted if has_committed(rollout, device)]
+    good = [device for device in counted if device.committed_at and device.running == release and not device.failed]
     needed, least = ceil(policy.success_share * len(counted)), max(1, min(policy.success_min, len(there)))
     proven = good if not final or len(good) >= least else everyone
     proven_count = sum(1 for _ in islice((item for item in proven if has_committed(rollout, item)), least))

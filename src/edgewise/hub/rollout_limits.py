@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from math import exp, log
 
@@ -57,13 +57,13 @@ class Allowance:
         self._groups = [] if shadow else _groups(look)
         self._refused: Counter[tuple[int, Group]] = Counter()
 
-    def admitted(self, devices: Sequence[Device], most: int) -> Iterator[Device]:
+    def admitted(self, devices: Iterable[Device], most: int) -> Iterator[Device]:
         """Those of the devices that can be told now, in their order; each of them counts from then on."""
         found = 0
-        for index, device in enumerate(devices):
+        for device in devices:
             if self._left == 0:
-                self._refused[RATE, ()] += len(devices) - index
-                return
+                self._refused[RATE, ()] += 1
+                return  # nobody who comes later is let through either
             if found == most:
                 return
             if self._admits(device):
@@ -90,7 +90,10 @@ class Allowance:
     def reasons(self) -> list[str]:
         """Why devices were refused, the most frequent first."""
         found = self._refused.most_common(REASONS_MAX)
-        return [f"{count} devices are not told: {self._why(index, key)}" for (index, key), count in found]
+        return [
+            f"{count if index != RATE else 'some'} devices are not told: {self._why(index, key)}"
+            for (index, key), count in found
+        ]
 
     def _refuse(self, index: int, key: Group = ()) -> bool:
         self._refused[index, key] += 1

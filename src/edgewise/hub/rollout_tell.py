@@ -46,7 +46,7 @@ def tell(look: Look, *, shadow: bool) -> tuple[list[Step], list[str]]:
     """
     rollout, stage = look.rollout, look.shadowed if shadow else look.wave_of
     identity, release = rollout.id, rollout.target.release
-    waiting = {
+    untold = {
         device.id: device
         for device in look.mine
         if device.id in stage
@@ -56,17 +56,22 @@ def tell(look: Look, *, shadow: bool) -> tuple[list[Step], list[str]]:
             or want.rollout != identity
             or (want.shadow and not shadow)
         )
-        and not (device.failed or device.unmet or device.misfits or device.conflict or device.pinned)
-        and can_return(rollout, device)  # what it could go back to may have failed here meanwhile
     }
-    if not waiting:
+    if not untold:
         return [], []
+    # Asked one by one, in order: the limits end the search long before a large wave does.
+    in_order = (untold[name] for name in (sorted(untold) if shadow else stage) if name in untold)
+    able = (
+        device
+        for device in in_order
+        if not (device.failed or device.unmet or device.misfits or device.conflict or device.pinned)
+        and can_return(rollout, device)  # what it could go back to may have failed here meanwhile
+    )
     allowance, wants = Allowance(look, shadow=shadow), _Wants(rollout, bake=not shadow, shadow=shadow)
     total = 0 if shadow else len(waves_here(rollout.policy, look.mine))
     reasons = ["shadow stage"] if shadow else [f"wave {index + 1} of {total}" for index in range(len(rollout.waves))]
     steps: list[Step] = []
-    in_order = [waiting[name] for name in (sorted(waiting) if shadow else stage) if name in waiting]
-    for device in allowance.admitted(in_order, STEPS_MAX):
+    for device in allowance.admitted(able, STEPS_MAX):
         reason = reasons[look.wave_of.get(device.id, 0)]
         steps.append(Assign(device.id, wants.of(device), reason, tells=True, metered_bytes=metered_bytes(device)))
     return steps, allowance.reasons()

@@ -21,7 +21,7 @@ from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.releases import ReleaseRow
 from edgewise.hub.store.rollouts import RolloutRow
 from edgewise.ports import Chance
-from edgewise.wire import NotTrusted, NotValid, RolloutPolicy, UseCase, plain
+from edgewise.wire import NotTrusted, NotValid, RolloutPolicy, plain
 
 WHY_CHARACTERS_MAX = 1000
 DRAFT = "0" * 32  # the id of a rollout that is not stored
@@ -58,8 +58,32 @@ def create(
         NotValid: no such release, one that was taken back or is not newer than what runs, or a policy with mistakes, or
             one that can never work on this fleet.
     """
+    # Before the write, which everybody waits for: a large fleet takes seconds to look at.
+    with store.read() as connection:
+        wrong = impossible(connection, release, overrides, now)
+    if wrong:
+        raise Impossible(release, wrong)
     with store.write() as connection:
         return create_in(connection, release, overrides, who=who, why=why, now=now, chance=chance)
+
+
+def impossible(connection: sa.Connection, release: str, overrides: Mapping[str, Any], now: datetime) -> list[str]:
+    """What of a rollout of the release could never work, each with its remedy; nothing of one that is under way.
+
+    Raises:
+        NotValid: as `create`, for everything else.
+    """
+    row = release_acts.need(connection, release)
+    if _unfinished(connection, release) is not None:
+        return []
+    planned, usecase = draft(connection, row, overrides), usecases.need(connection, row.use_case)
+    fleet = Situation(connection, usecase, now, started_at=now).fleet(planned, {})
+    return all_problems(planned, fleet, expected_of(connection, usecase, now), now)
+
+
+def _unfinished(connection: sa.Connection, release: str) -> RolloutRow | None:
+    found = (row for row in rows.find(connection, release=release) if row.state in rows.UNFINISHED)
+    return next(found, None)
 
 
 def create_in(
@@ -71,23 +95,19 @@ def create_in(
     why: str,
     now: datetime,
     chance: Chance,
-    by_itself: bool = False,
+    wrong: Sequence[str] = (),
 ) -> RolloutRow:
     """`create` inside the caller's write.
 
     Args:
-        by_itself: nobody is there to read a refusal; where the policy cannot work the rollout pauses and asks.
+        wrong: what could never work of it. Nobody is there to read a refusal: the rollout pauses with it, and asks.
     """
     row = release_acts.need(connection, release)
-    for old in rows.find(connection, release=release):
-        if old.state in rows.UNFINISHED:
-            return old
+    if (old := _unfinished(connection, release)) is not None:
+        return old
     name = chance.id()
     planned = draft(connection, row, overrides, name=name)
     policy, previous = planned.policy, planned.previous.release if planned.previous else None
-    wrong = _problems(connection, planned, usecases.need(connection, row.use_case), now)
-    if wrong and not by_itself:
-        raise Impossible(release, wrong)
     state, text = State.RUNNING, why
     if policy.approval == "person":
         state, text = State.WAITING, f"{why}; waits for somebody else than {who} to approve it"
@@ -148,11 +168,6 @@ def _previous(connection: sa.Connection, row: ReleaseRow, policy: RolloutPolicy)
         seen = "was withdrawn by its signers" if named.withdrawn_at is not None else f"is not older than {row.id}"
         raise NotValid(f"return_to is {named.id}, which {seen}; name another release", code="return_to_wrong")
     return named.id
-
-
-def _problems(connection: sa.Connection, planned: Rollout, usecase: UseCase, now: datetime) -> list[str]:
-    fleet = Situation(connection, usecase, now, started_at=now).fleet(planned, {})
-    return all_problems(planned, fleet, expected_of(connection, usecase, now), now)
 
 
 def need(connection: sa.Connection, rollout: str) -> RolloutRow:
@@ -338,7 +353,7 @@ def _policy(base: RolloutPolicy, overrides: Mapping[str, Any]) -> RolloutPolicy:
 
 def _check_names(connection: sa.Connection, use_case: str, policy: RolloutPolicy) -> None:
     asked = {name for wave in policy.waves for name in wave.named}
-    unknown = sorted(asked - {device.id for device in devices.find(connection, use_case=use_case)})
+    unknown = sorted(asked - set(devices.names(connection, use_case))) if asked else []
     if unknown:
         names = ", ".join(map(repr, unknown[:5]))
         raise NotValid(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgewise.hub.rollout import Assign, Device, Rollout, State, Want, has_it, s
 from edgewise.hub.rollout_look import shadow_set
 from edgewise.hub.store import devices
 from edgewise.hub.store.devices import CommitRow, DeviceRow
-from edgewise.wire import Assignment, Erasure, Report, Terms, UseCase, unmet
+from edgewise.wire import Assignment, Erasure, Terms, UseCase, plain, unmet
 
 AWAY_CONTACTS = 3  # contact periods without a word until a device counts as away
 AWAY_S_MIN = 60.0  # our choice: a link that drops for a moment is no reason to leave a device out
@@ -36,8 +36,8 @@ class Situation:
         self._started_at = started_at
         found = devices.find(connection, use_case=usecase.name)
         self._devices = {row.id: row for row in found if row.revoked_at is None}
-        self._reports = {name: row.last_report for name, row in self._devices.items()}
-        self._wants = {name: _want(row.wanted) for name, row in self._devices.items()}
+        self._said = {name: _said(row.report) for name, row in self._devices.items() if row.report is not None}
+        self._wants = {name: _want(row.assignment) for name, row in self._devices.items()}
         self._commits: dict[str, list[CommitRow]] = {}
         for commit in devices.commits_of(connection, use_case=usecase.name):
             self._commits.setdefault(commit.device, []).append(commit)
@@ -55,13 +55,21 @@ class Situation:
             if step.tells:
                 self._told[step.want.rollout, step.device] = self._now
 
+    def assigned(self, step: Assign, assignment: Assignment) -> None:
+        """This assignment was written: whatever the device is told next has a number above."""
+        self.pretend([step])
+        row = self._devices[step.device]
+        written = replace(row, assignment_number=assignment.number, assignment=plain(assignment))
+        self._devices[step.device] = written
+
     def fleet(self, rollout: Rollout, data: Mapping[str, Any]) -> list[Device]:
         """The devices as this rollout sees them.
 
         Args:
             data: what was learned about the rollout.
         """
-        return [self._device(rollout, row, data) for row in self._devices.values()]
+        inside = rollout.members | shadow_set(rollout)
+        return [self._device(rollout, row, data, inside=row.id in inside) for row in self._devices.values()]
 
     def learned(self, rollout: Rollout, data: Mapping[str, Any]) -> dict[str, Any]:
         """What is remembered of the rollout, brought up to date. Equal to `data` where nothing is new.
@@ -71,14 +79,14 @@ class Situation:
         if rollout.state is State.REVERTED:
             return dict(data)
         failed, exposed = dict(data.get("failed", {})), dict(data.get("exposed", {}))
-        release = rollout.target.release
-        for name, report in self._reports.items():
-            if report is not None and report.failed_rollout == rollout.id and name not in failed:
-                failed[name] = report.last_failure or "its trial failed"
+        release, members = rollout.target.release, rollout.members
+        for name, said in self._said.items():
+            if said.failed_rollout == rollout.id and name not in failed:
+                failed[name] = said.failure or "its trial failed"
             # A device may have run it between two contacts: then the commits tell.
             ran = [commit.since for commit in self._commits.get(name, []) if commit.release == release]
-            runs = report is not None and report.release == release
-            tried = name in failed and name in rollout.members  # in its trial; in shadow nobody is exposed
+            runs = said.release == release
+            tried = name in failed and name in members  # in its trial; in shadow nobody is exposed
             if name not in exposed and (ran or runs or tried):
                 exposed[name] = (ran[-1] if ran else self._now).isoformat()
         fresh: dict[str, Any] = {**data, "failed": failed, "exposed": exposed}
@@ -100,15 +108,18 @@ class Situation:
         ended = {name: self._now.isoformat() for name in data.get("waiting", []) if name not in waiting}
         return {"waiting": waiting, "waited": {**data.get("waited", {}), **ended}}
 
-    def _device(self, rollout: Rollout, row: DeviceRow, data: Mapping[str, Any]) -> Device:
-        report = self._reports[row.id]
-        commits = self._commits.get(row.id, [])
-        bad = set(report.known_bad) if report is not None else set()
+    def _device(self, rollout: Rollout, row: DeviceRow, data: Mapping[str, Any], *, inside: bool) -> Device:
+        """One device as the rollout sees it.
+
+        Args:
+            inside: it is in the shadow stage or in a wave.
+        """
+        said = self._said.get(row.id, SILENT)
+        commits, bad = self._commits.get(row.id, []), said.known_bad
         # What failed here later is no place to return to: the device itself would refuse it.
         known = frozenset(commit.bundle for commit in commits) - bad
         held = self._fits.held(row, commits)
         bundle, reasons = self._bundle(rollout, row, commits, held=held, bad=bad)
-        inside = row.id in rollout.members or row.id in shadow_set(rollout)
         tried = not bad.isdisjoint((bundle, *self._fits.variants(rollout.target.release).values()))
         if bundle in bad and not inside and not reasons:
             reasons = (f"bundle {bundle[:12]}… failed here before",)
@@ -119,13 +130,13 @@ class Situation:
             id=row.id,
             site=row.site,
             want=self._wants[row.id],
-            running=None if report is None else report.release,
+            running=said.release,
             failed=row.id in data.get("failed", {}) or (tried and inside),
             known=known,
             paired=data.get("paired_by_device", {}).get(row.id, 0),
             away=self._away(row),
             unmet=tuple(unmet(rollout.policy.conditions, row.facts)),
-            not_now=_not_now(rollout, row, report),
+            not_now=_not_now(rollout, row, said),
             misfits=reasons,
             bundle=bundle,
             variant=self._fits.variant_of(rollout.target.release, bundle),
@@ -144,7 +155,7 @@ class Situation:
         return replace(device, committed_at=_committed_at(rollout, commits, device))
 
     def _bundle(
-        self, rollout: Rollout, row: DeviceRow, commits: Sequence[CommitRow], *, held: set[str], bad: set[str]
+        self, rollout: Rollout, row: DeviceRow, commits: Sequence[CommitRow], *, held: set[str], bad: Set[str]
     ) -> tuple[str, tuple[str, ...]]:
         """The variant of the release for this device, and why none can run there.
 
@@ -166,7 +177,7 @@ class Situation:
         known: frozenset[str],
         *,
         held: set[str],
-        bad: set[str],
+        bad: Set[str],
     ) -> str | None:
         """The variant of the release to return to: the one that last ran there, else the one that fits."""
         if rollout.previous is None:
@@ -230,24 +241,50 @@ def _committed_at(rollout: Rollout, commits: list[CommitRow], device: Device) ->
     return next((commit.since for commit in reversed(commits) if commit.release == rollout.target.release), None)
 
 
-def _want(assignment: Assignment | None) -> Want | None:
-    if assignment is None or assignment.release is None or assignment.bundle is None:
-        return None
-    return Want(
-        kind=assignment.kind,
-        release=assignment.release,
-        bundle=assignment.bundle,
-        rollout=assignment.rollout or "",
-        bake=assignment.bake,
-        shadow=assignment.shadow,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Said:
+    """What rollouts ask of a device's last report. It was checked when it came; for a large fleet once is enough."""
+
+    release: str | None = None
+    assignment: int = 0
+    failed_rollout: str | None = None
+    failure: str | None = None
+    known_bad: frozenset[str] = frozenset()
+    not_now: tuple[str, ...] = ()
+
+
+SILENT = _Said()
+
+
+def _said(report: Mapping[str, Any]) -> _Said:
+    return _Said(
+        release=report.get("release"),
+        assignment=report.get("assignment", 0),
+        failed_rollout=report.get("failed_rollout"),
+        failure=report.get("last_failure") or report.get("failure", {}).get("text"),
+        known_bad=frozenset(report.get("known_bad", ())),
+        not_now=tuple(report.get("not_now", ())),
     )
 
 
-def _not_now(rollout: Rollout, row: DeviceRow, report: Report | None) -> tuple[str, ...]:
+def _want(assignment: Mapping[str, Any] | None) -> Want | None:
+    if assignment is None or assignment.get("release") is None or assignment.get("bundle") is None:
+        return None
+    return Want(
+        kind=assignment.get("kind", "run"),
+        release=assignment["release"],
+        bundle=assignment["bundle"],
+        rollout=assignment.get("rollout") or "",
+        bake=assignment.get("bake", False),
+        shadow=assignment.get("shadow", False),
+    )
+
+
+def _not_now(rollout: Rollout, row: DeviceRow, said: _Said) -> tuple[str, ...]:
     """Why the device puts off this rollout's assignment, in its own words; of another one it says nothing here."""
-    if report is None or row.wanted is None or row.wanted.rollout != rollout.id:
+    if row.assignment is None or row.assignment.get("rollout") != rollout.id:
         return ()
-    return report.not_now if report.assignment == row.assignment_number else ()
+    return said.not_now if said.assignment == row.assignment_number else ()
 
 
 def _time(text: str | None) -> datetime | None:

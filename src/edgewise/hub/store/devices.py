@@ -112,6 +112,12 @@ def find(
     return many(connection, DeviceRow, statement)
 
 
+def names(connection: sa.Connection, use_case: str) -> list[str]:
+    """The names of all devices of a use case."""
+    statement = sa.select(devices.c.id).where(devices.c.use_case == use_case).order_by(devices.c.id)
+    return list(connection.execute(statement).scalars())
+
+
 def by_key(connection: sa.Connection, keyid: str) -> DeviceRow | None:
     return one(connection, DeviceRow, columns(devices, DeviceRow).where(devices.c.keyid == keyid))
 
