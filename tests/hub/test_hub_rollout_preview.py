@@ -215,6 +215,19 @@ def test_a_download_goes_on_in_the_next_night_by_the_clock_of_the_site() -> None
     assert seen.last_at == datetime(2026, 5, 5, 13, 24, 20, tzinfo=UTC)
 
 
+def test_devices_that_say_not_now_hold_nobody_up_and_have_it_when_their_windows_allow() -> None:
+    night = Terms(windows=(Window(opens="22:00", closes="22:10"),))
+    rollout = a_rollout(waves=(Wave(devices=1), ALL), download=night, bytes_per_s_max=10_000, bake_s=0)
+    seen = expect(rollout, a_fleet(3))
+    # 10 MB at 10 kB/s are 1000 s: two nights for the first device, which commits in the second one; then the others
+    # are told, say not now when the window closes, and need three nights.
+    assert [wave.passes_at.date().day for wave in seen.waves if wave.passes_at is not None] == [5, 5]
+    assert seen.ends_at is not None
+    assert seen.ends_at < datetime(2026, 5, 6, tzinfo=UTC)
+    assert seen.last_at is not None
+    assert datetime(2026, 5, 7, 22, 0, tzinfo=UTC) < seen.last_at < datetime(2026, 5, 7, 22, 10, tzinfo=UTC)
+
+
 def test_rate_and_disruption_take_the_time_that_they_must() -> None:
     fleet = a_fleet(120, sites=4)
     rated = expect(a_rollout(waves=(ALL,), rate=Rate(per_minute=2), bake_s=0), fleet)
