@@ -205,7 +205,7 @@ class LoopWorld:
         """Sign a bundle as a signer would, without looking at anything."""
         with self.store.read() as connection:
             known = verdicts.newest_on(connection, bundle)
-            version = len(releases.rows.find(connection, use_case=NAME)) + 1
+            version = releases.rows.newest_version(connection, NAME) + 1
         release = Release(
             id=f"{NAME}@{version}",
             use_case=NAME,

@@ -261,7 +261,7 @@ class _Walk:
             erasures=erasures.open_for(self._connection, self._situation.row(step.device)),
         )
         devices.assign(self._connection, assignment)
-        self._situation.pretend([step])
+        self._situation.assigned(step, assignment)
         data = {
             "number": assignment.number,
             "kind": assignment.kind,

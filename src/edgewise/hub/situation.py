@@ -16,7 +16,7 @@ from edgewise.hub.rollout import Assign, Device, Rollout, State, Want, has_it, s
 from edgewise.hub.rollout_look import shadow_set
 from edgewise.hub.store import devices
 from edgewise.hub.store.devices import CommitRow, DeviceRow
-from edgewise.wire import Assignment, Erasure, Terms, UseCase, unmet
+from edgewise.wire import Assignment, Erasure, Terms, UseCase, plain, unmet
 
 AWAY_CONTACTS = 3  # contact periods without a word until a device counts as away
 AWAY_S_MIN = 60.0  # our choice: a link that drops for a moment is no reason to leave a device out
@@ -54,6 +54,13 @@ class Situation:
             self._wants[step.device] = step.want
             if step.tells:
                 self._told[step.want.rollout, step.device] = self._now
+
+    def assigned(self, step: Assign, assignment: Assignment) -> None:
+        """This assignment was written: whatever the device is told next has a number above."""
+        self.pretend([step])
+        row = self._devices[step.device]
+        written = replace(row, assignment_number=assignment.number, assignment=plain(assignment))
+        self._devices[step.device] = written
 
     def fleet(self, rollout: Rollout, data: Mapping[str, Any]) -> list[Device]:
         """The devices as this rollout sees them.
