@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edgewise.hub.rollout import Assign, Device, Evidence, Rollout, State, Step, Target, Want, walk
 from edgewise.hub.rollout_model import Expected
 from edgewise.hub.rollout_preview import Preview, all_problems, preview
 from edgewise.measure import judge_shadow
 from edgewise.wire import Condition, Disruption, Rate, RolloutPolicy, Shadow, Terms, Wave, Window
+from edgewise.wire.rollout import YEAR_S
 
 NOW = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
 OLD = Target(release="parts@1", bundle="1" * 64, version=1)
@@ -213,6 +215,19 @@ def test_a_download_goes_on_in_the_next_night_by_the_clock_of_the_site() -> None
     assert seen.last_at == datetime(2026, 5, 5, 13, 24, 20, tzinfo=UTC)
 
 
+def test_devices_that_say_not_now_hold_nobody_up_and_have_it_when_their_windows_allow() -> None:
+    night = Terms(windows=(Window(opens="22:00", closes="22:10"),))
+    rollout = a_rollout(waves=(Wave(devices=1), ALL), download=night, bytes_per_s_max=10_000, bake_s=0)
+    seen = expect(rollout, a_fleet(3))
+    # 10 MB at 10 kB/s are 1000 s: two nights for the first device, which commits in the second one; then the others
+    # are told, say not now when the window closes, and need three nights.
+    assert [wave.passes_at.date().day for wave in seen.waves if wave.passes_at is not None] == [5, 5]
+    assert seen.ends_at is not None
+    assert seen.ends_at < datetime(2026, 5, 6, tzinfo=UTC)
+    assert seen.last_at is not None
+    assert datetime(2026, 5, 7, 22, 0, tzinfo=UTC) < seen.last_at < datetime(2026, 5, 7, 22, 10, tzinfo=UTC)
+
+
 def test_rate_and_disruption_take_the_time_that_they_must() -> None:
     fleet = a_fleet(120, sites=4)
     rated = expect(a_rollout(waves=(ALL,), rate=Rate(per_minute=2), bake_s=0), fleet)
@@ -258,6 +273,7 @@ def test_the_shadow_stage_takes_as_long_as_its_pairs() -> None:
     ("policy", "says"),
     [
         ({"starts_at": NOW + timedelta(days=900)}, "starts_at is 2028-10-20"),
+        ({"starts_at": datetime.max.replace(tzinfo=UTC)}, "starts_at is 9999-12-31"),
         (
             {
                 "download": Terms(windows=(Window(opens="22:00", closes="22:01", days=("mon",)),)),
@@ -273,6 +289,16 @@ def test_the_shadow_stage_takes_as_long_as_its_pairs() -> None:
 def test_what_can_never_work_is_a_problem_with_a_remedy(policy: dict[str, Any], says: str) -> None:
     found = all_problems(a_rollout(**policy), a_fleet(3), Expected(), NOW)
     assert any(says in text for text in found), found
+    assert expect(a_rollout(**policy), a_fleet(3)).problems == tuple(found)
+
+
+@pytest.mark.parametrize("name", ["bake_s", "trial_s", "wave_s_max", "stuck_s"])
+def test_no_time_of_a_policy_is_so_long_that_the_calendar_ends(name: str) -> None:
+    longest = {"wave_s_max": YEAR_S, name: YEAR_S}
+    seen = expect(a_rollout(**longest, rate=Rate(per_minute=0.001, per_minute_max=0.001)), a_fleet(3))
+    assert seen.outcome in ("finishes", "asks", "goes_on")
+    with pytest.raises(ValidationError, match=name):
+        RolloutPolicy.model_validate({name: YEAR_S + 1})
 
 
 def test_windows_in_a_zone_that_nobody_knows_never_open() -> None:

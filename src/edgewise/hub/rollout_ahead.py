@@ -73,6 +73,10 @@ class Ahead:
 
     def go(self) -> None:
         """Step the engine until it is done with all devices, asks a person, or has been looked at often enough."""
+        starts_at = self.rollout.policy.starts_at
+        if starts_at is not None and starts_at - self.now > HORIZON:
+            self.text = f"it begins at {starts_at:%Y-%m-%d}, further ahead than anything can be said"
+            return
         for look in range(1, self._looks_max + 1):
             self._ask()
             if self.rollout.state not in (State.RUNNING, State.FINISHED):

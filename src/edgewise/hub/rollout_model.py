@@ -150,10 +150,10 @@ class Moving:
         device, want = self.devices[place], step.want
         if step.tells:
             self.told.append(now)
-        self._turns[place] += 1
         self.devices[place] = replace(device, want=want, told_at=now if step.tells else device.told_at)
-        if device.away:
-            return
+        if device.away or (device.want is not None and replace(want, bake=device.want.bake) == device.want):
+            return  # it hears of it later, or is at work on it already
+        self._turns[place] += 1
         limit_s = self._rollout.policy.stuck_s
         if limit_s is not None:
             self._later(place, now + timedelta(seconds=limit_s), {})

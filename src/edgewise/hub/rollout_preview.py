@@ -135,6 +135,7 @@ def _of_windows(policy: RolloutPolicy, fleet: Sequence[Device], expected: Expect
     begins = max(now, policy.starts_at or now)
     if begins - now > HORIZON:
         yield f"starts_at is {begins:%Y-%m-%d}, more than {HORIZON.days} days away; name an earlier time"
+        return
     least: dict[str, int] = {}
     for device in fleet:
         if is_fit(device) and not device.outside:

@@ -11,6 +11,7 @@ from edgewise.wire.conditions import Condition
 from edgewise.wire.terms import Terms
 
 Proxy = Literal["overrides", "alarms"]
+YEAR_S = 31_536_000.0  # no time of a policy is longer: what takes years is a mistake, and dates end in the year 9999
 
 
 class Wave(Strict):
@@ -35,10 +36,10 @@ class Wave(Strict):
 class Rate(Strict):
     """How fast devices are told, after the exponential rates of job services: slow at first, faster as it succeeds."""
 
-    per_minute: float = Field(gt=0, le=100_000, description="devices told in a minute at first")
+    per_minute: float = Field(ge=0.001, le=100_000, description="devices told in a minute at first")
     growth: float = Field(1.0, ge=1, le=10, description="the rate is multiplied by it")
     every: int = Field(10, ge=1, description="each time so many more devices have committed")
-    per_minute_max: float = Field(1000, gt=0, le=100_000)
+    per_minute_max: float = Field(1000, ge=0.001, le=100_000)
 
 
 class Disruption(Strict):
@@ -67,7 +68,7 @@ class Shadow(Strict):
     tolerance: Share = Field(0.01, description="promoted without labels where the two differ on surely fewer frames")
     margin: float = Field(0.01, gt=0, le=1, description="loss of accuracy that must be ruled out to promote on labels")
     promote_alpha: float = Field(0.03, gt=0, lt=1, description="bound on promoting one that is worse by the margin")
-    wait_s: float = Field(172_800, gt=0, description="undecided for so long, a person is asked")
+    wait_s: float = Field(172_800, gt=0, le=YEAR_S, description="undecided for so long, a person is asked")
 
     @model_validator(mode="after")
     def _one_of(self) -> Shadow:
@@ -85,7 +86,7 @@ class Backstop(Strict):
     alpha: float = Field(0.005, gt=0, lt=1, description="bound on a false revert, over all looks and proxies together")
     looks: int = Field(2, ge=1, le=24, description="at even distances while a wave bakes")
     devices_min: int = Field(5, ge=3, description="devices on either side before a look counts")
-    before_s: float = Field(604_800, gt=0, description="how far back a device's own past is asked")
+    before_s: float = Field(604_800, gt=0, le=YEAR_S, description="how far back a device's own past is asked")
 
 
 class RolloutPolicy(Strict):
@@ -115,14 +116,16 @@ class RolloutPolicy(Strict):
     disruption: tuple[Disruption, ...] = Field((), max_length=8)
 
     shadow: Shadow | None = None
-    trial_s: float = Field(60, ge=0, description="a device's own trial before it commits")
-    bake_s: float = Field(3600, ge=0, description="watched for this long after the wave's last commit")
+    trial_s: float = Field(60, ge=0, le=YEAR_S, description="a device's own trial before it commits")
+    bake_s: float = Field(3600, ge=0, le=YEAR_S, description="watched for this long after the wave's last commit")
     bake_decisions_min: int = Field(0, ge=0, description="paired decisions needed before the wave can pass")
     success_share: Share = Field(
         1.0, description="of a wave's devices that must commit; those that say not now are left out"
     )
     success_min: int = Field(1, ge=1, description="devices of a wave that must commit, if it has so many")
-    wave_s_max: float = Field(604_800, gt=0, description="a wave that cannot pass for so long pauses and asks a person")
+    wave_s_max: float = Field(
+        604_800, gt=0, le=YEAR_S, description="a wave that cannot pass for so long pauses and asks a person"
+    )
 
     failures_max: int = Field(0, ge=0, description="failed devices beyond this stop the rollout")
     failures_share_max: Share | None = Field(None, description="share of failed devices beyond this stops it, too")
@@ -130,7 +133,9 @@ class RolloutPolicy(Strict):
         5, ge=1, description="devices that have committed or failed before the share counts"
     )
     failures_then: Literal["revert", "pause"] = "revert"
-    stuck_s: float | None = Field(None, gt=0, description="told so long ago, in contact and not committed is a failure")
+    stuck_s: float | None = Field(
+        None, gt=0, le=YEAR_S, description="told so long ago, in contact and not committed is a failure"
+    )
 
     revert_alpha: float = Field(0.01, gt=0, lt=1, description="false-revert bound: revert at e-value >= 1/alpha")
     hold_e: float = Field(10, gt=1, description="while the e-value is at least this, no further wave opens")
