@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -107,9 +107,6 @@ def whole(case: str, a_day: int, *, seed: int, runs: int) -> list[tuple[Shadowed
 
 def by_peers(case: str, *, seed: int, runs: int) -> list[dict[str, peers.Floats]]:
     return [peers.statistics(draw(CASES[case], chance), chance) for chance in chances(seed, f"peers {case}", runs)]
-
-
-Runs = Callable[[str], int]
 
 
 def shadow_row(found: Sequence[Shadowed]) -> dict[str, Share | Number]:

@@ -109,19 +109,21 @@ def shadow(fleet: Fleet, policy: RolloutPolicy, chance: np.random.Generator, lab
     devices = rule.devices or int(DEVICES * (rule.percent or 0) / 100)
     ticks = int(rule.wait_s / 3600 * TICKS)
     new = made(fleet, slice(0, devices), ticks, chance)
-    decided = np.cumsum(chance.poisson(fleet.per_hour[:devices] / TICKS, size=(ticks, devices)), axis=0)
-    share = np.minimum(fleet.differ[:devices], 1)
-    apart = np.cumsum(chance.binomial(np.diff(decided, axis=0, prepend=0), share), axis=0)
+    # Drawn apart from those that may get a label, of which there are many more than are labelled.
+    pairs = np.cumsum(chance.poisson(fleet.per_hour[:devices] / TICKS, size=(ticks, devices)), axis=0)
+    apart = np.cumsum(chance.binomial(np.diff(pairs, axis=0, prepend=0), fleet.differ[:devices]), axis=0)
+    plain = policy.model_dump_json()
     for tick in range(ticks):
         before = labels.count
         labels.step(new[tick])
         if labels.count == before and tick % TICKS:
             continue  # without a new label a look an hour will do
-        by_device = np.stack([decided[tick], apart[tick]], axis=1)
+        by_device = np.stack([pairs[tick], apart[tick]], axis=1)
         verdict = judge_shadow(
             rule, by_device, wins=labels.wins, losses=labels.losses, ties=labels.ties, revert_alpha=policy.revert_alpha
         )
-        if verdict.word != "hold":
+        held = verdict.word == "promote" and decided(plain, labels.wins, labels.losses) == "hold"
+        if verdict.word != "hold" and not held:
             return Shadowed(word=verdict.word, hours=(tick + 1) / TICKS, labels=labels.count)
     return Shadowed(word="hold", hours=ticks / TICKS, labels=labels.count)
 
