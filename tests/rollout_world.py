@@ -362,6 +362,7 @@ class World:
         judge = Judge(self)
 
         def act(before: Rollout, rollout: Rollout, steps: list[Step]) -> None:
+            self.rollouts = [rollout if item.id == rollout.id else item for item in self.rollouts]
             for step in steps:
                 record.append(step)
                 judge.check(before, rollout, step)

@@ -234,13 +234,14 @@ class _Masters:
     def taken_from(self, rollout: Rollout, fleet: Sequence[Device]) -> set[str]:
         """The devices that do not exist for this older rollout.
 
-        What is taken back leaves each device to which no newer one has told anything yet, be it of a newer one's wave:
-        that one may have to wait for a condition, and what harms must not wait with it.
+        One that is taken back sees each device to which no newer one has told anything yet, be it of a newer one's
+        wave: that one may have to wait for a condition, and what harms must not wait with it.
         """
-        if rollout.state is State.REVERTING:
-            return {device.id for device in fleet if device.want is not None and device.want.rollout in self._live}
         elsewhere = (devices for release, devices in self._sent_back if release != rollout.target.release)
-        return self._governed.union(*elsewhere)
+        if rollout.state is not State.REVERTING:
+            return self._governed.union(*elsewhere)
+        told = {device.id for device in fleet if device.want is not None and device.want.rollout in self._live}
+        return told.union(*elsewhere)
 
 
 def governed(rollout: Rollout, fleet: Sequence[Device]) -> set[str]:

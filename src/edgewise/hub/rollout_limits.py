@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from math import exp, log
+from math import log
 
 from edgewise.hub.rollout_look import Look, is_told
 from edgewise.hub.rollout_states import Device, Rollout
@@ -29,9 +29,10 @@ def rate_now(rate: Rate, committed: int) -> tuple[int, float]:
     >>> rate_now(Rate(per_minute=0.5), committed=0)
     (1, 120.0)
     """
+    steps = committed // rate.every
     # In logarithms, since a power of a thousand steps is no number any more.
-    grown = log(rate.per_minute) + committed // rate.every * log(rate.growth)
-    per_minute = rate.per_minute_max if grown >= log(rate.per_minute_max) else exp(grown)
+    full = steps * log(rate.growth) >= log(rate.per_minute_max / rate.per_minute)
+    per_minute = rate.per_minute_max if full else rate.per_minute * rate.growth**steps
     count = max(1, int(per_minute + 1e-9))
     return count, count * 60 / per_minute
 

@@ -69,7 +69,12 @@ def _reasons(look: Look) -> Iterator[str]:
         elif not can_return(rollout, device) and rollout.previous is not None:
             counts[f"{rollout.previous.release} was never committed there"] += 1
         else:
-            counts[next(iter((*device.unmet, *device.not_now)), "no contact" if device.away else "ready")] += 1
+            counts[
+                next(
+                    iter((*device.unmet, *device.not_now)),
+                    "no contact" if device.away else "not among those that this stage takes",
+                )
+            ] += 1
     for reason, count in counts.most_common(SHOWN_MAX):
         yield f"{count} devices: {reason}"
 
