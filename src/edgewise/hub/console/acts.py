@@ -41,8 +41,8 @@ _ENDED = "The rollout ends before it began. No device was touched, and {release}
 _PAUSE = Act(
     Event.PAUSE,
     "Pause",
-    "No stage opens or passes and no device is told, until somebody resumes it. What devices were told already they may "
-    "still do, and the watch for a worse release goes on.",
+    "No stage opens or passes and no device is told, until somebody resumes it. What devices were told already they "
+    "may still do, and the watch for a worse release goes on.",
 )
 _RESUME = Act(
     Event.RESUME,
