@@ -27,6 +27,7 @@ def check(file: Path = FILE, output: Format = FORMAT) -> None:
             "use_case": use_case.name,
             "goal": use_case.outcome.goal,
             "sites": [site.name for site in use_case.sites],
+            "slices": [item.name for item in use_case.slices],
             "metric": use_case.outcome.metric,
             "owner": use_case.people.owner,
             "approver": use_case.people.approver,
