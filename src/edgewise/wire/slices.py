@@ -41,7 +41,7 @@ def slice_facts(
     slices: Iterable[Slice],
     fields: Collection[str],
     *,
-    site: str,
+    site: str | None,
     zone: str | None,
     group: str = "",
     device: str | None = None,
@@ -63,9 +63,7 @@ def slice_facts(
     {'hour': 22}
     """
     known = {name: value for name, value in (facts or {}).items() if name in fields and name not in OWN_FACTS}
-    known["site"] = site
-    if device is not None:
-        known["device"] = device
+    known |= {name: value for name, value in (("site", site), ("device", device)) if value is not None}
     if group and "group" in fields:
         known["group"] = group
     place = None if zone is None else zone_of(zone)
