@@ -11,10 +11,10 @@ import zlib
 
 import numpy as np
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewise._zstd import zstd
 from edgewise.delta import Limits, _container, _encode, decode, encode, snap, summary
 from edgewise.delta._numbers import BY_NAME
 from edgewise.delta._operations import Copy, Difference, Literal, Numbers, Snapped
@@ -58,7 +58,7 @@ def parts_of(delta: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
     position, body = 45, None
     if delta[4]:
         (length,) = struct.unpack_from("<I", delta, 85)
-        body = zstandard.decompress(delta[89 : 89 + length])
+        body = zstd.decompress(delta[89 : 89 + length])
         position = 89 + length
     position, payloads = position + 4, []
     while position < len(delta):
@@ -71,7 +71,7 @@ def parts_of(delta: bytes) -> tuple[bytes, bytes | None, list[bytes]]:
 def sealed(start: bytes, body: bytes | None, payloads: list[bytes]) -> bytes:
     """A delta from such parts, with the check sums made right again."""
     if body is not None:
-        packed = zstandard.ZstdCompressor().compress(body)
+        packed = zstd.compress(body)
         start += struct.pack("<I", len(packed)) + packed
     return start + struct.pack("<I", zlib.crc32(start)) + b"".join(map(_container.write_block, payloads))
 
@@ -232,7 +232,7 @@ def test_each_limit_is_kept(samples, limit):
 
 
 def zeros(size: int) -> bytes:
-    return zstandard.ZstdCompressor().compress(bytes(size))
+    return zstd.compress(bytes(size))
 
 
 BOMBS = {

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import zstandard
 
+from edgewise._zstd import zstd
 from edgewise.hub import Hub, HubConfig, LocalDoor, enrol, read_usecase, samples, usecases
 from edgewise.hub.samples import ImportedSample
 from edgewise.hub.store import devices
@@ -189,7 +189,7 @@ class Talker:
 
     def segment(self, number: int, *records: AnyRecord, **changes: Any) -> tuple[SegmentHeader, bytes]:
         """A segment of these records; changes go into its header afterwards, so that it can lie."""
-        payload = zstandard.compress(b"\n".join(encode(record) for record in records))
+        payload = zstd.compress(b"\n".join(encode(record) for record in records))
         blobs = tuple(record.blob for record in records if isinstance(record, Sample))
         fields: dict[str, Any] = {
             "number": number,

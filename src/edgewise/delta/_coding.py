@@ -5,15 +5,16 @@ Whatever a coder throws at damaged input leaves this module as a ValueError; the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec  # type: ignore[import-untyped]
 from pcodec.wrapped import FileCompressor, FileDecompressor  # type: ignore[import-untyped]
 
+from edgewise import _zstd
 from edgewise.delta._numbers import CONTEXTS
 from edgewise.delta._varint import read_varint, varint
 
@@ -130,28 +131,19 @@ def decode_groups(
 
 def zstd_encode(data: bytes | memoryview, dictionary: bytes | bytearray = b"", *, level: int = ZSTD_LEVEL) -> bytes:
     """One Zstandard frame that states its content size; ``dictionary`` is text to refer to (as --patch-from does)."""
-    if not dictionary:
-        return zstandard.ZstdCompressor(level=level).compress(data)
-    window_log = min(27, max(10, (len(data) + len(dictionary)).bit_length()))
-    parameters = zstandard.ZstdCompressionParameters.from_level(level, window_log=window_log, enable_ldm=True)
-    raw = zstandard.ZstdCompressionDict(dictionary, zstandard.DICT_TYPE_RAWCONTENT)
-    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=raw).compress(data)
+    return _zstd.pack(data, level=level, text=_zstd.text_of(dictionary))
 
 
-def zstd_decode(data: bytes, size_bytes: int, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
+def zstd_decode(data: bytes, size_bytes: int, dictionary: _zstd.Text | None = None) -> bytes:
     """The content of one frame, which must state and have exactly this size.
 
     Raises:
         ValueError: it is damaged, or states another size.
     """
-    try:
-        stated = zstandard.frame_content_size(data)
-        if stated != size_bytes:  # checked before decoding: the library allocates what the frame states
-            raise ValueError(f"a frame states {stated} bytes, {size_bytes} are needed")
-        decompressor = zstandard.ZstdDecompressor(dict_data=dictionary)
-        content = decompressor.decompress(data, max_output_size=size_bytes, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise ValueError(f"Zstandard cannot read it: {error}") from error
+    _check_stated(data, size_bytes)
+    content, after = _zstd.unpack(data, bytes_max=size_bytes, text=dictionary)
+    if after:
+        raise ValueError(f"{len(after)} bytes follow a frame")
     if len(content) != size_bytes:
         raise ValueError(f"a frame has {len(content)} bytes, {size_bytes} are needed")
     return content
@@ -165,32 +157,16 @@ def zstd_stream(compressed: Iterator[bytes], size_bytes: int, piece_bytes: int) 
     """
     left = size_bytes
     first = next(compressed, b"")
-    try:
-        stated = zstandard.frame_content_size(first)
-        if stated != size_bytes:  # the library holds a frame to what it states
-            raise ValueError(f"the frame states {stated} bytes, {size_bytes} are needed")
-        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << FULL_WINDOW_LOG)
-        source = cast(BinaryIO, _Joined(first, compressed))
-        with decompressor.stream_reader(source, read_across_frames=False) as reader:
-            while left and (piece := reader.read(min(left, piece_bytes))):
-                left -= len(piece)
-                yield piece
-    except zstandard.ZstdError as error:
-        raise ValueError(f"Zstandard cannot read it: {error}") from error
+    _check_stated(first, size_bytes)  # the library holds a frame to what it states
+    blocks = itertools.chain([first], compressed)
+    for piece in _zstd.pieces(blocks, piece_bytes=piece_bytes, window_log_max=FULL_WINDOW_LOG):
+        left -= len(piece)
+        yield piece
     if left:
         raise ValueError(f"the frame ends {left} bytes early")
 
 
-class _Joined:
-    """Blocks as one readable stream."""
-
-    def __init__(self, first: bytes, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = first
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._rest:
-            self._rest = next(self._blocks, b"")
-        taken = self._rest if size < 0 else self._rest[:size]
-        self._rest = self._rest[len(taken) :]
-        return taken
+def _check_stated(frame: bytes, size_bytes: int) -> None:
+    stated = _zstd.stated_bytes(frame)
+    if stated != size_bytes:  # checked before decoding
+        raise ValueError(f"a frame states {stated} bytes, {size_bytes} are needed")

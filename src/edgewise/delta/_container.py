@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-import zstandard
-
+from edgewise import _zstd
 from edgewise.delta._coding import zstd_decode, zstd_encode
 from edgewise.delta._operations import Operation, read_operations, write_operations
 from edgewise.delta._varint import Fields, folded, varint
@@ -177,13 +176,13 @@ def read_header(delta: BinaryIO, limits: Limits) -> Header:
         return Header(summary=told)
     try:
         return _parse_body(told, packed, limits)
-    except (ValueError, OverflowError, zstandard.ZstdError) as error:
+    except (ValueError, OverflowError) as error:
         raise refused(f"its header is damaged ({error})") from error
 
 
 def _parse_body(told: Summary, packed: bytes, limits: Limits) -> Header:
-    size = zstandard.frame_content_size(packed)
-    if not 0 <= size <= limits.header_bytes_max:
+    size = _zstd.stated_bytes(packed)
+    if size is None or size > limits.header_bytes_max:
         raise ValueError(f"{size} bytes unpacked, at most {limits.header_bytes_max}")
     fields = Fields(zstd_decode(packed, size))
     number_coder = fields.bytes(min(fields.number(), 16))

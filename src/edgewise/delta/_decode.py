@@ -9,8 +9,8 @@ from mmap import mmap
 from typing import Any, BinaryIO
 
 import numpy as np
-import zstandard
 
+from edgewise import _zstd
 from edgewise.delta._coding import NumberDecoder, decode_groups, zstd_decode, zstd_stream
 from edgewise.delta._container import (
     BLOCK_LITERAL_BYTES,
@@ -201,7 +201,7 @@ class _BlockDecoder:
         self._source = source
         self._header = header
         self.numbers = NumberDecoder(header.number_coder)
-        self._dictionary: tuple[int, zstandard.ZstdCompressionDict | None] = (-1, None)
+        self._dictionary: tuple[int, _zstd.Text | None] = (-1, None)
 
     def literal(self, payload: bytes, start: int, stop: int) -> bytes:
         """Bytes of the literal stream from ``start`` to ``stop``."""
@@ -211,9 +211,9 @@ class _BlockDecoder:
             self._dictionary = (number, self._load_dictionary(number))
         return zstd_decode(payload, stop - start, self._dictionary[1])
 
-    def _load_dictionary(self, number: int) -> zstandard.ZstdCompressionDict | None:
+    def _load_dictionary(self, number: int) -> _zstd.Text | None:
         text = dictionary_text(self._source, self._header.dictionaries[number])
-        return zstandard.ZstdCompressionDict(text, zstandard.DICT_TYPE_RAWCONTENT) if text else None
+        return _zstd.text_of(text)
 
     def differences(self, stream: TensorStream, payload: bytes, start: int, stop: int) -> bytes:
         """Numbers of a stream, base plus differences, from byte ``start`` to ``stop`` of it."""

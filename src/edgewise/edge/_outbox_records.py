@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-import zstandard
-
+from edgewise import _zstd
 from edgewise.wire import AnyRecord, Event, NotValid, RecordClass, SegmentHeader, digest, encode
 
 RESERVED = 2  # alarm and audit: the first classes, which own the reserve and are shed last
@@ -95,7 +94,7 @@ def made_at_of(record: AnyRecord) -> str:
 
 def pack(lines: Iterable[bytes]) -> bytes:
     # No checksum or size frills: the header carries both, and equal records give equal bytes.
-    return zstandard.ZstdCompressor(level=3).compress(b"\n".join(lines))
+    return _zstd.pack(b"\n".join(lines))
 
 
 def unpack(payload: bytes, *, bytes_max: int = 64_000_000) -> list[bytes]:
@@ -105,8 +104,8 @@ def unpack(payload: bytes, *, bytes_max: int = 64_000_000) -> list[bytes]:
         NotValid: not zstd, or larger than the bound.
     """
     try:
-        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=bytes_max).split(b"\n")
-    except zstandard.ZstdError as error:
+        return _zstd.unpack(payload, bytes_max=bytes_max)[0].split(b"\n")
+    except ValueError as error:
         raise NotValid(f"a segment's payload cannot be unpacked: {error}", code="segment_invalid") from error
 
 

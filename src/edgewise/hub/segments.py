@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-import zstandard
 from pydantic import Field, TypeAdapter, ValidationError
 
+from edgewise import _zstd
 from edgewise.delta import decode_series
 from edgewise.hub.limits import Limits
 from edgewise.policy import check_contents, check_segment
@@ -32,7 +31,8 @@ from edgewise.wire import (
 RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_1_MS = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
-WINDOW_BYTES_MAX = 8 << 20  # memory that a payload may ask the decompressor for
+OPENED_BYTES_MAX = 1 << 31  # of a payload that was opened under its limit before
+WINDOW_LOG_MAX = 23  # 8 MB of memory are all that a payload may ask the decompressor for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,9 +99,9 @@ def _blocks(header: SegmentHeader, records: Sequence[AnyRecord], limits: Limits)
 
 def without(payload: bytes, ids: Container[str]) -> bytes:
     """A segment's payload that was opened before, without the records of these ids."""
-    lines = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(payload)).read().splitlines()
+    lines = _zstd.unpack(payload, bytes_max=OPENED_BYTES_MAX)[0].splitlines()
     kept = [line for line in lines if loads(line).get("id") not in ids]
-    return zstandard.ZstdCompressor(level=3).compress(b"\n".join(kept))
+    return _zstd.pack(b"\n".join(kept))
 
 
 def check_storable(data: bytes, what: str) -> None:
@@ -115,15 +115,13 @@ def check_storable(data: bytes, what: str) -> None:
 
 
 def _inflate(payload: bytes, number: int, bytes_max: int) -> bytes:
-    # Read up to one byte past the bound and no further: the size that a frame claims for itself is not trusted.
-    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).stream_reader(io.BytesIO(payload))
+    # The size that a frame claims for itself is not trusted.
     try:
-        data = reader.read(bytes_max + 1)
-    except zstandard.ZstdError as error:
+        return _zstd.unpack(payload, bytes_max=bytes_max, window_log_max=WINDOW_LOG_MAX)[0]
+    except _zstd.TooLong as error:
+        raise NotValid(f"segment {number} unpacks to more than {bytes_max} bytes", code="segment_too_big") from error
+    except ValueError as error:
         raise NotValid(f"segment {number} is not zstd: {error}", code="segment_invalid") from error
-    if len(data) > bytes_max:
-        raise NotValid(f"segment {number} unpacks to more than {bytes_max} bytes", code="segment_too_big")
-    return data
 
 
 def _record(header: SegmentHeader, line: bytes) -> AnyRecord:
