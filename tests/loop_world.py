@@ -120,14 +120,18 @@ class LoopWorld:
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def label(self, count: int, *, sites: tuple[str, ...] = ("a", "b")) -> None:
-        """Import and label this many parts of each kind at each site."""
+    def label(self, count: int, *, sites: tuple[str, ...] = ("a", "b"), size: float = 0.5) -> None:
+        """Import and label this many parts of each kind at each site, taken now.
+
+        Args:
+            size: least distance of `x` from zero.
+        """
         wanted = []
         for site in sites:
             for index in range(count):
                 for kind, sign in (("ok", 1), ("crack", -1)):
                     self._frames += 1
-                    data = canonical({"x": sign * (0.5 + 0.01 * index + 0.001 * self._frames)})
+                    data = canonical({"x": sign * (size + 0.01 * index + 0.001 * self._frames)})
                     wanted.append(
                         ImportedSample(
                             use_case=NAME,
@@ -151,13 +155,25 @@ class LoopWorld:
         golden_off: float = 0.0,
         variant: str | None = None,
         variant_of: str | None = None,
+        least: float = 0.0,
         **needs: Any,
     ) -> str:
-        """A bundle that is always right or always wrong; its blobs and manifest are stored."""
+        """A bundle that is always right or always wrong; its blobs and manifest are stored.
+
+        Args:
+            least: `x` of a part that it calls good; over zero it is wrong about good parts with a smaller one.
+        """
         seed = 3
         session = MemoryRuntime().open(json.dumps({"classes": 2, "seed": seed, "embedding": 1}).encode())
-        sign = float(np.sign(session.run(np.ones((1, 1), np.float32))["embedding"][0, 0])) * (1 if right else -1)
-        about = {"classes": 2, "seed": seed, "embedding": 1, "readout": [[9 * sign], [-9 * sign]], "bias": [0, 0]}
+        at = session.run(np.array([[1], [least]], np.float32))["embedding"][:, 0]
+        sign, bias = float(np.sign(at[0])) * (1 if right else -1), 9 * float(np.abs(at[1]))
+        about = {
+            "classes": 2,
+            "seed": seed,
+            "embedding": 1,
+            "readout": [[9 * sign], [-9 * sign]],
+            "bias": [-bias, bias],
+        }
         model = canonical({**about, "name": f"{name} {variant}" if variant else name})
         blob = self.store.blobs.put(model)
         inputs = golden_inputs(SPEC, 7, 2)

@@ -96,6 +96,58 @@ def test_a_verdict_can_be_computed_again_from_what_is_stored(world: Any) -> None
             assert again == verdict
 
 
+def night_world() -> Any:
+    """Two sites in two zones; a fifth of the parts were taken at night, and these are small."""
+    night = {"name": "night", "conditions": [{"fact": "hour", "op": "in", "value": [22, 23, 0, 1]}]}
+    sites = [{"name": "a", "zone": "Europe/Berlin"}, {"name": "b"}]
+    world = LoopWorld(usecase=a_usecase(sites=sites, slices=[night], gate={"margin": 0.2, "samples_min": 8}))
+    world.label(32)  # 08:00 UTC
+    world.clock.advance(14 * 3600)  # 22:00 at b, midnight at a
+    world.label(8, size=0.01)
+    return world
+
+
+def test_a_candidate_that_is_worse_at_night_alone_is_refused() -> None:
+    """Invariant 9, in the hub: over each whole site the loss is within the margin."""
+    world = night_world()
+    champion = world.candidate()
+    world.tick()
+    world.sign(champion)
+    world.enrol("d1")
+    world.tick()
+    world.hear("d1")
+    blind = world.candidate(least=0.4)
+    world.tick()
+    row = verdict_on(world, blind)
+    assert row.champion == champion
+    assert {item.site: item.result for item in row.verdict.sites} == {
+        "a": "passed",
+        "b": "passed",
+        "slice:night": "failed",
+    }
+    assert row.result == "failed"
+    with world.store.read() as connection:
+        card = decode(Scorecard, verdicts.scorecard_bytes(connection, row.verdict.scorecard))
+        stored = {item.id: item for item in samples.labelled_rows(connection, "parts", "evaluation")}
+    night = {item.sample for item in card.predictions if item.slices == ("night",)}
+    assert night == {name for name, item in stored.items() if item.taken_at.hour == 22}
+    assert [item.site for item in card.sites] == ["a", "b", "slice:night"]
+
+
+def test_what_the_slices_ask_goes_to_the_signer_and_never_to_a_worker() -> None:
+    world = night_world()
+    share = gate.evaluation_samples(world.store, "parts")
+    assert {(item.site, item.facts["hour"], item.slices) for item in share} == {
+        ("a", 10, ()),
+        ("b", 8, ()),
+        ("a", 0, ("night",)),
+        ("b", 22, ("night",)),
+    }
+    with world.store.read() as connection:
+        assert {item.slices for item in samples.labelled(connection, "parts", "train")} == {None}
+        assert {item.facts for item in samples.labelled(connection, "parts", "train")} == {None}
+
+
 def test_a_bundle_that_does_not_run_fails_and_is_not_tried_again(world: Any) -> None:
     broken = world.candidate(golden_off=0.5)
     world.tick()

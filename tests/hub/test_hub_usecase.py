@@ -57,6 +57,29 @@ def test_the_schema_takes_what_the_reader_takes():
         (("  - name: north", "  - name: north\n  - name: north"), ["two sites share a name"]),
         (("app: factory", "rollout:\n  waves: [{devices: 1, percent: 3}]\napp: factory"), ["line 3: rollout.waves.0"]),
         (("press", "press\tx: 1\n"), ["not YAML"]),
+        (
+            (
+                "app: factory",
+                "app: factory\nslices:\n  - name: worn\n    conditions:\n      - {fact: lamp, op: eq, value: 1}",
+            ),
+            ["line 6: slices.0.conditions.0.fact: lamp may not travel", "add lamp there"],
+        ),
+        (
+            ("app: factory", "slices: [{name: n, conditions: [{fact: hour, op: ge, value: 24}]}]\napp: factory"),
+            ["line 2: slices.0.conditions.0.value: 24 is never the hour of a sample; give a number from 0 to 23"],
+        ),
+        (
+            ("app: factory", "slices: [{name: n, conditions: [{fact: site, op: eq, value: south}]}]\napp: factory"),
+            ["'south' is never the site of a sample; give one of north"],
+        ),
+        (
+            (
+                "app: factory",
+                "data: {fields: [group]}\nslices: [{name: n, conditions: [{fact: hour, op: ge, value: 22}]},\n"
+                "  {name: n, conditions: [{fact: frame, op: eq, value: x}]}]\napp: factory",
+            ),
+            ["has 3 mistakes", "line 3: slices.0", "comes from taken_at", "line 4: slices.1.name", "makes no slice"],
+        ),
     ],
 )
 def test_every_mistake_is_named_with_its_line(change, expected):

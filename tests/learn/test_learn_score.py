@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import zipfile
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgewise.learn import score, train_folder
-from edgewise.wire import NotTrusted, NotValid
+from edgewise.wire import NotTrusted, NotValid, UseCase
 
 METRICS = ("balanced_accuracy", "macro_recall", "auc", "accuracy")
 
@@ -39,6 +40,46 @@ def test_every_metric_has_its_interval_overall_and_by_column(bundle: Path, pictu
     assert result["groups"]["part_group"]["none-0"]["n"] == 3
     assert result["groups"]["part_group"]["none-0"]["balanced_accuracy"]["value"] is None, "only good parts in it"
     assert result["latency_ms"] > 0
+
+
+def test_the_slices_of_a_use_case_are_scored_from_the_columns(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(pictures / "images.zip", tmp_path)
+    with (pictures / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows):
+        hour = 21 if number % 2 else 12
+        row |= {"site": "north", "lamp_hours": str(100 * number), "taken_at": f"2026-07-06T{hour}:30:00+00:00"}
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    conditions = {
+        "night": [{"fact": "hour", "op": "ge", "value": 23}],  # 21:30 UTC is 23:30 in Berlin in summer
+        "worn": [{"fact": "lamp_hours", "op": "ge", "value": 3000}],
+        "elsewhere": [{"fact": "site", "op": "eq", "value": "south"}],
+    }
+    usecase = UseCase.model_validate(
+        {
+            "name": "parts",
+            "app": "factory",
+            "outcome": {"goal": "find pits", "labels": ["none", "pitting"]},
+            "people": {"owner": "o", "approver": "a", "oversight": "x"},
+            "sites": [{"name": "north", "zone": "Europe/Berlin"}, {"name": "south"}],
+            "slices": [{"name": name, "conditions": some} for name, some in conditions.items()],
+            "data": {"fields": ["taken_at", "lamp_hours"]},
+        }
+    )
+    found = score(bundle, tmp_path, use_case=usecase)["slices"]
+    certain = [number for number, row in enumerate(rows) if row["uncertain"] != "1"]
+    assert {name: part["n"] for name, part in found.items()} == {
+        "night": sum(number % 2 == 1 for number in certain),
+        "worn": sum(number >= 30 for number in certain),
+        "elsewhere": 0,
+    }
+    assert (
+        found["night"]["accuracy"]["low"] <= found["night"]["accuracy"]["value"] <= found["night"]["accuracy"]["high"]
+    )
+    assert found["elsewhere"]["accuracy"]["value"] is None
 
 
 def test_uncertain_samples_are_scored_apart(bundle: Path, pictures: Path) -> None:

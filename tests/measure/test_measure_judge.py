@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +29,12 @@ Change = Callable[[str, str], str]  # (site, truth) -> label
 
 
 def use_case(
-    *, matter: Sequence[str] = (), metric: str = "balanced_accuracy", sites: str = "ab", **gate: Any
+    *,
+    matter: Sequence[str] = (),
+    metric: str = "balanced_accuracy",
+    sites: str = "ab",
+    slices: Sequence[str] = (),
+    **gate: Any,
 ) -> UseCase:
     return UseCase.model_validate(
         {
@@ -44,14 +49,23 @@ def use_case(
             },
             "people": {"owner": "o", "approver": "a", "oversight": "x"},
             "sites": [{"name": name} for name in sites],
+            "slices": [{"name": name, "conditions": [{"fact": "hour", "op": "ge", "value": 22}]} for name in slices],
             "gate": gate,
         }
     )
 
 
-def card(rows: Sequence[Row], name: str) -> Scorecard:
+def card(rows: Sequence[Row], name: str, night: Collection[str] = ()) -> Scorecard:
+    """A scorecard of these answers; those of the groups named are in the slice ``night``."""
     items = tuple(
-        Prediction(sample=f"{i:032x}", site=site, group=group, truth=truth, label=label)
+        Prediction(
+            sample=f"{i:032x}",
+            site=site,
+            group=group,
+            truth=truth,
+            label=label,
+            slices=("night",) if group in night else None,
+        )
         for i, (site, group, truth, label) in enumerate(rows)
     )
     sites, overall = score_sites((), good_labels=())
@@ -75,9 +89,14 @@ def wrong(rows: Sequence[Row], *, site: str, truth: str, parts: int, label: str 
     return [(s, g, t, label if s == site and t == truth and g in hit else said) for s, g, t, said in rows]
 
 
-def verdict(candidate: Sequence[Row], champion: Sequence[Row] | None, case: UseCase | None = None) -> Verdict:
-    other = None if champion is None else card(champion, "champion")
-    return judge(card(candidate, "candidate"), other, use_case=case or use_case(), now=NOW)
+def verdict(
+    candidate: Sequence[Row],
+    champion: Sequence[Row] | None,
+    case: UseCase | None = None,
+    night: Collection[str] = (),
+) -> Verdict:
+    other = None if champion is None else card(champion, "champion", night)
+    return judge(card(candidate, "candidate", night), other, use_case=case or use_case(), now=NOW)
 
 
 def results(outcome: Verdict) -> dict[str, str]:
@@ -102,6 +121,80 @@ def test_one_site_that_gets_worse_stops_it_however_much_the_others_gain() -> Non
     assert (worse.champion, worse.candidate) == (1.0, pytest.approx(0.8))
     assert worse.high is not None
     assert worse.high < 0
+
+
+def parts(*numbers: int) -> set[str]:
+    """The groups of these parts, of both kinds."""
+    return {f"{kind}-{number}" for kind in ("none", "pitting") for number in numbers}
+
+
+def test_better_at_every_site_and_in_the_mean_but_worse_at_night_is_refused() -> None:
+    """Invariant 9: at each site the candidate wins ten parts by day and loses four at night."""
+    base = truth_rows()
+    night = parts(0, 1, 2, 3)
+    by_day = {f"pitting-{number}" for number in range(10, 20)}
+    champion = [(s, g, t, "none" if g in by_day else said) for s, g, t, said in base]
+    candidate = [(s, g, t, "none" if g in night and t == "pitting" else said) for s, g, t, said in base]
+    outcome = verdict(candidate, champion, use_case(slices=["night"]), night)
+    assert all(site.candidate > site.champion for site in outcome.sites if site.site in "ab")
+    assert results(outcome) == {"a": "passed", "b": "passed", "slice:night": "failed"}
+    assert outcome.result == "failed"
+    assert outcome.reasons[0] == "got worse at slice:night"
+    worse = outcome.sites[-1]
+    assert (worse.champion, worse.candidate) == (1.0, 0.5)
+    assert verdict(candidate, champion, use_case(), night).result == "passed"  # what no use case declares is not judged
+
+
+def test_a_slice_with_too_few_samples_or_none_is_inconclusive_as_a_site_is() -> None:
+    case = use_case(slices=["night"])
+    for night, words in ((parts(0), "on 8 samples"), (set(), "no evaluation sample; needs 9")):
+        for_case = use_case(slices=["night"], samples_min=9)
+        outcome = verdict(truth_rows(), truth_rows(), for_case, night)
+        assert results(outcome) == {"a": "passed", "b": "passed", "slice:night": "inconclusive"}
+        assert outcome.result == "inconclusive"
+        assert words in outcome.sites[-1].text
+    assert verdict(truth_rows(), truth_rows(), case, parts(0)).result == "passed"
+
+
+def test_a_slice_does_not_count_twice_in_the_mean_that_decides_about_baking() -> None:
+    candidate = wrong(truth_rows(), site="a", truth="pitting", parts=2)  # a -0.05, b even, at night -0.25
+    case = use_case(slices=["night"], when_inconclusive="bake", margin=0.03)
+    outcome = verdict(candidate, truth_rows(), case, parts(0, 1))
+    assert results(outcome)["slice:night"] == "inconclusive"
+    assert outcome.result == "passed"
+    assert "mean difference over sites is -0.025" in outcome.reasons[0]
+
+
+def test_an_equal_candidate_fails_a_slice_at_most_with_chance_alpha() -> None:
+    random = np.random.default_rng(11)
+    night = parts(*range(6))
+    case, failed = use_case(slices=["night"], margin=0.0, alpha=0.1), 0
+    for _ in range(200):
+        answers = [
+            [
+                (s, g, t, said if drawn else ("none" if t == "pitting" else "pitting"))
+                for (s, g, t, said), drawn in zip(truth_rows(10), random.random(80) < 0.8, strict=True)
+            ]
+            for _ in range(2)
+        ]
+        failed += results(verdict(answers[0], answers[1], case, night))["slice:night"] == "failed"
+    assert failed <= 200 * 0.1 + 2 * (200 * 0.1 * 0.9) ** 0.5
+
+
+def test_scorecards_that_put_a_sample_into_other_slices_are_not_compared() -> None:
+    with pytest.raises(NotValid, match="different samples"):
+        judge(
+            card(truth_rows(), "candidate", parts(0)),
+            card(truth_rows(), "champion", parts(1)),
+            use_case=use_case(slices=["night"]),
+            now=NOW,
+        )
+
+
+def test_a_first_release_shows_its_slices_beside_its_sites() -> None:
+    outcome = verdict(truth_rows(), None, use_case(slices=["night"]), parts(0, 1))
+    assert results(outcome) == {"a": "passed", "b": "passed", "slice:night": "passed"}
+    assert outcome.sites[-1].candidate == 1.0
 
 
 def test_a_loss_within_the_margin_passes() -> None:

@@ -153,3 +153,19 @@ def test_a_scorecard_of_two_thousand_predictions_is_quick() -> None:
         score_sites(items, good_labels=GOOD)
         seconds.append(time.process_time() - start)
     assert min(seconds) < 1.0  # about 0.2 s; the bound leaves room for a busy machine
+
+
+def test_a_slice_is_scored_over_all_sites_and_a_prediction_may_be_in_several() -> None:
+    truth = [("ok", "ok", ("night", "wet")), ("bad", "ok", ("night",)), ("bad", "bad", None), ("ok", "ok", ())]
+    cases = [
+        Prediction(sample=f"{i:032x}", site="ab"[i % 2], group="", truth=t, label=label, slices=slices)
+        for i, (t, label, slices) in enumerate(truth)
+    ]
+    sites, overall = score_sites(cases, good_labels=["ok"])
+    assert [(site.site, site.n, site.accuracy.value) for site in sites] == [
+        ("a", 2, 1.0),
+        ("b", 2, 0.5),
+        ("slice:night", 2, 0.5),
+        ("slice:wet", 1, 1.0),
+    ]
+    assert overall.n == 4

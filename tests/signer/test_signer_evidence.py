@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,6 +232,45 @@ def test_a_use_case_given_to_the_signer_itself_cannot_be_softened_by_the_hub(wor
     signer = Signer(api, [world.key], runtime=MemoryRuntime(), clock=world.clock, usecases={"parts": strict})
     signer.step()
     assert "the use case says" in request_of(world, bundle).answer
+
+
+def at_night(*hours: int) -> Any:
+    """The use case with a slice of parts taken at these hours."""
+    return a_usecase(slices=[{"name": "night", "conditions": [{"fact": "hour", "op": "in", "value": list(hours)}]}])
+
+
+def test_slices_are_computed_again_and_what_passed_in_them_is_signed() -> None:
+    world = LoopWorld(usecase=at_night(8, 22))
+    world.label(20)
+    bundle = world.candidate()
+    world.tick()
+    with loop_world.served(world.hub) as url, HubApi(url, world.hub.tokens.text("signer")) as api:
+        Signer(api, [world.key], runtime=MemoryRuntime(), clock=world.clock).step()
+    assert request_of(world, bundle).state == "signed"
+    with world.store.read() as connection:
+        sites = verdicts.newest_on(connection, bundle).verdict.sites
+    assert [(item.site, item.result) for item in sites][-1] == ("slice:night", "passed")
+
+
+@pytest.mark.parametrize(
+    ("hubs", "own", "words"),
+    [
+        (at_night(8), at_night(22, 23), "has sample .* in night, by its facts it is in no slice"),
+        (a_usecase(), at_night(8), "computed again it is"),
+    ],
+    ids=["moved", "left out"],
+)
+def test_a_slice_that_the_signer_was_given_cannot_be_moved_or_left_out_by_the_hub(
+    hubs: Any, own: Any, words: str
+) -> None:
+    world = LoopWorld(usecase=hubs)
+    world.label(20)
+    bundle = world.candidate()
+    world.tick()
+    with loop_world.served(world.hub) as url, HubApi(url, world.hub.tokens.text("signer")) as api:
+        Signer(api, [world.key], runtime=MemoryRuntime(), clock=world.clock, usecases={"parts": own}).step()
+    assert request_of(world, bundle).state == "refused"
+    assert re.search(words, request_of(world, bundle).answer)
 
 
 def test_a_key_that_the_hub_does_not_trust_yet_waits_and_refuses_nothing(world: Any, api: HubApi) -> None:

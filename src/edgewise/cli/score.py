@@ -8,6 +8,7 @@ import typer
 
 from edgewise.cli._output import FORMAT, Format, show
 from edgewise.cli._progress import progress
+from edgewise.cli.usecase import read_file
 
 EXAMPLE = "Example: edgewise score bundle/ --data other-pictures/ -o json"
 
@@ -17,16 +18,22 @@ def command(
     data: Path = typer.Option(..., "--data", help="images.zip or images beside labels.csv, or one folder per class"),
     good: list[str] = typer.Option([], "--good", help="label of good parts; what the bundle remembers without it"),
     group: str = typer.Option("", "--group", help="column of groups for the intervals; found by itself without it"),
+    usecase: Path | None = typer.Option(None, "--usecase", help="a usecase.yaml, whose slices are scored too"),
     output: Format = FORMAT,
 ) -> None:
-    """Score a bundle on a folder of labelled data: every metric with its interval, overall and per group."""
+    """Score a bundle on a folder of labelled data: every metric with its interval, overall, per group and slice."""
     from edgewise.learn import score
 
+    declared = None if usecase is None else read_file(usecase)
     with progress("scoring") as advance:
-        result = score(bundle, data, good=good, group=group or None, progress=advance)
+        result = score(bundle, data, good=good, group=group or None, use_case=declared, progress=advance)
     if output is Format.table:
+        parts = {"": result, **{f"slice:{name} ": part for name, part in result["slices"].items()}}
         rows = [
-            {"metric": name, **value} for name, value in result.items() if isinstance(value, dict) and "value" in value
+            {"metric": f"{where}{name}", **value}
+            for where, part in parts.items()
+            for name, value in part.items()
+            if isinstance(value, dict) and "value" in value
         ]
         show(rows, output, ("metric", "value", "low", "high"))
     else:

@@ -21,12 +21,13 @@ FILE = typer.Argument(..., help="a usecase.yaml", show_default=False)
 @app.command(epilog="Example: edgewise usecase check usecase.yaml")
 def check(file: Path = FILE, output: Format = FORMAT) -> None:
     """Explain every mistake in a usecase.yaml with its line; says what it understood when there is none."""
-    use_case = _read(file)
+    use_case = read_file(file)
     show(
         {
             "use_case": use_case.name,
             "goal": use_case.outcome.goal,
             "sites": [site.name for site in use_case.sites],
+            "slices": [item.name for item in use_case.slices],
             "metric": use_case.outcome.metric,
             "owner": use_case.people.owner,
             "approver": use_case.people.approver,
@@ -46,7 +47,7 @@ def apply_file(
     dry_run: bool = typer.Option(False, "--dry-run", help="check only, change nothing"),
 ) -> None:
     """Check a usecase.yaml and bring it to the hub; the same file twice changes nothing."""
-    use_case = _read(file)
+    use_case = read_file(file)
     if dry_run:
         typer.echo(f"{use_case.name} is valid; nothing was changed (--dry-run)")
         return
@@ -55,7 +56,8 @@ def apply_file(
     typer.echo(f"{use_case.name} is applied, version {answer.get('version', 1)}")
 
 
-def _read(file: Path) -> UseCase:
+def read_file(file: Path) -> UseCase:
+    """The use case in this file. Raises NotValid where it cannot be read or has mistakes."""
     from edgewise.hub import read_usecase
     from edgewise.wire import NotValid
 

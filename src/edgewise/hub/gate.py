@@ -13,7 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
-from edgewise.hub.labels import EVALUATION
+from edgewise.hub.labels import EVALUATION, evaluation_share
 from edgewise.hub.store import Store, bundles, champions, samples
 from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store import verdicts as rows
@@ -96,8 +96,7 @@ def evaluation_samples(store: Store, use_case: str) -> list[LabelledSample]:
         NotValid: no such use case.
     """
     with store.read() as connection:
-        usecases.need(connection, use_case)
-        return samples.labelled(connection, use_case, EVALUATION)
+        return evaluation_share(connection, usecases.need(connection, use_case))
 
 
 def ask_to_sign(store: Store, bundle: str, *, by: str, why: str, now: datetime, chance: Chance) -> RequestRow:
@@ -175,7 +174,7 @@ def _next_case(connection: sa.Connection, use_case: str) -> _Case | None:
         variants=_variants(connection, candidate.order),
         champion=champion,
         champion_manifest=None if champion is None else bundles.manifest_bytes(connection, champion),
-        evaluation=samples.labelled(connection, use_case, EVALUATION),
+        evaluation=evaluation_share(connection, usecase),
     )
 
 

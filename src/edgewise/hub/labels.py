@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from edgewise.hub import audit, usecases
 from edgewise.hub.store import Store, rollouts, samples
 from edgewise.hub.store import labels as rows
 from edgewise.hub.store.samples import SampleRow
-from edgewise.wire import NotValid, canonical, digest
+from edgewise.wire import LabelledSample, NotValid, UseCase, canonical, digest, slice_facts, slices_of
 
 LABEL_CHARACTERS_MAX = 128
 TRAIN, EVALUATION = "train", "evaluation"
@@ -152,3 +152,28 @@ def _note(connection: sa.Connection, changed: Sequence[tuple[SampleRow, str]], w
         counts = Counter(label for _, label in mine)
         data = {"labels": dict(counts), "digest": digest(canonical(sorted(map(list, mine))))}
         audit.note(connection, actor=who, action="labels.set", subject=use_case, data=data, now=now)
+
+
+def evaluation_share(connection: sa.Connection, usecase: UseCase) -> list[LabelledSample]:
+    """The evaluation share as labelled now, each sample with the slices that it is in.
+
+    What the slices ask goes with it, so that the signer can say for itself which those are.
+    """
+    if not usecase.slices:
+        return samples.labelled(connection, usecase.name, EVALUATION)
+    zones = {site.name: site.zone for site in usecase.sites}
+    return [_with_slices(row, usecase, zones) for row in samples.labelled_rows(connection, usecase.name, EVALUATION)]
+
+
+def _with_slices(row: SampleRow, usecase: UseCase, zones: Mapping[str, str]) -> LabelledSample:
+    facts = slice_facts(
+        usecase.slices,
+        usecase.data.fields,
+        site=row.site,
+        zone=zones.get(row.site),
+        group="" if row.group == row.id else row.group,
+        device=row.device,
+        taken_at=row.taken_at,
+        facts=row.facts,
+    )
+    return samples.line_of(row).model_copy(update={"facts": facts, "slices": slices_of(usecase.slices, facts)})

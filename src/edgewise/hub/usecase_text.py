@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from edgewise.wire import NotValid, RolloutPolicy, UseCase
+from edgewise.wire import Mistakes, NotValid, RolloutPolicy, UseCase
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -65,7 +65,7 @@ def _read(record: type[R], root: yaml.Node, name: str) -> R:
     try:
         return record.model_validate_json(_json_text(root))
     except ValidationError as error:
-        raise _not_valid(name, [_mistake(item, root) for item in _own(error.errors())]) from error
+        raise _not_valid(name, [told for item in _own(error.errors()) for told in _mistakes(item, root)]) from error
 
 
 def usecase_schema() -> dict[str, Any]:
@@ -118,6 +118,18 @@ def _own(errors: Sequence[Any]) -> list[Any]:
         for item, place in zip(errors, places, strict=True)
         if item["type"] != "too_short" or not any(len(p) > len(place) and p[: len(place)] == place for p in places)
     ]
+
+
+def _mistakes(item: Any, root: yaml.Node) -> Iterator[tuple[int, str]]:
+    """One mistake, or each of those that only the whole record shows, at its own place."""
+    found = item.get("ctx", {}).get("error")
+    if not isinstance(found, Mistakes):
+        yield _mistake(item, root)
+        return
+    for inside, text in found.mistakes:
+        where = (*item["loc"], *inside)
+        line = _line(root, where)
+        yield line, f"line {line}: {'.'.join(str(part) for part in where)}: {text}"
 
 
 def _mistake(item: Any, root: yaml.Node) -> tuple[int, str]:

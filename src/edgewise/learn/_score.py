@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgewise.learn._dataset import Dataset, TrainingSample, read_dataset
 from edgewise.learn._train import check_unreadable
 from edgewise.measure import score_sites
 from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline, read_bundle
-from edgewise.wire import ImageSpec, Metric, NotValid, Prediction, SiteScore, digest
+from edgewise.wire import ImageSpec, Metric, NotValid, Prediction, SiteScore, UseCase, digest, slice_facts, slices_of
 
 METRICS = ("balanced_accuracy", "macro_recall", "auc", "accuracy")
 LEVEL = 0.9
@@ -36,6 +37,7 @@ def score(
     *,
     good: Sequence[str] = (),
     group: str | None = None,
+    use_case: UseCase | None = None,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
 ) -> dict[str, Any]:
     """The quality of a bundle on a folder of labelled data (see `read_dataset`).
@@ -45,6 +47,7 @@ def score(
         good: labels of good parts; by default those the bundle was trained with and those with a usual name.
         group: column of near-copies, whole groups are resampled for the intervals; by default the one the bundle was
             trained with, where the data has it.
+        use_case: whose slices are scored too, and whose zones say which hour it was.
     Returns:
         Plain values under stable keys, described in docs/learn.md.
     Raises:
@@ -56,7 +59,7 @@ def score(
     remembered = stored.manifest.provenance.data.get("group_column")
     if group is None and isinstance(remembered, str) and remembered in dataset.samples[0].columns:
         dataset = read_dataset(data_dir, good=good, group=remembered)
-    return score_samples(stored, dataset, good=good, progress=progress)
+    return score_samples(stored, dataset, good=good, use_case=use_case, progress=progress)
 
 
 def score_samples(
@@ -64,6 +67,7 @@ def score_samples(
     dataset: Dataset,
     *,
     good: Sequence[str] = (),
+    use_case: UseCase | None = None,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
 ) -> dict[str, Any]:
     """`score` for samples that are read already."""
@@ -89,6 +93,7 @@ def score_samples(
         "level": LEVEL,
         **_plain(_overall(certain, good_labels)),
         "groups": _by_column(certain, dataset, good_labels),
+        "slices": {} if use_case is None else _by_slice(certain, dataset, use_case, good_labels),
         "uncertain": {"n": len(uncertain), **_plain(_overall(uncertain, good_labels))},
         "latency_ms": round(statistics.median(laps_ms), 4),
         "unreadable": unreadable,
@@ -176,6 +181,52 @@ def _by_column(items: Sequence[_Scored], dataset: Dataset, good_labels: Sequence
             for value in sorted(counts)
         }
     return found
+
+
+def _by_slice(
+    items: Sequence[_Scored], dataset: Dataset, use_case: UseCase, good_labels: Sequence[str]
+) -> dict[str, Any]:
+    """Metrics for each slice of the use case. The columns of the data are the facts of its frames."""
+    within = [slices_of(use_case.slices, _facts(item.sample, dataset, use_case)) for item in items]
+    found: dict[str, Any] = {}
+    for declared in use_case.slices:
+        mine = [item for item, names in zip(items, within, strict=True) if declared.name in names]
+        found[declared.name] = {"n": len(mine), **_plain(_overall(mine, good_labels))}
+    return found
+
+
+def _facts(sample: TrainingSample, dataset: Dataset, use_case: UseCase) -> dict[str, Any]:
+    return slice_facts(
+        use_case.slices,
+        use_case.data.fields,
+        site=sample.site or None,
+        zone=next((site.zone for site in use_case.sites if site.name == sample.site), None),
+        group=sample.group if dataset.group_column is not None else "",
+        device=sample.columns.get("device") or None,
+        taken_at=_moment(sample.columns.get("taken_at", "")),
+        facts={name: _value(text) for name, text in sample.columns.items() if text},
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    """The time in a column, None where it is none or its zone is not said."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if found.tzinfo is None else found
+
+
+def _value(text: str) -> float | str:
+    """A column's value as a fact: a number where it is one.
+
+    >>> _value("2400"), _value("worn")
+    (2400.0, 'worn')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _with(items: Sequence[_Scored], column: str, value: str) -> list[_Scored]:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edgewise.measure._intervals import interval, ratio, resample
-from edgewise.measure._rows import Recalls, Rows, by_site, rows_of
+from edgewise.measure._rows import Recalls, Rows, by_site, by_slice, rows_of
 from edgewise.wire import (
     Gate,
     NotValid,
@@ -42,13 +42,15 @@ def judge(candidate: Scorecard, champion: Scorecard | None, *, use_case: UseCase
     - is *inconclusive* with fewer than `samples_min` samples, or with a loss over the margin that is not certain;
     - else *passed*.
 
+    Each slice of the use case is judged as a site is, under the name ``slice:<name>``, over all sites together.
+
     The recall of each label that matters is judged likewise over all sites, under the name ``label:<label>``; at a site
     with `samples_min` samples of it, a certain loss fails the site. A first release (no champion) has to reach
     the floor.
 
     Args:
         candidate, champion: scorecards over the same samples.
-        use_case: its gate, outcome and sites; a site without a sample is inconclusive.
+        use_case: its gate, outcome, sites and slices; a site or slice without a sample is inconclusive.
     Raises:
         NotValid: the two scorecards are not about the same samples, or a sample occurs twice.
     Source: the chance that an equal candidate fails at a site is at most alpha by the swap test, which is exact:
@@ -109,7 +111,7 @@ def _first(candidate: Scorecard, use_case: UseCase) -> tuple[list[SiteVerdict], 
     gate, outcome = use_case.gate, use_case.outcome
     rows = rows_of(candidate.predictions, outcome.good_labels)
     sites = []
-    for site, items in _sites(use_case, candidate.predictions).items():
+    for site, items in {**_sites(use_case, candidate.predictions), **_slices(use_case, candidate.predictions)}.items():
         name, recalls = _metric_of(rows_of(items, outcome.good_labels))
         value = _value(recalls)
         enough = len(items) >= gate.samples_min
@@ -140,9 +142,11 @@ def _against(
         verdict, difference = _judge_site(site, _pair(items, partner, use_case), use_case)
         sites.append(verdict)
         losses += [] if difference is None else [difference]
+    # A slice's samples are those of sites too; its difference would count them twice in the mean over sites.
+    for name, items in _slices(use_case, candidate.predictions).items():
+        sites.append(_judge_site(name, _pair(items, partner, use_case), use_case)[0])
     everything = _pair(candidate.predictions, partner, use_case)
-    slices = [_judge_label(label, everything, use_case.gate) for label in use_case.outcome.labels_that_matter]
-    sites += slices
+    sites += [_judge_label(label, everything, use_case.gate) for label in use_case.outcome.labels_that_matter]
     reasons = [f"{item.site}: {item.result}, {item.text}" for item in sites]
     result, reason = _together(sites, losses, use_case.gate)
     return sites, result, [reason, *reasons]
@@ -154,7 +158,7 @@ def _together(sites: Sequence[SiteVerdict], differences: Sequence[float], gate: 
     if failed:
         return "failed", f"got worse at {', '.join(failed)}"
     if not unsure:
-        return "passed", f"no loss over the margin {gate.margin} at any site"
+        return "passed", f"no loss over the margin {gate.margin} at any site or slice"
     if gate.when_inconclusive == "hold":
         return "inconclusive", f"not certain at {', '.join(unsure)}; label more there, or let a person decide"
     mean = sum(differences) / len(differences) if differences else None
@@ -305,13 +309,21 @@ def _sites(use_case: UseCase, predictions: Sequence[Prediction]) -> dict[str, li
     return {name: seen.get(name, []) for name in sorted({*seen, *(site.name for site in use_case.sites)})}
 
 
+def _slices(use_case: UseCase, predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    """The predictions of each declared slice, of those without any too."""
+    return by_slice(predictions, [item.name for item in use_case.slices])
+
+
 def _pair(items: Sequence[Prediction], partner: dict[str, Prediction], use_case: UseCase) -> _Paired:
     good = use_case.outcome.good_labels
     return _Paired(candidate=rows_of(items, good), champion=rows_of([partner[item.sample] for item in items], good))
 
 
 def _check_same_samples(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> None:
-    facts = [sorted((item.sample, item.site, item.group, item.truth) for item in items) for items in (ours, theirs)]
+    facts = [
+        sorted((item.sample, item.site, item.group, item.truth, item.slices or ()) for item in items)
+        for items in (ours, theirs)
+    ]
     if facts[0] != facts[1]:
         apart = sorted({item[0] for item in set(facts[0]) ^ set(facts[1])})
         raise NotValid(

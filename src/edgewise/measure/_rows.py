@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -118,6 +118,11 @@ def by_site(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
     for item in predictions:
         sites[item.site].append(item)
     return sites
+
+
+def by_slice(predictions: Sequence[Prediction], names: Iterable[str]) -> dict[str, list[Prediction]]:
+    """The predictions in each of these slices, under ``slice:<name>``; one prediction may be in several or in none."""
+    return {f"slice:{name}": [item for item in predictions if name in (item.slices or ())] for name in names}
 
 
 def _class_of(label: str, good_labels: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from edgewise.measure._intervals import REPEATS, Floats, Statistic, interval, resample, weighted_auc, wilson
-from edgewise.measure._rows import Rows, by_site, rows_of
+from edgewise.measure._rows import Rows, by_site, by_slice, rows_of
 from edgewise.wire import Metric, Prediction, SiteScore
 
 OVERALL = "overall"
@@ -18,7 +18,9 @@ NOTHING = Metric(value=None)
 def score_sites(
     predictions: Sequence[Prediction], *, good_labels: Collection[str], level: float = 0.9, seed: int = 0
 ) -> tuple[tuple[SiteScore, ...], SiteScore]:
-    """The score of each site in the order of names, and the score over all of them under the name ``overall``.
+    """The score of each site and then of each slice in the order of names, and the one over all of them as ``overall``.
+
+    A slice is scored under ``slice:<name>``; a prediction may be in several or in none.
 
     - balanced_accuracy: mean of the recall of good and of defective parts, any defect label counting as defective; None
       where a site has only one of the two kinds.
@@ -40,7 +42,9 @@ def score_sites(
     >>> overall.balanced_accuracy.value, round(overall.macro_recall.value, 3), overall.accuracy.value, overall.auc.value
     (1.0, 0.667, 0.75, None)
     """
-    sites = tuple(_score(site, items, good_labels, level, seed) for site, items in by_site(predictions).items())
+    slices = sorted({name for item in predictions for name in item.slices or ()})
+    parts = {**by_site(predictions), **by_slice(predictions, slices)}
+    sites = tuple(_score(name, items, good_labels, level, seed) for name, items in parts.items())
     return sites, _score(OVERALL, predictions, good_labels, level, seed)
 
 

@@ -85,6 +85,7 @@ def _predict(
         truth=sample.label,
         label=label,
         defect=defect,
+        slices=sample.slices,
     )
 
 

@@ -24,6 +24,7 @@ from edgewise.wire import (
     Verdict,
     decode,
     digest,
+    slices_of,
 )
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -99,6 +100,7 @@ class Evidence:
                 "variant_alone",
             )
         share = [LabelledSample.model_validate(item) for item in self._hub.get("/evaluation", use_case=usecase.name)]
+        _check_slices(share, usecase)
         stored = self._scorecard(verdict.scorecard, bundle)
         samples = _named(stored, share)
         ours = self._score(bundle, samples, usecase, now)
@@ -331,6 +333,22 @@ def _named(card: Scorecard, share: Sequence[LabelledSample]) -> list[LabelledSam
     return [known[item.sample] for item in card.predictions]
 
 
+def _check_slices(share: Sequence[LabelledSample], usecase: UseCase) -> None:
+    """The slices must be those that this use case makes of the facts: else a hub could fill them with what it likes."""
+    for item in share:
+        found = slices_of(usecase.slices, {**(item.facts or {}), "site": item.site})
+        if found != (item.slices or ()):
+            raise _no(
+                f"the hub has sample {item.sample} in {_slices(item)}, by its facts it is in "
+                f"{', '.join(found) or 'no slice'}",
+                "slices_differ",
+            )
+
+
+def _slices(item: LabelledSample | Prediction) -> str:
+    return ", ".join(item.slices or ()) or "no slice"
+
+
 def _compare(stored: Scorecard, again: Scorecard) -> None:
     differing = [
         (seen, found)
@@ -341,19 +359,22 @@ def _compare(stored: Scorecard, again: Scorecard) -> None:
         seen, found = differing[0]
         raise _no(
             f"{len(differing)} of {len(stored.predictions)} predictions of {stored.bundle[:12]}… are not what it "
-            f"says here, such as sample {seen.sample}: the hub has {seen.label} for {seen.truth}, here it is "
-            f"{found.label} for {found.truth}",
+            f"says here, such as sample {seen.sample}: the hub has {seen.label} for {seen.truth} in "
+            f"{_slices(seen)}, here it is {found.label} for {found.truth} in {_slices(found)}",
             "predictions_differ",
         )
 
 
 def _same(seen: Prediction, found: Prediction) -> bool:
-    facts = (seen.sample, seen.site, seen.group, seen.truth, seen.label)
-    if facts != (found.sample, found.site, found.group, found.truth, found.label):
+    if _facts(seen) != _facts(found):
         return False
     if seen.defect is None or found.defect is None:
         return seen.defect == found.defect
     return abs(seen.defect - found.defect) <= DEFECT_TOLERANCE
+
+
+def _facts(item: Prediction) -> tuple[object, ...]:
+    return (item.sample, item.site, item.group, item.truth, item.label, item.slices or ())
 
 
 def _short(verdict: Verdict) -> str:

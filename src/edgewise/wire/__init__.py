@@ -1,6 +1,6 @@
 """Every record that crosses a boundary, its bytes, and the error families. The ground floor imports nothing of ours."""
 
-from edgewise.wire._record import Record, Strict
+from edgewise.wire._record import Mistakes, Record, Strict
 from edgewise.wire.bundle import (
     After,
     Blob,
@@ -87,6 +87,7 @@ from edgewise.wire.sinks import (
     WebhookSink,
     WritableRegister,
 )
+from edgewise.wire.slices import Slice, slice_facts, slices_of
 from edgewise.wire.sources import (
     CameraSpec,
     CsvSpec,
@@ -177,6 +178,7 @@ __all__ = [
     "Manifest",
     "Metered",
     "Metric",
+    "Mistakes",
     "ModbusSink",
     "ModbusSpec",
     "ModbusWrite",
@@ -228,6 +230,7 @@ __all__ = [
     "Site",
     "SiteScore",
     "SiteVerdict",
+    "Slice",
     "SourceSpec",
     "StageDecision",
     "Strict",
@@ -258,6 +261,8 @@ __all__ = [
     "pack_upload",
     "plain",
     "record_digest",
+    "slice_facts",
+    "slices_of",
     "unmet",
     "unpack_upload",
     "wait_for",

@@ -5,7 +5,8 @@ A record's checker is built when the first one is born (``defer_build``): a devi
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -16,6 +17,15 @@ Name = Annotated[
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits in lower-case hexadecimal")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Time = AwareDatetime
+Place: TypeAlias = tuple[str | int, ...]  # of a value inside a record, such as ("sites", 0, "name")
+
+
+class Mistakes(ValueError):
+    """Mistakes that only a whole record shows, each with the place of the value that a person has to change."""
+
+    def __init__(self, mistakes: Sequence[tuple[Place, str]]) -> None:
+        super().__init__("; ".join(f"{'.'.join(str(part) for part in place)}: {text}" for place, text in mistakes))
+        self.mistakes = tuple(mistakes)
 
 
 class Record(BaseModel):

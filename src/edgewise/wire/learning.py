@@ -20,6 +20,9 @@ class LabelledSample(Record):
     group: str = ""
     weight: float = Field(1.0, gt=0)
     media_type: str = "image/jpeg"
+    # Of the evaluation share alone, and only where the use case declares slices.
+    facts: dict[str, str | float | int | bool] | None = None  # what the slices ask, so that others can look themselves
+    slices: tuple[Name, ...] | None = None  # names of those it is in
 
 
 class DatasetRevision(Record):
@@ -59,7 +62,7 @@ class Metric(Record):
 
 
 class SiteScore(Record):
-    """A bundle's quality on one site's (or slice's) evaluation samples."""
+    """A bundle's quality on the evaluation samples of one site, or of one slice as ``slice:<name>``."""
 
     site: Name
     n: int
@@ -79,6 +82,7 @@ class Prediction(Record):
     truth: str
     label: str
     defect: Share | None = None
+    slices: tuple[Name, ...] | None = None  # as the sample has them
 
 
 class Scorecard(Record):
@@ -92,6 +96,8 @@ class Scorecard(Record):
 
 
 class SiteVerdict(Record):
+    """The word on one site, on a slice (``slice:<name>``) or on a label that matters (``label:<label>``)."""
+
     site: Name
     result: Literal["passed", "failed", "inconclusive"]
     text: str

@@ -6,11 +6,12 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from edgewise.wire._record import Name, Share, Strict
+from edgewise.wire._record import Mistakes, Name, Share, Strict
 from edgewise.wire.private import PERSON_TRANSFORMS, PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
 from edgewise.wire.readings import CHANNELS_MAX, READINGS_MAX, Channel
 from edgewise.wire.rollout import RolloutPolicy
 from edgewise.wire.sinks import SinkSpec
+from edgewise.wire.slices import Slice, slice_faults
 from edgewise.wire.terms import zone_of
 
 RecordLeave: TypeAlias = Literal["sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit"]
@@ -198,6 +199,9 @@ class UseCase(Strict):
     outcome: Outcome
     people: People
     sites: tuple[Site, ...] = Field(min_length=1)
+    slices: tuple[Slice, ...] = Field(
+        (), max_length=16, description="samples that the gate judges by themselves beside the sites, docs/gate.md"
+    )
     data: DataPolicy = DataPolicy()
     upload: Upload = Upload()
     telemetry: Sampling = Sampling()
@@ -220,4 +224,6 @@ class UseCase(Strict):
         sinks = [sink.name for sink in self.sinks]
         if len(set(sinks)) != len(sinks):
             raise ValueError(f"two sinks share a name; seen {sinks}")
+        if faults := slice_faults(self.slices, self.data.fields, names):
+            raise Mistakes(faults)
         return self

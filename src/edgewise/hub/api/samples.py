@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from edgewise.hub import labels, samples, scope
+from edgewise.hub import labels, samples, scope, usecases
 from edgewise.hub.api.auth import Labeller, Signer, ThisHub, Watcher
 from edgewise.hub.api.models import (
     ImportIn,
@@ -106,13 +106,13 @@ def set_labels(wish: LabelsIn, hub: ThisHub, who: Labeller) -> LabelsOut:
     return LabelsOut(accepted=accepted, duplicates=duplicates)
 
 
-@router.get("/evaluation", tags=["gate"], responses=responses())
+@router.get("/evaluation", tags=["gate"], responses=responses(404))
 def evaluation_share(hub: ThisHub, who: Signer, use_case: str) -> list[LabelledSample]:
-    """The evaluation share: what the gate judges on. No worker ever sees it."""
+    """The evaluation share: what the gate judges on, with the slices of each sample. No worker ever sees it."""
     with hub.store.read() as connection:
         if who.sites is not None:
             scope.check_whole(connection, who, use_case, f"the evaluation share of {use_case}")
-        return rows.labelled(connection, use_case, labels.EVALUATION)
+        return labels.evaluation_share(connection, usecases.need(connection, use_case))
 
 
 def make_cursor(row: SampleRow) -> str:

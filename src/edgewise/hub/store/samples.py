@@ -133,20 +133,26 @@ def frames_spoken_of(connection: sa.Connection, device: str, frames: Sequence[st
 
 def labelled(connection: sa.Connection, use_case: str, purpose: str) -> list[LabelledSample]:
     """All labelled samples of this purpose, ``train`` or ``evaluation``, in a stable order."""
+    return [line_of(row) for row in labelled_rows(connection, use_case, purpose)]
+
+
+def labelled_rows(connection: sa.Connection, use_case: str, purpose: str) -> list[SampleRow]:
+    """The same samples with everything that is known of them."""
     where = (samples.c.use_case == use_case, samples.c.purpose == purpose, samples.c.label.is_not(None))
-    rows = many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(samples.c.id))
-    return [
-        LabelledSample(
-            sample=row.id,
-            blob=row.blob,
-            label=row.label or "",
-            site=row.site,
-            group=row.group,
-            weight=1.0,
-            media_type=row.media_type,
-        )
-        for row in rows
-    ]
+    return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(samples.c.id))
+
+
+def line_of(row: SampleRow) -> LabelledSample:
+    """A labelled sample as a line of a revision."""
+    return LabelledSample(
+        sample=row.id,
+        blob=row.blob,
+        label=row.label or "",
+        site=row.site,
+        group=row.group,
+        weight=1.0,
+        media_type=row.media_type,
+    )
 
 
 def pairs(connection: sa.Connection, rollout: str) -> list[SampleRow]:
