@@ -21,6 +21,7 @@ from edgewise.hub.console.acts import ACTS, NEEDS, WITH_REASON, offered
 from edgewise.hub.console.story import LISTED_MAX, stages_of, story_of
 from edgewise.hub.rollout import MOVES, Event
 from edgewise.hub.rollout_status import DeviceStatus, RolloutStatus, WaveStatus, statuses
+from edgewise.wire import Failure
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLEET = ("d1", "d2", "d3", "d4")
@@ -191,6 +192,7 @@ def test_a_shadow_stage_and_what_both_rules_say_are_shown(client, world):
 )
 def test_an_act_is_offered_where_the_state_and_the_role_allow_it(client, world, role, running, paused):
     rollout = world.roll_out("parts@2", **WAVES)
+    world.tick()
     sign_in(client, world, role)
     assert acts_on(page(client, f"/rollouts/{rollout}"), rollout) == running
     if not running:
@@ -249,6 +251,34 @@ def test_a_rollout_that_asks_says_what_a_person_can_do(client, world):
     shown = page(client, f"/rollouts/{rollout}")
     for words in ("It paused by itself, in wave 1 of 3", "It asks:", "counts as passed", "inconclusive"):
         assert words in shown.text, words
+
+
+def test_failures_stand_by_code_and_what_it_was_taken_back_on_can_be_read(client, world):
+    rollout = world.roll_out("parts@2", **WAVES)
+    world.tick()
+    (device,) = status(world, rollout).waves[0].devices
+    about = {"at": world.hub.now(), "phase": "trial", "component": "trial", "category": "quality"}
+    failure = Failure(code="latency_over_deadline", text="p99 is 310 ms, 200 ms are allowed", **about)
+    old = world.row(device.device)
+    world.hear(device.device, release=old.release, bundle=old.bundle, failure=failure, failed_rollout=rollout)
+    world.tick()
+    shown = page(client, f"/rollouts/{rollout}")
+    for words in ("latency_over_deadline 1", "1 failed", "It was taken back to parts@1", "Taken back on 0 paired"):
+        assert words in shown.text, words
+    links = [link for link in shown.links if link.startswith("/api/v1/")]
+    assert len(links) == 2
+    assert all(client.get(link).json() for link in links)
+
+
+def test_between_two_stages_nothing_is_offered_to_count_as_passed(client, world):
+    rollout = world.roll_out("parts@2", **WAVES)
+    assert "before wave 1 of 3" in page(client, f"/rollouts/{rollout}").text
+    client.post(f"/rollouts/{rollout}/pause")
+    shown = page(client, f"/rollouts/{rollout}")
+    assert "It is paused, before wave 1 of 3." in shown.text
+    assert acts_on(shown, rollout) == {"resume", "revert", "abort"}
+    world.tick()
+    page(client, f"/rollouts/{rollout}/approve", code=409)
 
 
 def test_the_part_that_changes_comes_alone_to_htmx(client, world):
@@ -400,7 +430,7 @@ def test_a_rollout_is_started_paused_resumed_and_taken_back_by_clicks(world):
         narrow()
         tab.get_by_label("Why now?").fill("autumn data")
         click("button", "Start the rollout")
-        stands("It has begun")
+        stands("It is on its way, before wave 1 of 2")
         narrow()
         world.tick()
         stands("It is on its way, in wave 1 of 2")  # the page follows by itself

@@ -77,7 +77,7 @@ def _rollouts(rollouts: Sequence[RolloutStatus], now: datetime) -> Iterator[Todo
             text = f"{', '.join(item.stranded)} cannot leave {item.release}: sign the earlier bundle as a new release."
             yield Todo(level="stop", text=text, link=link, link_text="rollout")
         if item.state in ("waiting", "paused"):
-            yield Todo(level="look", text=f"{item.release}: {item.reason}.", link=link, link_text="approve or revert")
+            yield Todo(level="look", text=f"{item.release}: {item.reason}.", link=link, link_text="look and decide")
         elif item.state == "aborted" and recent:
             yield Todo(level="stop", text=f"{item.release} was aborted: {item.reason}.", link=link, link_text="why")
         elif item.state in ("reverting", "reverted") and recent and item is rollouts[0]:
