@@ -21,6 +21,7 @@ from edgewise.hub.console.acts import ACTS, NEEDS, WITH_REASON, offered
 from edgewise.hub.console.story import LISTED_MAX, stages_of, story_of
 from edgewise.hub.rollout import MOVES, Event
 from edgewise.hub.rollout_status import DeviceStatus, RolloutStatus, WaveStatus, statuses
+from edgewise.hub.store import devices
 from edgewise.wire import Failure
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -227,7 +228,7 @@ def test_who_made_a_rollout_is_not_offered_to_approve_it(client, world):
     rollout = world.roll_out("parts@2", approval="person", **WAVES)
     shown = page(client, f"/rollouts/{rollout}")
     assert acts_on(shown, rollout) == {"deny", "abort"}
-    assert "an approver who is somebody else" in shown.text
+    assert "only an approver who is somebody else" in shown.text
     assert "somebody else has to approve it" in page(client, f"/rollouts/{rollout}/approve", code=409).text
     sign_in(client, world, "approver", name="bob")
     assert "it opens wave 1 of 3" in page(client, f"/rollouts/{rollout}/approve").text
@@ -363,13 +364,26 @@ def test_a_device_is_pinned_and_let_go_on_its_page(client, world):
 def test_a_device_in_conflict_asks_and_is_resolved(client, world, act):
     told = world.row("d1").assignment_number
     world.hear("d1", assignment=told + 3)
-    assert "d1 is left alone until you decide" in page(client, "/").text
+    assert "d1 is left alone until somebody decides" in page(client, "/").text
     shown = page(client, "/devices/d1")
     for words in ("conflict paused", "left alone until a person decides", "Adopt", "Reassign"):
         assert words in shown.text, words
     assert client.post("/devices/d1/decide", data={"act": act, "reason": "the backup was old"}).status_code == 303
     assert not world.row("d1").in_conflict
     assert (world.row("d1").pin is not None) == (act == "adopt")
+
+
+def test_many_devices_in_conflict_do_not_fill_what_a_person_has_to_do(client, world):
+    for name in ("d5", "d6", "d7"):
+        world.enrol(name)
+    for name in (*FLEET, "d5", "d6", "d7"):
+        world.hear(name, assignment=1000)
+    text = page(client, "/").text
+    assert text.count("is left alone until somebody decides") == 4
+    assert "3 more devices are in conflict" in text
+    with world.store.write() as connection:
+        devices.change(connection, "d7", revoked_at=world.hub.now())
+    assert "shut out" in page(client, "/devices/d7").text
 
 
 def test_a_device_says_which_variant_it_gets_or_why_none_fits(client, world):
