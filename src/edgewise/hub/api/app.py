@@ -76,7 +76,9 @@ def create_app(hub: Hub) -> FastAPI:
         await run_in_threadpool(note_refused, hub, error, asked=f"{request.method} {path}", client=request.client)
         if path.startswith(PREFIX):
             return problems.answer_to(error)
-        return render("message.html", {"title": "Not allowed", "text": str(error)}, who=error.person, status=403)
+        return render(
+            "message.html", {"title": "Not allowed", "text": str(error), "back": "/"}, who=error.person, status=403
+        )
 
     app.add_exception_handler(SignInNeeded, at_the_door)
     app.add_exception_handler(Refused, refused)

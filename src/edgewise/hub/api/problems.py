@@ -69,6 +69,7 @@ STATUS = {
     "blob_not_stored": 409,
     "offset_wrong": 409,
     "illegal_move": 409,
+    "act_not_now": 409,
     "nothing_to_train": 409,
     "too_big": 413,
     "range_invalid": 416,

@@ -87,37 +87,51 @@ def get_rollout(rollout: str, hub: ThisHub, who: Reader) -> RolloutStatus:
 @router.post("/rollouts/{rollout}/revert", tags=["rollouts"], responses=responses(404, 409))
 def revert(rollout: str, why: Reason, hub: ThisHub, who: Operator) -> RolloutStatus:
     """Take a rollout back: every device that has its release returns to the one named as `previous`."""
-    return _operate(hub, rollout, Event.REVERT, who, why.reason)
+    return _operate(hub, rollout, Event.REVERT, who, said(Event.REVERT, who, why.reason))
 
 
 @router.post("/rollouts/{rollout}/pause", tags=["rollouts"], responses=responses(404, 409))
 def pause(rollout: str, hub: ThisHub, who: Operator) -> RolloutStatus:
     """Open no further wave until `resume`. The watch for a worse release goes on."""
-    return _operate(hub, rollout, Event.PAUSE, who, f"paused by {who.name}")
+    return _operate(hub, rollout, Event.PAUSE, who, said(Event.PAUSE, who))
 
 
 @router.post("/rollouts/{rollout}/resume", tags=["rollouts"], responses=responses(404, 409))
 def resume(rollout: str, hub: ThisHub, who: Operator) -> RolloutStatus:
     """Go on with a paused rollout; one that asks waits as long again, without the devices that have failed so far."""
-    return _operate(hub, rollout, Event.RESUME, who, f"resumed by {who.name}")
+    return _operate(hub, rollout, Event.RESUME, who, said(Event.RESUME, who))
 
 
 @router.post("/rollouts/{rollout}/approve", tags=["rollouts"], responses=responses(403, 404, 409))
 def approve(rollout: str, hub: ThisHub, who: Approver) -> RolloutStatus:
     """Let a rollout begin that somebody else made; or, where one asks, let its open stage count as passed."""
-    return _operate(hub, rollout, Event.APPROVE, who, f"approved by {who.name}")
+    return _operate(hub, rollout, Event.APPROVE, who, said(Event.APPROVE, who))
 
 
 @router.post("/rollouts/{rollout}/deny", tags=["rollouts"], responses=responses(404, 409))
 def deny(rollout: str, why: Reason, hub: ThisHub, who: Approver) -> RolloutStatus:
     """Do not let a rollout begin; no device was touched, and the release may be rolled out again."""
-    return _operate(hub, rollout, Event.DENY, who, f"denied by {who.name}: {why.reason}")
+    return _operate(hub, rollout, Event.DENY, who, said(Event.DENY, who, why.reason))
 
 
 @router.post("/rollouts/{rollout}/abort", tags=["rollouts"], responses=responses(404, 409))
 def abort(rollout: str, why: Reason, hub: ThisHub, who: Operator) -> RolloutStatus:
     """Give a rollout up: no further device gets the release, and those that have it keep it until something newer."""
-    return _operate(hub, rollout, Event.ABORT, who, f"aborted by {who.name}: {why.reason}")
+    return _operate(hub, rollout, Event.ABORT, who, said(Event.ABORT, who, why.reason))
+
+
+def said(event: Event, who: Person, reason: str = "") -> str:
+    """The reason that is stored with what a person does; a revert has theirs alone, because every device gets it."""
+    if event is Event.REVERT:
+        return reason
+    done = {
+        Event.APPROVE: "approved",
+        Event.DENY: "denied",
+        Event.PAUSE: "paused",
+        Event.RESUME: "resumed",
+        Event.ABORT: "aborted",
+    }[event]
+    return f"{done} by {who.name}" + (f": {reason}" if reason else "")
 
 
 def operate(hub: ThisHub, rollout: str, event: Event, who: Person, reason: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from edgewise.hub._hub import Hub
-from edgewise.hub.access import Action, Person
+from edgewise.hub.access import Action, Person, Refused
+from edgewise.hub.api.problems import status_of
 from edgewise.hub.console import words
+from edgewise.wire import EdgewiseError
 
 HEADERS = {
     # Everything comes from the hub itself, and no page of another site can show or script ours.
@@ -42,6 +45,28 @@ def render(template: str, values: Mapping[str, Any], *, who: Person | None = Non
     frame = {"active": None, "names": (), "usecase": None, "who": who, "may": may}
     html = TEMPLATES.get_template(template).render(**{**frame, **values})
     return HTMLResponse(html, status_code=status, headers=HEADERS)
+
+
+def page(hub: Hub, who: Person, template: str, values: Callable[[], Mapping[str, Any]]) -> HTMLResponse:
+    """A page of what this person may see, or one that says why it cannot be shown."""
+    try:
+        found = values()
+    except Refused:
+        raise
+    except EdgewiseError as error:
+        return sorry(error, who, status=404 if error.code.endswith("_unknown") else status_of(error))
+    return render(template, {**found, "now": hub.now()}, who=who)
+
+
+def sorry(error: EdgewiseError, who: Person, *, status: int, back: str = "/") -> HTMLResponse:
+    """A page that says what could not be done, and leads back."""
+    title = "Not found" if status == 404 else "Not now" if status in (409, 503) else "Not done"
+    return render("message.html", {"title": title, "text": str(error), "back": back}, who=who, status=status)
+
+
+def is_part(request: Request) -> bool:
+    """Whether htmx asks, so that only the part that changes is wanted."""
+    return request.headers.get("hx-request") == "true"
 
 
 def login_page(hub: Hub, *, text: str = "", title: str = "Sign in", status: int = 401) -> HTMLResponse:

@@ -12,14 +12,20 @@ from edgewise.hub import labels, scope, usecases
 from edgewise.hub import releases as release_acts
 from edgewise.hub import rollouts as rollout_acts
 from edgewise.hub.access import Person
+from edgewise.hub.console import acts
+from edgewise.hub.console.story import stages_of, story_of, words_of
 from edgewise.hub.console.todo import things_to_do
+from edgewise.hub.pins import pin_text
 from edgewise.hub.rollout_status import RolloutStatus, statuses
+from edgewise.hub.rollout_words import DEVICE_STATES, device_state
+from edgewise.hub.situation import Situation
 from edgewise.hub.store import Store, bundles, champions, devices, intake, orders, pages, releases, samples, verdicts
 from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store import rollouts as rollout_rows
 from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.wire import UseCase
+from edgewise.hub.store.rollouts import RolloutRow
+from edgewise.wire import NotValid, UseCase
 
 ROUNDS_MAX = 12
 ROLLOUTS_MAX = 6
@@ -127,12 +133,50 @@ def rollout(store: Store, who: Person, name: str, now: datetime) -> dict[str, An
         row = rollout_acts.need(connection, name)
         scope.check_whole(connection, who, row.use_case, f"rollout {name}")
         status = statuses(connection, [row], now=now)[0]
+        stages = stages_of(status)
         return {
             "active": "",
             "names": _names(connection, who),
             "rollout": status,
+            "story": story_of(status),
+            "stages": stages,
+            "words": words_of(stages),
+            "acts": acts.offered(status, who),
+            "made_it": acts.made_it(status, who),
             "chart": _chart(status),
         }
+
+
+def device(store: Store, who: Person, name: str, now: datetime) -> dict[str, Any]:
+    """One device: what it runs and should run, and where it stands in the newest rollout that moved anything."""
+    with store.read() as connection:
+        row = devices.get(connection, name)
+        if row is None:
+            raise NotValid(f"there is no device {name[:80]!r}; see the overview", code="device_unknown")
+        who.check_sites([row.site], f"device {name}")
+        usecase = usecases.need(connection, row.use_case)
+        found = rollout_rows.find(connection, use_case=row.use_case, limit=ROLLOUTS_MAX)
+        newest = next((item for item in found if item.state not in ("waiting", "superseded", "aborted")), None)
+        return {
+            "active": "",
+            "names": _names(connection, who),
+            "device": row,
+            "pinned": pin_text(row.pin),
+            "stands": None if newest is None else _standing(connection, usecase, newest, name, now),
+            "whole": who.sees_all(usecases.sites_of(connection, row.use_case)),
+        }
+
+
+def _standing(
+    connection: sa.Connection, usecase: UseCase, row: RolloutRow, device: str, now: datetime
+) -> dict[str, Any]:
+    """Where one device stands in a rollout: its state, and the variant with why none other, or none, fits."""
+    rollout = rollout_acts.as_rollout(connection, row)
+    fleet = Situation(connection, usecase, now, started_at=now).fleet(rollout, row.data or {})
+    seen = next(item for item in fleet if item.id == device)
+    state = device_state(rollout, seen, now)
+    means = next(text for name, text, _ in DEVICE_STATES if name is state)
+    return {"rollout": row, "device": seen, "state": state.value, "means": means}
 
 
 def _names(connection: sa.Connection, who: Person) -> list[str]:

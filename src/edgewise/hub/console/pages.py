@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -12,16 +11,12 @@ from fastapi import Depends, Form, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from edgewise.hub import labels, scope
-from edgewise.hub._hub import Hub
-from edgewise.hub.access import Action, Person, Refused
-from edgewise.hub.api.auth import Labeller, Operator, ThisHub
-from edgewise.hub.api.rollouts import operate
+from edgewise.hub.access import Action, Person
+from edgewise.hub.api.auth import Labeller, ThisHub
 from edgewise.hub.console import data
-from edgewise.hub.console._render import render
+from edgewise.hub.console._render import is_part, page
 from edgewise.hub.console._router import router
 from edgewise.hub.console.login import Visitor, Visits, sign_in
-from edgewise.hub.rollout import Event
-from edgewise.wire import EdgewiseError, NotValid
 
 STATIC = resources.files("edgewise.hub.console") / "static"
 STATIC_FILES = (
@@ -52,13 +47,13 @@ def overview(hub: ThisHub, who: Entrant, use_case: str | None = None) -> Respons
     """The loop at a glance; with ``?token=`` it signs a person in."""
     if isinstance(who, Response):
         return who
-    return _page(hub, who, "overview.html", lambda: data.overview(hub.store, who, use_case, hub.now()))
+    return page(hub, who, "overview.html", lambda: data.overview(hub.store, who, use_case, hub.now()))
 
 
 @router.get("/console/live")
 def live(hub: ThisHub, who: Visitor, use_case: str | None = None) -> Response:
     """The part of the overview that changes, for htmx to put in place."""
-    return _page(hub, who, "_live.html", lambda: data.overview(hub.store, who, use_case, hub.now()))
+    return page(hub, who, "_live.html", lambda: data.overview(hub.store, who, use_case, hub.now()))
 
 
 @router.get("/labelling")
@@ -77,7 +72,7 @@ def labelling(
     def values() -> dict[str, Any]:
         return data.labelling(hub.store, who, use_case, sample=sample, last=last, skipped=skipped, now=hub.now())
 
-    return _page(hub, who, "_card.html" if _partial(request) else "labelling.html", values)
+    return page(hub, who, "_card.html" if is_part(request) else "labelling.html", values)
 
 
 @router.post("/labelling")
@@ -95,7 +90,7 @@ def set_label(
     with hub.store.read() as connection:
         scope.check_samples(connection, who, [sample])
     labels.set_labels(hub.store, [(sample, new_label.strip() or label)], who=who.name, now=hub.now())
-    if not _partial(request):
+    if not is_part(request):
         return RedirectResponse(f"/labelling?use_case={quote(use_case)}&last={quote(sample)}", status_code=303)
     return labelling(request, hub, who, use_case=use_case, last=sample, skip=skip)
 
@@ -103,30 +98,7 @@ def set_label(
 @router.get("/releases/{release}")
 def release(hub: ThisHub, who: Visitor, release: str) -> Response:
     """One release: what it is, what the gate said, where it runs."""
-    return _page(hub, who, "release.html", lambda: data.release(hub.store, who, release))
-
-
-@router.get("/rollouts/{rollout}")
-def rollout(hub: ThisHub, who: Visitor, rollout: str) -> Response:
-    """One rollout: waves, evidence, and what a person can do."""
-    return _page(hub, who, "rollout.html", lambda: data.rollout(hub.store, who, rollout, hub.now()))
-
-
-@router.post("/rollouts/{rollout}/{act}")
-def operate_rollout(
-    hub: ThisHub, who: Operator, rollout: str, act: str, reason: Annotated[str, Form()] = ""
-) -> Response:
-    """Approve, deny, pause, resume, revert or abort, and back to the page."""
-    acts = (Event.APPROVE, Event.DENY, Event.PAUSE, Event.RESUME, Event.REVERT, Event.ABORT)
-    events = {event.value: event for event in acts}
-    if act not in events:
-        known = ", ".join(events)
-        raise NotValid(f"{act[:40]!r} cannot be done to a rollout; it knows {known}", code="act_unknown")
-    if act == "revert" and not reason.strip():
-        raise NotValid("a revert needs its reason; go back and write one", code="reason_missing")
-    why = reason.strip() or f"{act} in the console"
-    operate(hub, rollout, events[act], who, why)
-    return RedirectResponse(f"/rollouts/{quote(rollout)}", status_code=303)
+    return page(hub, who, "release.html", lambda: data.release(hub.store, who, release))
 
 
 @router.get("/static/{path:path}")
@@ -138,20 +110,3 @@ def static(path: str) -> Response:
     kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
     caching = "public, max-age=31536000, immutable" if path.startswith("vendor/") else "no-cache"
     return Response(body, media_type=kind, headers={"Cache-Control": caching, "X-Content-Type-Options": "nosniff"})
-
-
-def _page(hub: Hub, who: Person, template: str, values: Callable[[], Mapping[str, Any]]) -> Response:
-    """A page of what this person may see."""
-    try:
-        found = values()
-    except Refused:
-        raise
-    except EdgewiseError as error:
-        gone = error.code.endswith("_unknown")
-        told = {"title": "Not found" if gone else "Not now", "text": str(error)}
-        return render("message.html", told, who=who, status=404 if gone else 503)
-    return render(template, {**found, "now": hub.now()}, who=who)
-
-
-def _partial(request: Request) -> bool:
-    return request.headers.get("hx-request") == "true"

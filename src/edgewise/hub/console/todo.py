@@ -59,6 +59,9 @@ def _devices(usecase: UseCase, fleet: Sequence[DeviceRow], now: datetime) -> Ite
     for row in fleet:
         if row.clone_seen and row.revoked_at is None:
             yield Todo(level="stop", text=f"Two devices use the key of {row.id}: shut it out and enrol both again.")
+        if row.in_conflict:
+            text = f"{row.id} is left alone until you decide: {row.in_conflict}."
+            yield Todo(level="look", text=text, link=f"/devices/{row.id}", link_text="decide")
     away = [row.id for row in fleet if row.revoked_at is None and row.seen_at is not None and now - row.seen_at > quiet]
     if away:
         names = ", ".join(away[:4]) + (f" and {len(away) - 4} more" if len(away) > 4 else "")

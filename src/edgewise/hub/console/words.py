@@ -94,6 +94,29 @@ def short(digest: str | None) -> str:
     return (digest or "–")[:10]
 
 
+def lasting(seconds: float | None) -> str:
+    """A length of time.
+
+    >>> lasting(90), lasting(7200), lasting(200_000), lasting(None)
+    ('90 s', '2.0 hours', '2.3 days', '–')
+    """
+    if seconds is None:
+        return "–"
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def word(state: str) -> str:
+    """The name of a state as people read it.
+
+    >>> word("conflict_paused"), word("not_now")
+    ('conflict paused', 'not now')
+    """
+    return state.replace("_", " ")
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "count": count,
@@ -103,4 +126,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "clock": clock,
     "short": short,
+    "lasting": lasting,
+    "word": word,
 }
