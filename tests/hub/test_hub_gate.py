@@ -148,6 +148,22 @@ def test_what_the_slices_ask_goes_to_the_signer_and_never_to_a_worker() -> None:
         assert {item.facts for item in samples.labelled(connection, "parts", "train")} == {None}
 
 
+def test_a_fact_of_the_device_makes_a_slice_and_one_that_nobody_asks_stays_in_the_hub() -> None:
+    worn = {"name": "worn", "conditions": [{"fact": "lamp_hours", "op": "ge", "value": 2000}]}
+    fields = {"fields": ["frame", "group", "taken_at", "lamp_hours", "line"]}
+    world = LoopWorld(usecase=a_usecase(slices=[worn], data=fields))
+    world.enrol("d1")
+    for number in range(24):
+        told = {"lamp_hours": 100 * number, "line": 4} if number != 20 else {"line": 4}
+        word = {"ours": "ok", "theirs": "ok", "truth": "ok", "candidate": "0" * 64, "champion": "1" * 64}
+        world.pair("d1", "0" * 32, **word, why="audit", facts=told)
+    share = gate.evaluation_samples(world.store, "parts")
+    assert {"lamp_hours"} == {name for item in share for name in item.facts}
+    assert {item.slices for item in share} == {(), ("worn",)}
+    for item in share:
+        assert item.slices == (("worn",) if item.facts.get("lamp_hours", 0) >= 2000 else ())
+
+
 def test_a_bundle_that_does_not_run_fails_and_is_not_tried_again(world: Any) -> None:
     broken = world.candidate(golden_off=0.5)
     world.tick()
