@@ -21,6 +21,8 @@ from edgewise.hub.console.acts import ACTS, NEEDS, WITH_REASON, offered
 from edgewise.hub.console.story import LISTED_MAX, stages_of, story_of
 from edgewise.hub.rollout import MOVES, Event
 from edgewise.hub.rollout_status import DeviceStatus, RolloutStatus, WaveStatus, statuses
+from edgewise.hub.store import devices
+from edgewise.wire import Failure
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLEET = ("d1", "d2", "d3", "d4")
@@ -191,6 +193,7 @@ def test_a_shadow_stage_and_what_both_rules_say_are_shown(client, world):
 )
 def test_an_act_is_offered_where_the_state_and_the_role_allow_it(client, world, role, running, paused):
     rollout = world.roll_out("parts@2", **WAVES)
+    world.tick()
     sign_in(client, world, role)
     assert acts_on(page(client, f"/rollouts/{rollout}"), rollout) == running
     if not running:
@@ -225,7 +228,7 @@ def test_who_made_a_rollout_is_not_offered_to_approve_it(client, world):
     rollout = world.roll_out("parts@2", approval="person", **WAVES)
     shown = page(client, f"/rollouts/{rollout}")
     assert acts_on(shown, rollout) == {"deny", "abort"}
-    assert "an approver who is somebody else" in shown.text
+    assert "only an approver who is somebody else" in shown.text
     assert "somebody else has to approve it" in page(client, f"/rollouts/{rollout}/approve", code=409).text
     sign_in(client, world, "approver", name="bob")
     assert "it opens wave 1 of 3" in page(client, f"/rollouts/{rollout}/approve").text
@@ -249,6 +252,34 @@ def test_a_rollout_that_asks_says_what_a_person_can_do(client, world):
     shown = page(client, f"/rollouts/{rollout}")
     for words in ("It paused by itself, in wave 1 of 3", "It asks:", "counts as passed", "inconclusive"):
         assert words in shown.text, words
+
+
+def test_failures_stand_by_code_and_what_it_was_taken_back_on_can_be_read(client, world):
+    rollout = world.roll_out("parts@2", **WAVES)
+    world.tick()
+    (device,) = status(world, rollout).waves[0].devices
+    about = {"at": world.hub.now(), "phase": "trial", "component": "trial", "category": "quality"}
+    failure = Failure(code="latency_over_deadline", text="p99 is 310 ms, 200 ms are allowed", **about)
+    old = world.row(device.device)
+    world.hear(device.device, release=old.release, bundle=old.bundle, failure=failure, failed_rollout=rollout)
+    world.tick()
+    shown = page(client, f"/rollouts/{rollout}")
+    for words in ("latency_over_deadline 1", "1 failed", "It was taken back to parts@1", "Taken back on 0 paired"):
+        assert words in shown.text, words
+    links = [link for link in shown.links if link.startswith("/api/v1/")]
+    assert len(links) == 2
+    assert all(client.get(link).json() for link in links)
+
+
+def test_between_two_stages_nothing_is_offered_to_count_as_passed(client, world):
+    rollout = world.roll_out("parts@2", **WAVES)
+    assert "before wave 1 of 3" in page(client, f"/rollouts/{rollout}").text
+    client.post(f"/rollouts/{rollout}/pause")
+    shown = page(client, f"/rollouts/{rollout}")
+    assert "It is paused, before wave 1 of 3." in shown.text
+    assert acts_on(shown, rollout) == {"resume", "revert", "abort"}
+    world.tick()
+    page(client, f"/rollouts/{rollout}/approve", code=409)
 
 
 def test_the_part_that_changes_comes_alone_to_htmx(client, world):
@@ -333,13 +364,26 @@ def test_a_device_is_pinned_and_let_go_on_its_page(client, world):
 def test_a_device_in_conflict_asks_and_is_resolved(client, world, act):
     told = world.row("d1").assignment_number
     world.hear("d1", assignment=told + 3)
-    assert "d1 is left alone until you decide" in page(client, "/").text
+    assert "d1 is left alone until somebody decides" in page(client, "/").text
     shown = page(client, "/devices/d1")
     for words in ("conflict paused", "left alone until a person decides", "Adopt", "Reassign"):
         assert words in shown.text, words
     assert client.post("/devices/d1/decide", data={"act": act, "reason": "the backup was old"}).status_code == 303
     assert not world.row("d1").in_conflict
     assert (world.row("d1").pin is not None) == (act == "adopt")
+
+
+def test_many_devices_in_conflict_do_not_fill_what_a_person_has_to_do(client, world):
+    for name in ("d5", "d6", "d7"):
+        world.enrol(name)
+    for name in (*FLEET, "d5", "d6", "d7"):
+        world.hear(name, assignment=1000)
+    text = page(client, "/").text
+    assert text.count("is left alone until somebody decides") == 4
+    assert "3 more devices are in conflict" in text
+    with world.store.write() as connection:
+        devices.change(connection, "d7", revoked_at=world.hub.now())
+    assert "shut out" in page(client, "/devices/d7").text
 
 
 def test_a_device_says_which_variant_it_gets_or_why_none_fits(client, world):
@@ -400,7 +444,7 @@ def test_a_rollout_is_started_paused_resumed_and_taken_back_by_clicks(world):
         narrow()
         tab.get_by_label("Why now?").fill("autumn data")
         click("button", "Start the rollout")
-        stands("It has begun")
+        stands("It is on its way, before wave 1 of 2")
         narrow()
         world.tick()
         stands("It is on its way, in wave 1 of 2")  # the page follows by itself

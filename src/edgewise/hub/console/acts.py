@@ -109,22 +109,24 @@ def made_it(status: RolloutStatus, who: Person) -> bool:
 def _may(act: Act, status: RolloutStatus, who: Person) -> bool:
     if act.event is Event.REVERT and status.previous is None:
         return False  # there is nothing to return to
+    if act is _PASS and open_stage(status) is None:
+        return False  # there is nothing that could count as passed
     if act.event is Event.APPROVE and made_it(status, who):
         return False
     return who.may(NEEDS[act.event])
 
 
-def stage_name(status: RolloutStatus) -> str:
-    """The stage that is open, or the next one where none is."""
+def open_stage(status: RolloutStatus) -> str | None:
+    """The name of the stage that is open; none between two of them."""
     if status.shadow is not None and status.shadow.passed_at is None:
         return "the shadow stage"
     if status.waves and status.waves[-1].passed_at is None:
         return f"wave {status.waves[-1].wave} of {status.waves_total}"
-    return next_name(status)
+    return None
 
 
 def next_name(status: RolloutStatus) -> str:
-    """What comes after the stage that is open."""
+    """The stage that opens next."""
     if status.policy.shadow is not None and status.previous is not None and status.shadow is None and not status.waves:
         return "the shadow stage"
     if status.wave < status.waves_total:
@@ -138,6 +140,6 @@ def _fields(status: RolloutStatus) -> dict[str, str]:
         "release": status.release,
         "previous": status.previous or "nothing",
         "exposed": f"{count} device{'' if count == 1 else 's'}",
-        "stage": stage_name(status),
+        "stage": open_stage(status) or next_name(status),
         "next": next_name(status),
     }

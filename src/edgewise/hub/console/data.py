@@ -169,11 +169,13 @@ def device(store: Store, who: Person, name: str, now: datetime) -> dict[str, Any
 
 def _standing(
     connection: sa.Connection, usecase: UseCase, row: RolloutRow, device: str, now: datetime
-) -> dict[str, Any]:
-    """Where one device stands in a rollout: its state, and the variant with why none other, or none, fits."""
+) -> dict[str, Any] | None:
+    """Where one device stands in a rollout: its state, its variant or why none fits; None for one that was shut out."""
     rollout = rollout_acts.as_rollout(connection, row)
     fleet = Situation(connection, usecase, now, started_at=now).fleet(rollout, row.data or {})
-    seen = next(item for item in fleet if item.id == device)
+    seen = next((item for item in fleet if item.id == device), None)
+    if seen is None:
+        return None
     state = device_state(rollout, seen, now)
     means = next(text for name, text, _ in DEVICE_STATES if name is state)
     return {"rollout": row, "device": seen, "state": state.value, "means": means}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from edgewise.hub.console._render import is_part, page, sorry
 from edgewise.hub.console._router import router
 from edgewise.hub.console.login import Visitor, Visits
 from edgewise.hub.rollout import Event
+from edgewise.hub.rollout_status import RolloutStatus
 from edgewise.hub.usecase_text import read_policy
 from edgewise.wire import EdgewiseError, NotValid, explain
 
@@ -128,7 +130,7 @@ def _event(act: str) -> Event:
     return known[act]
 
 
-def _not_offered(status: Any, who: Person, event: Event) -> str:
+def _not_offered(status: RolloutStatus, who: Person, event: Event) -> str:
     if event is Event.APPROVE and acts.made_it(status, who):
         return f"you made this rollout of {status.release}, so somebody else has to approve it"
     possible = ", ".join(act.event.value for act in acts.offered(status, who)) or "nothing"
@@ -139,6 +141,6 @@ def _wish(release: str, policy: str, **more: str) -> RolloutIn:
     """The release with the fields of the policy that a person wrote, as YAML."""
     changes = read_policy(policy, name="the changes") if policy.strip() else {}
     try:
-        return RolloutIn.model_validate({"release": release, **changes, **more}, strict=False)
+        return RolloutIn.model_validate_json(json.dumps({"release": release, **changes, **more}))
     except ValidationError as error:
         raise NotValid(f"the rollout's policy has mistakes: {explain(error)}", code="policy_invalid") from error

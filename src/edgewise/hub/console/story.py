@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from edgewise.hub.console.acts import next_name, stage_name
+from edgewise.hub.console.acts import next_name, open_stage
 from edgewise.hub.rollout import State
 from edgewise.hub.rollout_status import RolloutStatus, WaveStatus
 from edgewise.hub.rollout_words import DEVICE_STATES, DeviceState
@@ -63,18 +63,17 @@ def _counts(stage: WaveStatus) -> tuple[tuple[str, int], ...]:
 
 
 def _stands(status: RolloutStatus) -> str:
-    back = status.returned_to or status.previous
+    back, stage = status.returned_to or status.previous, open_stage(status)
+    place = f"in {stage}" if stage else f"before {next_name(status)}"
     match State(status.state):
         case State.WAITING:
             return f"It waits for somebody else than {status.who} to approve it. No device has been touched."
-        case State.RUNNING if status.waves or status.shadow:
-            return f"It is on its way, in {stage_name(status)}."
         case State.RUNNING:
-            return "It has begun, and no stage is open yet."
+            return f"It is on its way, {place}."
         case State.PAUSED if status.asks:
-            return f"It paused by itself, in {stage_name(status)}. No stage opens and no device is told."
+            return f"It paused by itself, {place}. No stage opens and no device is told."
         case State.PAUSED:
-            return f"It is paused, in {stage_name(status)}. The watch for a worse release goes on."
+            return f"It is paused, {place}. The watch for a worse release goes on."
         case State.REVERTING:
             return f"It is being taken back to {back}."
         case State.REVERTED:
@@ -88,13 +87,16 @@ def _stands(status: RolloutStatus) -> str:
 
 
 def _then(status: RolloutStatus) -> str:
+    stage = open_stage(status)
     match State(status.state):
         case State.WAITING:
             return f"Once approved it opens {next_name(status)}."
-        case State.RUNNING if stage_name(status) == next_name(status):
-            return f"Opens {next_name(status)}, as soon as a device that can take part is in contact."
-        case State.RUNNING | State.PAUSED:
-            return f"After {stage_name(status)} comes {next_name(status)}."
+        case State.RUNNING | State.PAUSED if stage:
+            return f"After {stage} comes {next_name(status)}."
+        case State.RUNNING:
+            return f"{next_name(status).capitalize()}, as soon as a device that can take part is in contact."
+        case State.PAUSED:
+            return f"Once it goes on, {next_name(status)}."
         case State.REVERTING:
             return "Devices that are away go back at their next contact."
         case State.FINISHED:
@@ -106,11 +108,11 @@ def _then(status: RolloutStatus) -> str:
 def _asks(status: RolloutStatus) -> str:
     if status.state == State.WAITING:
         return "An approver: approve it, or deny it."
-    if status.state == State.PAUSED and status.asks:
-        return (
-            f"Approve, so that {stage_name(status)} counts as passed; go on, so that it waits as long again and "
-            "accepts the devices that have failed; or take it back, or give it up."
-        )
-    if status.state == State.PAUSED:
+    if status.state != State.PAUSED:
+        return ""
+    if not status.asks:
         return "Let it go on when the time has come, or take it back."
-    return ""
+    by_hand = f"Approve, so that {stage} counts as passed; " if (stage := open_stage(status)) else ""
+    words = f"{by_hand}go on, so that it waits as long again and accepts the devices that have failed; "
+    words += "take it back, or give it up." if status.previous else "or give it up."
+    return words[0].upper() + words[1:]

@@ -15,6 +15,7 @@ from edgewise.hub.store.devices import DeviceRow
 from edgewise.wire import UseCase
 
 RECENT_DAYS = 7
+CONFLICTS_MAX = 4  # named one by one: after a restore from a backup all devices may be in conflict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +60,13 @@ def _devices(usecase: UseCase, fleet: Sequence[DeviceRow], now: datetime) -> Ite
     for row in fleet:
         if row.clone_seen and row.revoked_at is None:
             yield Todo(level="stop", text=f"Two devices use the key of {row.id}: shut it out and enrol both again.")
-        if row.in_conflict:
-            text = f"{row.id} is left alone until you decide: {row.in_conflict}."
-            yield Todo(level="look", text=text, link=f"/devices/{row.id}", link_text="decide")
+    torn = [row for row in fleet if row.in_conflict and row.revoked_at is None]
+    for row in torn[:CONFLICTS_MAX]:
+        text = f"{row.id} is left alone until somebody decides: {row.in_conflict}."
+        yield Todo(level="look", text=text, link=f"/devices/{row.id}", link_text="decide")
+    if len(torn) > CONFLICTS_MAX:
+        text = f"{len(torn) - CONFLICTS_MAX} more devices are in conflict; the list of devices marks them."
+        yield Todo(level="look", text=text)
     away = [row.id for row in fleet if row.revoked_at is None and row.seen_at is not None and now - row.seen_at > quiet]
     if away:
         names = ", ".join(away[:4]) + (f" and {len(away) - 4} more" if len(away) > 4 else "")
@@ -77,7 +82,7 @@ def _rollouts(rollouts: Sequence[RolloutStatus], now: datetime) -> Iterator[Todo
             text = f"{', '.join(item.stranded)} cannot leave {item.release}: sign the earlier bundle as a new release."
             yield Todo(level="stop", text=text, link=link, link_text="rollout")
         if item.state in ("waiting", "paused"):
-            yield Todo(level="look", text=f"{item.release}: {item.reason}.", link=link, link_text="approve or revert")
+            yield Todo(level="look", text=f"{item.release}: {item.reason}.", link=link, link_text="look and decide")
         elif item.state == "aborted" and recent:
             yield Todo(level="stop", text=f"{item.release} was aborted: {item.reason}.", link=link, link_text="why")
         elif item.state in ("reverting", "reverted") and recent and item is rollouts[0]:
