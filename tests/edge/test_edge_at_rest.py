@@ -37,8 +37,7 @@ def found_in(folder: Path, *planted: str) -> list[str]:
 def planted_frame(fleet, number: int):
     plain = fleet.frame(number)
     row = json.loads(plain.data) | {"name": PLANTED * 20}
-    return replace(
-        plain,
+    return plain._replace(
         name=f"{PLANTED}-{number:04d}.json",
         data=json.dumps(row).encode(),
         group=f"group-{PLANTED}",

@@ -35,7 +35,7 @@ def misfits(
     opset_max = _number(facts, "opset_max")
     if opset_max is not None and needs.opset > opset_max:
         reasons.append(f"the bundle needs ONNX opset {needs.opset}, the device runs up to {opset_max:g}")
-    lacking = sorted(set(needs.ops).intersection(_words(facts, "ops_missing")))
+    lacking = sorted(set(needs.ops or ()).intersection(_words(facts, "ops_missing")))
     if lacking:
         reasons.append(f"the bundle uses {', '.join(lacking[:5])}, which the device's runtime has no code for")
     providers = _words(facts, "providers")

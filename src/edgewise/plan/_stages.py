@@ -19,6 +19,6 @@ def summed(first: Needs, *others: Needs) -> Needs:
             "opset": max(needs.opset for needs in every),
             "ram_mb": sum(needs.ram_mb for needs in every),
             "latency_ms": sum(needs.latency_ms for needs in every),
-            "ops": tuple(sorted({op for needs in every for op in needs.ops})),
+            "ops": tuple(sorted({op for needs in every for op in needs.ops or ()})) or None,
         }
     )

@@ -119,8 +119,8 @@ class Needs(Record):
     runtime: Word = "onnxruntime>=1.22"
     # Operators that the graphs use, such as Conv or com.microsoft.QLinearAdd; without those that ONNX defines by
     # others, which any runtime can write out.
-    ops: tuple[Word, ...] = Field((), max_length=OPS_MAX)
-    providers: tuple[Word, ...] = Field((), max_length=32)  # ONNX Runtime's names; one of them is needed, () for any
+    ops: tuple[Word, ...] | None = Field(None, max_length=OPS_MAX)
+    providers: tuple[Word, ...] | None = Field(None, max_length=32)  # ONNX Runtime's names; one of them is needed
     reference_ms: float | None = Field(None, gt=0, allow_inf_nan=False)  # of the reference network `vision`, there too
 
 

@@ -112,7 +112,7 @@ class Drill:
             "--data-dir", str(self.work.installation.hub_dir),
         ]  # fmt: skip
         signing = Process("override", arguments, self.work.installation.log("override")).start()
-        release = signing.wait_for(r"(\S+) is signed \(override\)")[1]
+        release = signing.wait_for(r"(\S+) \([^)]*\) is signed \(override\)")[1]
         self.timeline.say("person", f"{release} signed with the release key and a reason (audited)")
         return release
 
