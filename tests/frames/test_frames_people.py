@@ -123,12 +123,22 @@ def test_boxes_that_overlap_or_touch_the_edge_are_all_unreadable():
 def test_no_pixel_from_outside_the_region_stays(region, width, height):
     pixels = np.zeros((height, width, 2), np.uint8)
     pixels[:, :, 0], pixels[:, :, 1] = np.arange(width), np.arange(height)[:, None]
-    inside = crop_region(pixels, region)
+    try:
+        inside = crop_region(pixels, region)
+    except CannotMakePrivate:
+        # A whole pixel could have fitted between any two edges that are two pixels apart.
+        assert min((region[2] - region[0]) * width, (region[3] - region[1]) * height) < 2
+        return
     assert inside.size
     assert inside[:, :, 0].min() >= region[0] * width - 1e-6
     assert inside[:, :, 0].max() + 1 <= region[2] * width + 1e-6
     assert inside[:, :, 1].min() >= region[1] * height - 1e-6
     assert inside[:, :, 1].max() + 1 <= region[3] * height + 1e-6
+
+
+def test_a_region_without_a_whole_pixel_makes_nothing_private_and_says_so():
+    with pytest.raises(CannotMakePrivate, match=r"no whole pixel of a picture of 12 x 12; make private.region larger"):
+        crop_region(np.zeros((12, 12, 1), np.uint8), (0.45, 0.0, 0.55, 1.0))
 
 
 def test_a_large_picture_becomes_small_and_a_small_one_stays():

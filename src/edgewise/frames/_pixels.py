@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgewise.frames._cannot import CannotMakePrivate
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are the first outside
@@ -32,23 +35,25 @@ def centre_crop(pixels: Pixels) -> Pixels:
 
 
 def crop_region(pixels: Pixels, region: tuple[float, float, float, float]) -> Pixels:
-    """What lies in a region; never a pixel from outside it, at least one pixel.
+    """What lies in a region whole; never a pixel that is partly outside it.
 
     Args:
         pixels: uint8 (H, W, C).
         region: left, top, right, bottom as shares of width and height.
+    Raises:
+        CannotMakePrivate: the region holds no whole pixel of so small a picture.
 
     >>> crop_region(np.zeros((10, 20, 1), np.uint8), (0.5, 0.0, 1.0, 0.5)).shape
     (5, 10, 1)
     """
     height, width = pixels.shape[:2]
-    left, top = _up(region[0] * width, width), _up(region[1] * height, height)
-    right, bottom = max(left + 1, int(region[2] * width + 1e-9)), max(top + 1, int(region[3] * height + 1e-9))
+    left, top = (math.ceil(edge - 1e-9) for edge in (region[0] * width, region[1] * height))
+    right, bottom = (math.floor(edge + 1e-9) for edge in (region[2] * width, region[3] * height))
+    if left >= right or top >= bottom:
+        raise CannotMakePrivate(
+            f"the region {region} holds no whole pixel of a picture of {width} x {height}; make private.region larger"
+        )
     return pixels[top:bottom, left:right]
-
-
-def _up(edge: float, size: int) -> int:
-    return min(int(np.ceil(edge - 1e-9)), size - 1)
 
 
 def downscale(pixels: Pixels, side_max: int) -> Pixels:
