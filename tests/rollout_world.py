@@ -336,8 +336,10 @@ class World:
         The newest may be taken back in this very look, and then the one before it is what the others run.
         """
         found, ended = [], 0
-        for rollout in self.rollouts:
-            if rollout.state in OPEN or rollout.state is State.WAITING:
+        under_way = OPEN | {State.WAITING}
+        last = max((place for place, one in enumerate(self.rollouts) if one.state in under_way), default=-1)
+        for place, rollout in enumerate(self.rollouts):
+            if rollout.state in under_way or (rollout.state is State.REVERTED and place < last):
                 found.append(rollout)
             elif ended < 2 and rollout.state in (State.FINISHED, State.REVERTED):
                 found.append(rollout)

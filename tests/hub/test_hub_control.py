@@ -444,3 +444,23 @@ def check_no_wrong_step(world: Any, bundles: dict[str, str]) -> None:
     before = entries(world)
     world.hub.tick(world.hub.now())
     assert entries(world) == before, "a second look at the same moment changed something"
+
+
+def test_one_that_was_taken_back_is_looked_at_while_an_older_one_is_still_being_taken_back(world):
+    """Else the older one would not know who was sent elsewhere since, and move those devices on."""
+    ids, states = [], ["reverting", "reverted", "finished", "reverted"]  # oldest first
+    for number, state in enumerate(states, start=1):
+        world.clock.advance(1)
+        release = world.sign(world.bundle(name=f"net-{number}"), override="drill")
+        ids.append(f"{number:032x}")
+        with world.store.write() as connection:
+            rows.add(
+                connection, ids[-1], use_case=release.use_case, release=release.id, previous=None, state=state,
+                policy={}, data={}, who="ann", why="", now=world.hub.now(),
+            )  # fmt: skip
+    with world.store.read() as connection:
+        assert [row.id for row in rows.current(connection, release.use_case)] == ids[::-1]
+    with world.store.write() as connection:
+        rows.change(connection, ids[0], now=world.hub.now(), state="reverted")
+    with world.store.read() as connection:
+        assert [row.id for row in rows.current(connection, release.use_case)] == [ids[3], ids[2]]

@@ -190,7 +190,7 @@ def walk(
 
     Args:
         rollouts: newest first: those that are not over, those that finished back to the newest that selected no
-            devices, and those between them that were taken back.
+            devices, and those that were taken back and are newer than any of these.
         look: the fleet as this rollout sees it, and its evidence, with the steps carried out so far.
         act: stores the rollout after the steps, and the assignments among them; it gets the rollout before, too.
         now: the hub's time.

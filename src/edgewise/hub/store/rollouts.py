@@ -70,12 +70,15 @@ def find(
 def current(connection: sa.Connection, use_case: str) -> list[RolloutRow]:
     """Rollouts that still have something to say, newest first: see `rollout.walk`.
 
-    An open one that is far back cannot be: each newer rollout supersedes it.
+    One that was taken back is kept while an older one is still under way, or that one would move its devices on.
     """
+    newest = find(connection, use_case=use_case, limit=LOOK_BACK_MAX)
+    last_open = max((place for place, row in enumerate(newest) if row.state in UNFINISHED), default=-1)
     found: list[RolloutRow] = []
     settled = False
-    for row in find(connection, use_case=use_case, limit=LOOK_BACK_MAX):
-        if row.state in UNFINISHED or (row.state in ("finished", "reverted") and not settled):
+    for place, row in enumerate(newest):
+        ended = row.state in ("finished", "reverted") and not settled
+        if row.state in UNFINISHED or ended or (row.state == "reverted" and place < last_open):
             found.append(row)
         settled = settled or (row.state == "finished" and not row.policy.get("select"))
     return found
