@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgewise.hub import labels
 from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store import samples, tables
-from edgewise.wire import Decision, NotValid
+from edgewise.wire import Annotation, Box, Decision, NotValid, plain
 
 
 def test_the_queue_begins_with_alarms_and_ends_with_the_least_uncertain(yard):
@@ -102,3 +102,18 @@ def test_the_split_stays_within_one_sample_of_its_share(share, count):
         else:
             train += 1
     assert abs(evaluation - share * count) <= 1
+
+
+def test_an_annotation_is_kept_with_its_label_and_goes_with_another_one(yard):
+    (sample,) = yard.bring_in(("north", "a", "", None))
+    store, now = yard.hub.store, yard.clock.now()
+    boxes = Annotation(boxes=(Box(label="pit", x1=0.1, y1=0.2, x2=0.3, y2=0.4),))
+    assert labels.set_labels(store, [labels.NewLabel(sample, "pit", boxes)], who="ann", now=now) == (1, 0)
+    assert labels.set_labels(store, [(sample, "pit")], who="ann", now=now) == (0, 1), "the boxes are not taken away"
+    with store.read() as connection:
+        assert samples.labelled_rows(connection, "press", "train")[0].annotation == plain(boxes)
+        assert samples.labelled(connection, "press", "train")[0].annotation == boxes
+    labels.set_labels(store, [(sample, "scratch")], who="bob", now=now)
+    with store.read() as connection:
+        assert samples.labelled(connection, "press", "train")[0].annotation is None
+        assert [row["annotation"] for row in label_rows.history(connection, sample)] == [plain(boxes), None]

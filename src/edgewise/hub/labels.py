@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,10 +13,31 @@ from edgewise.hub import audit, usecases
 from edgewise.hub.store import Store, rollouts, samples
 from edgewise.hub.store import labels as rows
 from edgewise.hub.store.samples import SampleRow
-from edgewise.wire import LabelledSample, NotValid, UseCase, canonical, digest, slice_facts, slices_of
+from edgewise.wire import (
+    Annotation,
+    LabelledSample,
+    NotValid,
+    UseCase,
+    canonical,
+    digest,
+    plain,
+    slice_facts,
+    slices_of,
+)
 
 LABEL_CHARACTERS_MAX = 128
 TRAIN, EVALUATION = "train", "evaluation"
+
+
+class NewLabel(NamedTuple):
+    """What somebody says about a sample. Another label without an annotation takes away the one that was there."""
+
+    sample: str
+    label: str
+    annotation: Annotation | None = None
+
+
+Said = NewLabel | tuple[str, str]
 
 
 def next_to_label(
@@ -72,11 +93,11 @@ def known_labels(connection: sa.Connection, use_case: str) -> list[str]:
     return list(dict.fromkeys([*declared.good_labels, *declared.labels, *rows.known(connection, use_case)]))
 
 
-def set_labels(store: Store, wanted: Sequence[tuple[str, str]], *, who: str, now: datetime) -> tuple[int, int]:
+def set_labels(store: Store, wanted: Sequence[Said], *, who: str, now: datetime) -> tuple[int, int]:
     """Label samples, all or none; comes back with how many labels were new and how many said what is known.
 
     Args:
-        wanted: (sample id, label) pairs; a later one for the same sample wins.
+        wanted: (sample id, label) pairs, or with an annotation; a later one for the same sample wins.
     Raises:
         NotValid: an unknown sample, or not a label.
     """
@@ -84,9 +105,9 @@ def set_labels(store: Store, wanted: Sequence[tuple[str, str]], *, who: str, now
         return set_in(connection, wanted, who=who, now=now)
 
 
-def set_in(connection: sa.Connection, wanted: Sequence[tuple[str, str]], *, who: str, now: datetime) -> tuple[int, int]:
+def set_in(connection: sa.Connection, wanted: Sequence[Said], *, who: str, now: datetime) -> tuple[int, int]:
     """`set_labels` inside the caller's write."""
-    newest = {sample: check_label(label) for sample, label in wanted}
+    newest = {item.sample: item._replace(label=check_label(item.label)) for item in (NewLabel(*one) for one in wanted)}
     found = samples.these(connection, newest)
     unknown = [sample for sample in newest if sample not in found]
     if unknown:
@@ -94,18 +115,24 @@ def set_in(connection: sa.Connection, wanted: Sequence[tuple[str, str]], *, who:
             f"sample {unknown[0][:40]} is not known here, as {len(unknown)} of {len(newest)}; nothing was labelled",
             code="sample_unknown",
         )
-    changed = [(found[sample], label) for sample, label in newest.items() if found[sample].label != label]
+    changed = [(found[sample], item) for sample, item in newest.items() if _says_more(found[sample], item)]
     shares: dict[str, float] = {}
     # Groups that get their first label together take turns by hash: their order in the request decides nothing.
-    for row, label in sorted(changed, key=lambda pair: (digest(pair[0].group.encode()), pair[0].id)):
+    for row, item in sorted(changed, key=lambda pair: (digest(pair[0].group.encode()), pair[0].id)):
         if row.use_case not in shares:
             shares[row.use_case] = usecases.need(connection, row.use_case).gate.evaluation_share
-        purpose = row.purpose or _purpose(connection, row, label, share=shares[row.use_case], now=now)
-        samples.set_label(connection, row.id, label=label, purpose=purpose, now=now)
-        rows.add(connection, row.use_case, row.id, label=label, who=who, now=now)
+        purpose = row.purpose or _purpose(connection, row, item.label, share=shares[row.use_case], now=now)
+        said = None if item.annotation is None else plain(item.annotation)
+        samples.set_label(connection, row.id, label=item.label, annotation=said, purpose=purpose, now=now)
+        rows.add(connection, row.use_case, row.id, label=item.label, annotation=said, who=who, now=now)
     if changed:
-        _note(connection, changed, who, now)
+        _note(connection, [(row, item.label) for row, item in changed], who, now)
     return len(changed), len(wanted) - len(changed)
+
+
+def _says_more(row: SampleRow, item: NewLabel) -> bool:
+    """Whether this is anything else than what is known."""
+    return row.label != item.label or (item.annotation is not None and row.annotation != plain(item.annotation))
 
 
 def check_label(label: str) -> str:

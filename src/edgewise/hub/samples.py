@@ -13,7 +13,7 @@ from edgewise.hub import audit, labels, usecases
 from edgewise.hub.body import Body
 from edgewise.hub.store import Store
 from edgewise.hub.store import samples as rows
-from edgewise.wire import NotValid, UseCase, canonical, digest
+from edgewise.wire import Annotation, NotValid, UseCase, canonical, digest
 from edgewise.wire._record import Digest, Name, Time
 
 
@@ -25,6 +25,7 @@ class ImportedSample(Body):
     frame: str = Field(min_length=1, max_length=500)
     group: str = Field(default="", max_length=500)
     label: str | None = Field(default=None, max_length=128)
+    annotation: Annotation | None = None
     blob: Digest
     media_type: str = Field(default="image/jpeg", max_length=100)
     size_bytes: int = Field(default=0, ge=0, le=2**53)
@@ -44,10 +45,14 @@ def import_samples(store: Store, wanted: Sequence[ImportedSample], *, who: str, 
     with store.write() as connection:
         _check_sites(connection, wanted)
         fresh = rows.add(connection, [_row(sample, name, now) for sample, name in zip(wanted, ids, strict=True)])
-        pairs = [(name, item.label) for name, item in zip(ids, wanted, strict=True) if item.label is not None]
-        labels.set_in(connection, [(name, label) for name, label in pairs if label is not None], who=who, now=now)
+        said = [
+            labels.NewLabel(name, item.label, item.annotation)
+            for name, item in zip(ids, wanted, strict=True)
+            if item.label is not None
+        ]
+        labels.set_in(connection, said, who=who, now=now)
         if fresh:
-            data = {"samples": len(fresh), "labelled": len(pairs), "ids": digest(canonical(sorted(fresh)))}
+            data = {"samples": len(fresh), "labelled": len(said), "ids": digest(canonical(sorted(fresh)))}
             audit.note(connection, actor=who, action="samples.imported", subject=wanted[0].use_case, data=data, now=now)
     return ids
 

@@ -11,10 +11,11 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from edgewise.frames import IMAGE_BYTES_MAX
-from edgewise.wire import NotValid, canonical
+from edgewise.wire import Annotation, NotValid, canonical
 
 GOOD_WORDS = ("none", "free", "good", "ok", "normal")
 GROUP_COLUMNS = ("group", "sequence", "part_group", "patient")
@@ -43,6 +44,7 @@ class TrainingSample:
         uncertain: the label is in doubt; not trained on, scored apart.
         new: labelled since the base was trained; the new and the rest are trained half and half.
         columns: every column of the list of labels, as text.
+        mask: reads the PNG that `annotation.mask` names.
     """
 
     name: str
@@ -55,6 +57,10 @@ class TrainingSample:
     new: bool = False
     weight: float = 1.0
     columns: Mapping[str, str] = field(default_factory=dict)
+    annotation: Annotation | None = None
+    mask: Callable[[], bytes] | None = None
+    taken_at: datetime | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

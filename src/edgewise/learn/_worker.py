@@ -20,6 +20,7 @@ from edgewise.learn._variants import Variants, make_variants
 from edgewise.ports import Clock, FolderBlobs, Stop, StoredBundle, SystemClock
 from edgewise.ports.api import HubApi
 from edgewise.wire import (
+    Annotation,
     Candidate,
     DatasetRevision,
     EdgewiseError,
@@ -150,6 +151,10 @@ class Worker:
                     media_type=sample.media_type,
                     new=sample.sample in new,
                     weight=sample.weight,
+                    annotation=sample.annotation,
+                    mask=self._mask(sample.annotation),
+                    taken_at=sample.taken_at,
+                    device=sample.device,
                 )
             )
         made = train(
@@ -168,6 +173,12 @@ class Worker:
         stored = StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
         # A revision never holds the evaluation share, so nothing that a variant is judged on has shaped it.
         return made, make_variants(stored, order.variants, samples, progress=go_on)
+
+    def _mask(self, annotation: Annotation | None) -> Callable[[], bytes] | None:
+        if annotation is None or annotation.mask is None:
+            return None
+        self._fetch(annotation.mask)
+        return _reader(self._blobs, annotation.mask)
 
     def _bundle(self, sha256: str) -> StoredBundle:
         data = self._api.get_bytes(f"/bundles/{sha256}/manifest")

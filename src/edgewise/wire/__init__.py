@@ -1,6 +1,7 @@
 """Every record that crosses a boundary, its bytes, and the error families. The ground floor imports nothing of ours."""
 
 from edgewise.wire._record import Mistakes, Record, Strict
+from edgewise.wire.annotation import Annotation, Box, Span
 from edgewise.wire.bundle import (
     After,
     Blob,
@@ -139,10 +140,12 @@ __all__ = [
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
     "After",
+    "Annotation",
     "AnyRecord",
     "Assignment",
     "Backstop",
     "Blob",
+    "Box",
     "CameraSpec",
     "Candidate",
     "CapabilityCard",
@@ -232,6 +235,7 @@ __all__ = [
     "SiteVerdict",
     "Slice",
     "SourceSpec",
+    "Span",
     "StageDecision",
     "Strict",
     "SumsNoise",

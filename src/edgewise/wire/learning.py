@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
+from edgewise.wire.annotation import Annotation
 from edgewise.wire.bundle import Precision
 
 
@@ -20,6 +21,12 @@ class LabelledSample(Record):
     group: str = ""
     weight: float = Field(1.0, gt=0)
     media_type: str = "image/jpeg"
+    annotation: Annotation | None = None
+    device: Name | None = None  # none for an import
+    taken_at: Time | None = None
+    inclusion_probability: float | None = Field(None, gt=0, le=1)
+    labelled_at: Time | None = None
+    labelled_by: str | None = None
     # Of the evaluation share alone, and only where the use case declares slices.
     facts: dict[str, str | float | int | bool] | None = None  # what the slices ask, so that others can look themselves
     slices: tuple[Name, ...] | None = None  # names of those it is in

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgewise.hub.body import Body
 from edgewise.hub.samples import ImportedSample
-from edgewise.wire import Assignment, Candidate, CapabilityCard, Order, Release, Report, UseCase
+from edgewise.wire import Annotation, Assignment, Candidate, CapabilityCard, Order, Release, Report, UseCase
 from edgewise.wire._record import Digest, Id, Name
 
 
@@ -96,6 +96,7 @@ class SampleOut(Out):
     rollout: str | None
     facts: dict[str, Any] | None
     label: str | None
+    annotation: dict[str, Any] | None
     labelled_at: datetime | None
     purpose: str | None
 
@@ -107,6 +108,7 @@ class SamplePage(Out):
 
 class LabelHistory(Out):
     label: str
+    annotation: dict[str, Any] | None
     who: str
     at: datetime
 
@@ -133,6 +135,7 @@ class ToLabel(Out):
 class LabelIn(Body):
     sample: Id
     label: str = Field(min_length=1, max_length=128)
+    annotation: Annotation | None = None
 
 
 class LabelsIn(Body):

@@ -23,6 +23,7 @@ from edgewise.hub.api.models import (
     ToLabel,
 )
 from edgewise.hub.api.problems import responses
+from edgewise.hub.labels import NewLabel
 from edgewise.hub.samples import ImportedSample
 from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store import samples as rows
@@ -99,10 +100,10 @@ def next_to_label(hub: ThisHub, who: Watcher, use_case: str, limit: Limit = 20) 
 def set_labels(wish: LabelsIn, hub: ThisHub, who: Labeller) -> LabelsOut:
     """Label samples, all of them or none. A label that is known already counts as a duplicate."""
     _bound(len(wish.labels), hub.limits.labels_max, "labels")
-    pairs = [(item.sample, item.label) for item in wish.labels]
+    said = [NewLabel(item.sample, item.label, item.annotation) for item in wish.labels]
     with hub.store.read() as connection:
-        scope.check_samples(connection, who, (sample for sample, _ in pairs))
-    accepted, duplicates = labels.set_labels(hub.store, pairs, who=who.name, now=hub.now())
+        scope.check_samples(connection, who, (item.sample for item in said))
+    accepted, duplicates = labels.set_labels(hub.store, said, who=who.name, now=hub.now())
     return LabelsOut(accepted=accepted, duplicates=duplicates)
 
 

@@ -11,8 +11,18 @@ import sqlalchemy as sa
 from edgewise.hub.store.tables import labels, samples
 
 
-def add(connection: sa.Connection, use_case: str, sample: str, *, label: str, who: str, now: datetime) -> None:
-    connection.execute(sa.insert(labels).values(use_case=use_case, sample=sample, label=label, who=who, at=now))
+def add(
+    connection: sa.Connection,
+    use_case: str,
+    sample: str,
+    *,
+    label: str,
+    annotation: dict[str, Any] | None = None,
+    who: str,
+    now: datetime,
+) -> None:
+    row = {"use_case": use_case, "sample": sample, "label": label, "annotation": annotation, "who": who, "at": now}
+    connection.execute(sa.insert(labels).values(**row))
 
 
 def history(connection: sa.Connection, sample: str) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from edgewise.hub.store._rows import chunks, columns, insert_new, many, of_sites, one
 from edgewise.hub.store.tables import feedback, groups, samples
-from edgewise.wire import LabelledSample
+from edgewise.wire import Annotation, LabelledSample
 
 # The labelling queue, most urgent first; `why` alone decides unless an operator spoke about the frame.
 PRIORITY = {"alarm": 0, "feedback": 1, "disagreement": 2, "audit": 3, "margin": 4, "novelty": 4, "import": 5}
@@ -39,6 +39,7 @@ class SampleRow:
     facts: dict[str, Any] | None
     priority: int
     label: str | None
+    annotation: dict[str, Any] | None
     labelled_at: datetime | None
     purpose: str | None
 
@@ -152,6 +153,7 @@ def line_of(row: SampleRow) -> LabelledSample:
         group=row.group,
         weight=1.0,
         media_type=row.media_type,
+        annotation=None if row.annotation is None else Annotation.model_validate(row.annotation),
     )
 
 
@@ -192,10 +194,17 @@ def _apart(rollouts: Sequence[str]) -> sa.ColumnElement[bool]:
     return sa.and_(samples.c.rollout.in_(rollouts), samples.c.why == "disagreement", samples.c.shadow.is_not(None))
 
 
-def set_label(connection: sa.Connection, sample: str, *, label: str, purpose: str, now: datetime) -> None:
-    connection.execute(
-        sa.update(samples).where(samples.c.id == sample).values(label=label, purpose=purpose, labelled_at=now)
-    )
+def set_label(
+    connection: sa.Connection,
+    sample: str,
+    *,
+    label: str,
+    annotation: dict[str, Any] | None = None,
+    purpose: str,
+    now: datetime,
+) -> None:
+    values = {"label": label, "annotation": annotation, "purpose": purpose, "labelled_at": now}
+    connection.execute(sa.update(samples).where(samples.c.id == sample).values(**values))
 
 
 def purpose(connection: sa.Connection, use_case: str, site: str, group: str) -> str | None:

@@ -65,6 +65,7 @@ samples = Table(
     Column("priority", sa.Integer, nullable=False),
     Column("rank", sa.Float, nullable=False, server_default="0"),
     name("label", nullable=True),  # the newest of `labels`, kept here for the queue
+    json("annotation"),  # and what was said with it
     time("labelled_at", nullable=True),
     name("purpose", nullable=True),  # train or evaluation, given with the first label and never changed
     Index(None, "use_case", "label", "priority", "rank", "received_at"),

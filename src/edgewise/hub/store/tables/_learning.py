@@ -28,6 +28,7 @@ labels = Table(
     Column("sample", sa.String(32), ForeignKey("samples.id"), nullable=False),
     name("use_case"),
     name("label"),
+    json("annotation"),  # an Annotation, where more than the label was said
     text("who"),
     time("at"),
     Index(None, "sample"),
