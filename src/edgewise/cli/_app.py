@@ -20,6 +20,7 @@ GROUPS = (
     "label",
     "erasure",
     "audit",
+    "ledger",
     "bundle",
     "courier",
     "sim",

@@ -3,6 +3,7 @@
 from edgewise.measure._detector import ShareDetector
 from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
 from edgewise.measure._drift import ChannelSums, WindowDetector
+from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
@@ -28,6 +29,7 @@ __all__ = [
     "ChannelSums",
     "ClippedSums",
     "Counts",
+    "Helped",
     "Histogram",
     "NoiseBudget",
     "NoisySums",
@@ -40,6 +42,7 @@ __all__ = [
     "better_e_value",
     "count_apart_ties",
     "count_pairs",
+    "did_it_help",
     "disagreement_max",
     "gaussian_sums",
     "group_bootstrap",

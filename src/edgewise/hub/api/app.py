@@ -20,6 +20,7 @@ from edgewise.hub.api import (
     est,
     gate,
     history,
+    ledger,
     openapi,
     orders,
     overview,
@@ -62,7 +63,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people, previews):
+    for module in (readings, people, previews, ledger):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

@@ -45,6 +45,7 @@ STATUS = {
     "revision_unknown": 404,
     "bundle_unknown": 404,
     "release_unknown": 404,
+    "entry_unknown": 404,
     "rollout_unknown": 404,
     "verdict_unknown": 404,
     "scorecard_unknown": 404,
