@@ -28,7 +28,7 @@ BASE_PARTS = 500  # labelled before the first round, from all sites as they were
 NEW_FROM = {"new defect": 3, "late new defect": 5}  # round in which the seventh class comes
 NEW_SHARE = 0.08  # of the parts there from then on
 GOOD_SHARE = 0.8
-DEFECT_SCALE = 0.75  # of the defects' depth below
+DEFECT_SCALE = 0.70  # of the defects' depth below
 FULL_FROM = 3  # a drift grows from round 0 on and has its full strength in this round
 
 ROWS, COLUMNS = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
@@ -115,7 +115,7 @@ def shares_of(site: SitePlan, round_number: int) -> dict[str, float]:
         full = dict(zip(FIRST_CLASSES, (0.5, 0.30, 0.02, 0.02, 0.14, 0.02), strict=True))
         share = strength(round_number)
         shares = {label: (1 - share) * shares[label] + share * full[label] for label in FIRST_CLASSES}
-    if round_number >= NEW_FROM.get(site.drift, ROUNDS):
+    if round_number >= NEW_FROM.get(site.drift, ROUNDS + 1):
         shares = {label: share * (1 - NEW_SHARE) for label, share in shares.items()} | {NEW_CLASS: NEW_SHARE}
     total = sum(shares.values())
     return {label: share / total for label, share in shares.items()}
@@ -166,12 +166,12 @@ def _surface(rng: np.random.Generator, site: SitePlan, drifted: float) -> tuple[
 def _camera(rng: np.random.Generator, site: SitePlan, surface: Field, drifted: float) -> Field:
     seen = surface + rng.normal(0, 0.015)
     if site.drift == "blur" and drifted:
-        seen = _blurred(seen, 1.1 * drifted)
+        seen = _blurred(seen, 1.45 * drifted)
     if site.drift == "contrast":
-        seen = 0.5 + (seen - 0.5) * (1 - 0.45 * drifted)
+        seen = 0.5 + (seen - 0.5) * (1 - 0.65 * drifted)
     noise = 0.012
     if site.drift == "noise and light":
-        noise += 0.035 * drifted
+        noise += 0.04 * drifted
         seen = seen * (1 - 0.3 * drifted) + 0.25 * drifted * (COLUMNS / SIDE - 0.5)
     return np.asarray(seen + noise * rng.standard_normal(seen.shape), np.float32)
 

@@ -299,7 +299,7 @@ def test_new_samples_weigh_as_much_as_all_the_rest(world: Any) -> None:
 
 
 def test_more_pictures_than_fit_into_memory_are_refused(world: Any) -> None:
-    from edgewise.learn._vision import SAMPLES_MAX
+    from edgewise.learn._steps import SAMPLES_MAX
 
     one, other = world.surfaces(1, labels=("none", "spot"))
     with pytest.raises(NotValid, match="fit into memory"):

@@ -17,6 +17,7 @@ GROUPS = (
     "usecase",
     "release",
     "rollout",
+    "data",
     "label",
     "erasure",
     "audit",

@@ -8,9 +8,7 @@ import typer
 
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show
-from edgewise.cli._progress import progress
 
-IMPORT_MAX = 500  # samples in one request
 app = typer.Typer(help="Label samples; the console's labelling page does the same with pictures.", no_args_is_help=True)
 
 
@@ -49,33 +47,3 @@ def set_label(
     with connect(hub, token, data_dir) as api:
         api.post("/labels", {"labels": [{"sample": sample, "label": label}]})
     typer.echo(f"{sample} is {label}")
-
-
-@app.command("import", epilog="Example: edgewise label import --data pictures/ --use-case parts --site plant-a")
-def import_folder(
-    data: Path = typer.Option(..., "--data", help="images.zip or images beside labels.csv, or one folder per class"),
-    use_case: str = typer.Option(..., "--use-case", help="name of the use case"),
-    site: str = typer.Option(..., "--site", help="where the pictures were taken"),
-    group: str = typer.Option("", "--group", help="column whose groups are never split; found by itself without it"),
-    hub: str = HUB,
-    token: str = TOKEN,
-    data_dir: Path = HUB_DATA,
-) -> None:
-    """Bring labelled pictures of a folder to the hub: what a first model is trained on. Doubtful rows are left out."""
-    from datetime import UTC, datetime
-
-    from edgewise.learn import read_dataset
-
-    samples = [one for one in read_dataset(data, group=group or None).samples if not one.uncertain]
-    now = datetime.now(UTC).isoformat()
-    with connect(hub, token, data_dir) as api, progress("importing") as advance:
-        rows = []
-        for number, sample in enumerate(samples, 1):
-            content = sample.read()
-            about = {"use_case": use_case, "site": site, "frame": sample.name, "group": sample.group, "taken_at": now}
-            about |= {"label": sample.label, "media_type": sample.media_type, "blob": api.put_blob(content)}
-            rows.append({**about, "size_bytes": len(content)})
-            advance(sample.name, number / len(samples))
-        for start in range(0, len(rows), IMPORT_MAX):
-            api.post("/samples/import", {"samples": rows[start : start + IMPORT_MAX]})
-    typer.echo(f"{len(rows)} labelled samples of {site} are at the hub; enough labels make a training order")

@@ -12,6 +12,7 @@ from edgewise._late import late_names
 if TYPE_CHECKING:
     from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of, read_dataset
     from edgewise.learn._folder import train_folder
+    from edgewise.learn._formats import WRITERS, Written, write_dataset
     from edgewise.learn._score import score, score_samples
     from edgewise.learn._train import TrainedBundle, train
     from edgewise.learn._trainer import TRAINERS, Cancelled, Fitted, Job, Trainer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TRAINERS",
+    "WRITERS",
     "Cancelled",
     "Dataset",
     "Fitted",
@@ -29,6 +31,7 @@ __all__ = [
     "TrainingSample",
     "Variants",
     "Worker",
+    "Written",
     "good_labels_of",
     "make_variants",
     "read_dataset",
@@ -37,11 +40,13 @@ __all__ = [
     "score_samples",
     "train",
     "train_folder",
+    "write_dataset",
 ]
 
 _HOMES = {
     "_dataset": ("Dataset", "TrainingSample", "good_labels_of", "read_dataset"),
     "_folder": ("train_folder",),
+    "_formats": ("WRITERS", "Written", "write_dataset"),
     "_score": ("score", "score_samples"),
     "_train": ("TrainedBundle", "train"),
     "_trainer": ("TRAINERS", "Cancelled", "Fitted", "Job", "Trainer"),

@@ -10,7 +10,7 @@ import io
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -29,7 +29,10 @@ PICTURE_ENDINGS = {
     ".webp": "image/webp",
 }
 ROW_MEDIA_TYPE = "application/json"
-NOT_FEATURES = frozenset({"file", "label", "uncertain", "weight", *GROUP_COLUMNS})
+MEDIA_TYPES = PICTURE_ENDINGS | {".json": ROW_MEDIA_TYPE}  # of a row or window that is a file of its own
+NOT_FEATURES = frozenset(
+    {"file", "id", "label", "uncertain", "weight", "inclusion_probability", "annotation", *GROUP_COLUMNS}
+)
 ROWS_MAX = 2_000_000  # a list of labels longer than this is a mistake, or a job for the hub
 CSV_BYTES_MAX = 512_000_000
 
@@ -116,8 +119,9 @@ def good_labels_of(labels: Iterable[str], declared: Sequence[str] = ()) -> tuple
 def read_dataset(data_dir: Path | str, *, good: Sequence[str] = (), group: str | None = None) -> Dataset:
     """The labelled samples of a folder.
 
-    Three shapes are read: ``labels.csv`` beside ``images.zip`` or beside the pictures (also in ``images/``), columns
+    Shapes that are read: ``labels.csv`` beside ``images.zip`` or beside the pictures (also in ``images/``), columns
     `file` and `label` at least; ``labels.csv`` alone with numeric columns and `label` (a table); one folder per class.
+    So are the formats of other tools: ``labels.parquet``, COCO, an export of Label Studio (docs/data.md).
 
     Args:
         data_dir: the folder.
@@ -133,8 +137,11 @@ def read_dataset(data_dir: Path | str, *, good: Sequence[str] = (), group: str |
             f"{folder} is not a folder; give the folder that holds the labelled pictures", code="data_missing"
         )
     listing = folder / "labels.csv"
+    foreign = None if listing.is_file() else foreign_samples(folder, group)
     if listing.is_file():
         samples, group_column = _read_listed(folder, listing, group)
+    elif foreign is not None:
+        samples, group_column = foreign, group
     else:
         samples, group_column = _read_class_folders(folder, group), None
     if not samples:
@@ -146,6 +153,25 @@ def read_dataset(data_dir: Path | str, *, good: Sequence[str] = (), group: str |
         good_labels=good_labels_of(labels, good),
         group_column=group_column,
     )
+
+
+def foreign_samples(folder: Path, group: str | None) -> list[TrainingSample] | None:
+    """The samples of a folder in another tool's format, grouped by this fact where one is named; None without one."""
+    from edgewise.learn._formats import read_foreign  # late: the formats are made of what this module defines
+
+    found = read_foreign(folder)
+    if found is None:
+        return None
+    form, samples = found
+    if group is None:
+        return samples
+    if not any(group in sample.columns for sample in samples):
+        known = sorted({name for sample in samples for name in sample.columns})
+        raise NotValid(
+            f"{folder} ({form}) tells no {group!r} to group by; it tells {', '.join(known) or 'nothing beside labels'}",
+            code="column_missing",
+        )
+    return [replace(sample, group=sample.columns.get(group, "") or sample.name) for sample in samples]
 
 
 def _read_rows(listing: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -208,16 +234,19 @@ def _read_listed(folder: Path, listing: Path, group: str | None) -> tuple[list[T
             + "; put the pictures into images.zip or beside labels.csv, under these names",
             code="picture_missing",
         )
+    from edgewise.learn._formats._listed import told  # late, as above
+
     samples = [
         TrainingSample(
-            name=row["file"],
+            name=row.get("id") or row["file"],
             label=row["label"].strip(),
             group=(row[group_column] if group_column else "") or row["file"],
             read=reader_of[row["file"]],
-            media_type=PICTURE_ENDINGS.get(Path(row["file"]).suffix.lower(), "application/octet-stream"),
+            media_type=MEDIA_TYPES.get(Path(row["file"]).suffix.lower(), "application/octet-stream"),
             site=row.get("site", ""),
             uncertain=_is_true(row.get("uncertain", "")),
             columns=row,
+            **told(folder, listing, row),
         )
         for row in rows
     ]
@@ -245,7 +274,7 @@ def _picture_readers(folder: Path) -> dict[str, Callable[[], bytes]]:
     found: dict[str, Callable[[], bytes]] = {}
     for base in (folder, folder / "images"):
         for path in base.rglob("*") if base.is_dir() else ():
-            if path.suffix.lower() in PICTURE_ENDINGS and path.is_file():
+            if path.suffix.lower() in MEDIA_TYPES and path.is_file():
                 found[path.relative_to(base).as_posix()] = path.read_bytes
     return found
 
