@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgewise.hub import bundles, labels, orders
+from edgewise.hub import bundles, labels, likeness, orders
 from edgewise.hub.orders import OrderWish
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import orders as rows
@@ -27,7 +27,7 @@ from edgewise.wire import (
     canonical,
     digest,
     encode,
-    record_digest,
+    revision_digest,
 )
 
 
@@ -46,6 +46,7 @@ def claim(yard, worker: str = "w1") -> Order | None:
 
 
 def tick(yard) -> None:
+    likeness.tick(yard.hub.store)
     orders.tick(yard.hub.store, yard.hub.now(), chance=yard.hub.chance, limits=yard.hub.limits)
 
 
@@ -74,7 +75,7 @@ def test_a_revision_never_holds_the_evaluation_share_and_names_what_is_new(yard)
         revision = rows.revision(connection, order.revision)
     purposes = {row["id"]: row["purpose"] for row in yard.rows(tables.samples)}
     assert {purposes[sample.sample] for sample in revision.samples} == {"train"}
-    assert record_digest(revision) == order.revision
+    assert revision_digest(revision) == order.revision
     assert set(revision.new) == {sample for sample in first if purposes[sample] == "train"}
 
     finish(yard, claim(yard))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
+from edgewise.cli._output import FORMAT, Format, show
 from edgewise.cli._progress import progress
 
 if TYPE_CHECKING:
@@ -88,6 +89,46 @@ def export(
         advance("writing", 0.2)
         written = write_dataset(samples, target, form)
     _say(written, target)
+
+
+@app.command("revisions", epilog="Example: edgewise data revisions --use-case parts")
+def revisions(
+    use_case: str = typer.Option(..., "--use-case", help="name of the use case"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+    output: Format = FORMAT,
+) -> None:
+    """Show the dataset revisions of a use case, newest first."""
+    with connect(hub, token, data_dir) as api:
+        show(api.get(f"/usecases/{use_case}/revisions"), output, ("digest", "made_at", "count", "new", "parent"))
+
+
+@app.command("show", epilog="Example: edgewise data show 3f2a…")
+def show_revision(
+    revision: str = typer.Argument(..., help="the revision's digest", show_default=False),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+    output: Format = FORMAT,
+) -> None:
+    """Show what is in a revision, and what was left out of it and why."""
+    with connect(hub, token, data_dir) as api:
+        show(api.get(f"/revisions/{revision}/summary"), output)
+
+
+@app.command("diff", epilog="Example: edgewise data diff 3f2a… 9c41…")
+def diff(
+    older: str = typer.Argument(..., help="digest of the older revision", show_default=False),
+    newer: str = typer.Argument(..., help="digest of the newer one", show_default=False),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+    output: Format = FORMAT,
+) -> None:
+    """Show how two revisions differ: what came in, what went out, which labels changed."""
+    with connect(hub, token, data_dir) as api:
+        show(api.get(f"/revisions/{older}/diff/{newer}"), output)
 
 
 def _say(written: Written, target: Path) -> None:

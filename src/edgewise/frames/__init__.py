@@ -5,6 +5,7 @@ from edgewise.frames._crop import BadBox, crop, prepare_crop
 from edgewise.frames._decide import BadScores, Decided, decide, good_labels, is_alarm
 from edgewise.frames._dicom import DicomOptions, MadeDicom, private_dicom
 from edgewise.frames._documents import DocumentKind, private_document
+from edgewise.frames._fingerprint import fingerprint, likeness, near_from, usual
 from edgewise.frames._golden import golden_frames, golden_inputs
 from edgewise.frames._hide import Hider, masked
 from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, decode_image, prepare_image
@@ -36,14 +37,17 @@ __all__ = [
     "crop",
     "decide",
     "decode_image",
+    "fingerprint",
     "golden_frames",
     "golden_inputs",
     "good_labels",
     "input_shape",
     "is_alarm",
+    "likeness",
     "made_private",
     "make_private",
     "masked",
+    "near_from",
     "prepare",
     "prepare_crop",
     "prepare_image",
@@ -54,4 +58,5 @@ __all__ = [
     "private_dicom",
     "private_document",
     "series_bytes",
+    "usual",
 ]

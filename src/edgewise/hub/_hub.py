@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import control, orders, repository
+from edgewise.hub import control, likeness, orders, repository
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
@@ -151,6 +151,7 @@ class Hub:
         if not self._leads:
             return False
         repository.renew(self.store, self.online, moment)
+        likeness.tick(self.store)
         orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
         control.tick(self, moment)
         return True

@@ -1,7 +1,8 @@
 """Erasures: ordered by a person, carried to devices in their assignments, and kept at the door for what is under way.
 
 A device erases what it holds and can still change; what it had sealed before may arrive later or be here already. The
-first is left out at intake, the second is told by the device and forgotten as far as nobody has labelled it.
+first is left out at intake, the second is told by the device. What the hub itself can see to be covered it forgets when
+the erasure is ordered (`forget`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, scope, usecases
+from edgewise.hub import audit, forget, scope, usecases
 from edgewise.hub.access import Person
 from edgewise.hub.segments import Records, without
-from edgewise.hub.store import devices
+from edgewise.hub.store import devices, samples
 from edgewise.hub.store import erasures as rows
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.hub.store.erasures import ErasureRow
@@ -62,7 +63,11 @@ def create(hub: Hub, use_case: str, wish: Erasure, person: Person) -> Progress:
         audit.note(connection, actor=person.name, action="erasure.ordered", subject=str(row.number), data=data, now=now)
         for device in devices.find(connection, use_case=use_case, site=wish.site):
             bring(connection, device, hub_epoch=hub.hub_epoch, policy_version=usecase.data.version, now=now)
+        loose = forget.forget(connection, forget.covered(connection, row), erasure=row.number, now=now)
         done, total = rows.counts(connection, row)
+    # After the commit: a content that is gone while its sample is still there would be a hole.
+    for blob in loose:
+        hub.store.blobs.delete(blob)
     return Progress(row=row, done=done, devices=total)
 
 
@@ -169,12 +174,17 @@ def forget_told(connection: sa.Connection, device: DeviceRow, events: Sequence[E
             continue
         ids = [item for name in ("sealed", "stored") for item in _texts(event.data.get(name))]
         places = rows.segments_of(connection, device.id, ids) | _places(event.data)
-        gone, stay = rows.remove_records(connection, device.id, ids)
+        labelled = [
+            row for row in samples.these(connection, ids).values() if row.device == device.id and row.label is not None
+        ]
+        number = event.data.get("erasure")
+        forget.forget(connection, labelled, erasure=number if isinstance(number, int) else 0, now=now)
+        gone = rows.remove_records(connection, device.id, ids) + len(labelled)
         covered = set(ids)
         for epoch, number in sorted(places):
             if (body := rows.body(connection, device.id, epoch, number)) is not None:
                 rows.set_body(connection, device.id, epoch, number, without(body, covered))
-        data = {"erasure": event.data.get("erasure"), "told": len(ids), "forgotten": gone, "labelled": stay}
+        data = {"erasure": event.data.get("erasure"), "told": len(ids), "forgotten": gone, "labelled": len(labelled)}
         actor = f"device {device.id}"
         audit.note(connection, actor=actor, action="erasure.forgotten", subject=device.id, data=data, now=now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from edgewise.hub.store import labels as rows
 from edgewise.hub.store.samples import SampleRow
 from edgewise.wire import (
     Annotation,
+    Gate,
     LabelledSample,
     NotValid,
     UseCase,
@@ -116,12 +118,12 @@ def set_in(connection: sa.Connection, wanted: Sequence[Said], *, who: str, now: 
             code="sample_unknown",
         )
     changed = [(found[sample], item) for sample, item in newest.items() if _says_more(found[sample], item)]
-    shares: dict[str, float] = {}
+    gates: dict[str, Gate] = {}
     # Groups that get their first label together take turns by hash: their order in the request decides nothing.
     for row, item in sorted(changed, key=lambda pair: (digest(pair[0].group.encode()), pair[0].id)):
-        if row.use_case not in shares:
-            shares[row.use_case] = usecases.need(connection, row.use_case).gate.evaluation_share
-        purpose = row.purpose or _purpose(connection, row, item.label, share=shares[row.use_case], now=now)
+        if row.use_case not in gates:
+            gates[row.use_case] = usecases.need(connection, row.use_case).gate
+        purpose = row.purpose or _purpose(connection, row, item.label, gate=gates[row.use_case], now=now)
         said = None if item.annotation is None else plain(item.annotation)
         samples.set_label(connection, row.id, label=item.label, annotation=said, purpose=purpose, now=now)
         rows.add(connection, row.use_case, row.id, label=item.label, annotation=said, who=who, now=now)
@@ -161,13 +163,31 @@ def to_evaluation(train: int, evaluation: int, share: float) -> bool:
     return evaluation + 0.5 <= share * (train + evaluation + 1)
 
 
-def _purpose(connection: sa.Connection, row: SampleRow, label: str, *, share: float, now: datetime) -> str:
+def in_evaluation_block(taken_at: datetime, hours: float, share: float) -> bool:
+    """Whether what was taken then is for evaluation under a split by time: every so many blocks one, evenly spread.
+
+    It hangs on the time alone, so a purpose never changes and neighbours in time stay together, but for the ends of a
+    block.
+
+    >>> from datetime import UTC
+    >>> days = [datetime(2026, 1, day, 9, tzinfo=UTC) for day in range(1, 11)]
+    >>> [in_evaluation_block(day, 24, 0.2) for day in days].count(True)
+    2
+    """
+    block = math.floor(taken_at.timestamp() / (3600 * hours))
+    return math.floor((block + 1) * share) > math.floor(block * share)
+
+
+def _purpose(connection: sa.Connection, row: SampleRow, label: str, *, gate: Gate, now: datetime) -> str:
     """What the sample's group is for: decided with its first label, once and for all."""
     known = samples.purpose(connection, row.use_case, row.site, row.group)
     if known is not None:
         return known
-    counts = samples.purpose_counts(connection, row.use_case, row.site, label)
-    evaluation = to_evaluation(counts.get(TRAIN, 0), counts.get(EVALUATION, 0), share)
+    if gate.split == "time":
+        evaluation = in_evaluation_block(row.taken_at, gate.block_hours, gate.evaluation_share)
+    else:
+        counts = samples.purpose_counts(connection, row.use_case, row.site, label)
+        evaluation = to_evaluation(counts.get(TRAIN, 0), counts.get(EVALUATION, 0), gate.evaluation_share)
     purpose = EVALUATION if evaluation else TRAIN
     samples.set_purpose(connection, row.use_case, row.site, row.group, purpose=purpose, label=label, now=now)
     return purpose

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from edgewise.hub.store import bundles, champions, labels, releases, rollouts, samples
+from edgewise.hub.store import bundles, champions, erasures, labels, releases, rollouts, samples
 from edgewise.hub.store import ledger as rows
 from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store.orders import OrderRow
@@ -83,7 +83,7 @@ def look(connection: sa.Connection, kind: Kind, name: str) -> Entry:
 def _sample(connection: sa.Connection, name: str) -> Entry | None:
     row = samples.get(connection, name)
     if row is None:
-        return None
+        return _erased(connection, name)
     said = [
         Link(kind="label", id=str(item["position"]), text=f"{item['label']}, said by {item['who']}", at=item["at"])
         for item in labels.history(connection, name)
@@ -119,6 +119,17 @@ def _sample(connection: sa.Connection, name: str) -> Entry | None:
     )
 
 
+def _erased(connection: sa.Connection, name: str) -> Entry | None:
+    stone = erasures.tombstone(connection, name)
+    if stone is None:
+        return None
+    held = rows.revisions_with(connection, stone.use_case, name, limit=LINKS_MAX + 1)
+    led_to = [Link(kind="revision", id=one.digest, text="holds its tombstone", at=one.made_at) for one in held]
+    text = f"erased by erasure {stone.erasure}; it had {stone.labels} label{'' if stone.labels == 1 else 's'}"
+    facts = {"purpose": stone.purpose}
+    return _entry("sample", name, stone.use_case, stone.at, text, facts, (), led_to, site=stone.site)
+
+
 def _revision(connection: sa.Connection, name: str) -> Entry | None:
     row = rows.revision(connection, name)
     if row is None:
@@ -131,8 +142,10 @@ def _revision(connection: sa.Connection, name: str) -> Entry | None:
     facts = {
         "samples": row.count,
         "new": row.new,
-        "by_label": dict(Counter(line.label for line in _lines(body))),
-        "by_site": dict(Counter(line.site for line in _lines(body))),
+        "erased": len(body.erased or ()),
+        "left_out": dict(body.left_out or {}),
+        "by_label": dict(Counter(line.label for line in body.samples)),
+        "by_site": dict(Counter(line.site for line in body.samples)),
     }
     text = f"{row.count} labelled samples, {row.new} of them new"
     return _entry("revision", name, row.use_case, row.made_at, text, facts, made_of, led_to)
@@ -233,14 +246,10 @@ def _entry(
     return Entry(kind=kind, id=name, use_case=use_case, site=site, at=at, text=text, facts=facts, more=more, **shown)
 
 
-def _lines(body: DatasetRevision) -> tuple[Any, ...]:
-    return body.samples
-
-
 def _samples_of(body: DatasetRevision) -> list[Link]:
     """Its samples, the new ones first: they are why the revision was made."""
     new = set(body.new)
-    ordered = sorted(_lines(body), key=lambda line: (line.sample not in new, line.sample))
+    ordered = sorted(body.samples, key=lambda line: (line.sample not in new, line.sample))
     return [Link(kind="sample", id=line.sample, text=f"{line.label} at {line.site}") for line in ordered]
 
 

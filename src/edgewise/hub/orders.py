@@ -9,11 +9,12 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from pydantic import Field
 
-from edgewise.hub import audit, revisions, usecases
+from edgewise.hub import audit, likeness, revisions, usecases
 from edgewise.hub.body import Body
 from edgewise.hub.labels import TRAIN
 from edgewise.hub.limits import Limits
 from edgewise.hub.store import Store, bundles, champions, labels, samples
+from edgewise.hub.store import likeness as likeness_rows
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
@@ -61,6 +62,8 @@ def due(connection: sa.Connection, usecase: UseCase, now: datetime) -> str | Non
         return None
     last = rows.newest(connection, usecase.name)
     count = len(labels.labelled_after(connection, usecase.name, 0 if last is None else last.labels_position))
+    if count and likeness_rows.left(connection, usecase.name):
+        return None  # pictures whose copies may be on the other side; they are looked at within some ticks
     if count >= usecase.retrain.labels_min:
         # The first labels may all belong to groups of the evaluation share; then there is nothing to train on yet.
         if not samples.labelled(connection, usecase.name, TRAIN):
@@ -78,6 +81,8 @@ def create(store: Store, wish: OrderWish, *, who: str, now: datetime, chance: Ch
     Raises:
         NotValid: no such use case or base, nothing to train on, or an order is unfinished.
     """
+    while likeness.tick(store):
+        continue  # each tick takes some pictures off what is left
     with store.write() as connection:
         return make(connection, wish, who=who, now=now, chance=chance, limits=limits)
 

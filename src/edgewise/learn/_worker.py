@@ -27,11 +27,13 @@ from edgewise.wire import (
     Manifest,
     NotNow,
     NotTrusted,
+    NotValid,
     Order,
     decode,
     digest,
     encode,
     plain,
+    revision_digest,
 )
 
 LOG_LINES_MAX = 400  # as wire.Candidate allows
@@ -135,6 +137,17 @@ class Worker:
 
     def _train(self, order: Order, go_on: Callable[[str, float], None]) -> tuple[TrainedBundle, Variants]:
         revision = decode(DatasetRevision, self._api.get_bytes(f"/revisions/{order.revision}"))
+        if revision_digest(revision) != order.revision:
+            raise NotTrusted(
+                f"the hub sent another revision than {order.revision[:12]}…; ask again, or check the store",
+                code="revision_wrong",
+            )
+        if revision.erased:
+            raise NotValid(
+                f"{len(revision.erased)} of the samples of revision {order.revision[:12]}… were erased since the order "
+                "was made; make another order",
+                code="revision_erased",
+            )
         self._make_room({sample.blob for sample in revision.samples})
         new = set(revision.new)
         samples: list[TrainingSample] = []

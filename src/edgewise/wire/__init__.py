@@ -55,7 +55,9 @@ from edgewise.wire.learning import (
     Scorecard,
     SiteScore,
     SiteVerdict,
+    Tombstone,
     Verdict,
+    revision_digest,
 )
 from edgewise.wire.private import (
     PICTURE_TRANSFORMS,
@@ -244,6 +246,7 @@ __all__ = [
     "Telemetry",
     "Terms",
     "Tls",
+    "Tombstone",
     "Transform",
     "Upload",
     "UploadHeader",
@@ -265,6 +268,7 @@ __all__ = [
     "pack_upload",
     "plain",
     "record_digest",
+    "revision_digest",
     "slice_facts",
     "slices_of",
     "unmet",

@@ -9,6 +9,7 @@ from pydantic import Field
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
 from edgewise.wire.annotation import Annotation
 from edgewise.wire.bundle import Precision
+from edgewise.wire.codec import canonical, digest, record_digest
 
 
 class LabelledSample(Record):
@@ -32,14 +33,47 @@ class LabelledSample(Record):
     slices: tuple[Name, ...] | None = None  # names of those it is in
 
 
+class Tombstone(Record):
+    """What is left of a line of a revision after an erasure: that it was there, and the digest that it had."""
+
+    sample: Id
+    line: Digest  # of the line's canonical bytes; its content cannot be guessed from it, as it named a blob's digest
+    erasure: int = Field(ge=0)
+    at: Time
+
+
 class DatasetRevision(Record):
-    """A frozen list of labelled samples; its digest is its identity. It never holds the evaluation share."""
+    """A frozen list of labelled samples; its digest is its identity. It never holds the evaluation share.
+
+    The identity follows from the head and the digests of the lines (`revision_digest`), so it outlives an erasure.
+    """
 
     use_case: Name
     made_at: Time
     samples: tuple[LabelledSample, ...]
     new: tuple[Id, ...] = ()  # those labelled since the parent revision: trained 50:50 with the rest (replay)
     parent: Digest | None = None
+    format: Literal[2] | None = None  # those from before have no such field, and their bytes' digest for identity
+    left_out: dict[str, int] | None = None  # labelled samples that are not in it, counted by the reason
+    erased: tuple[Tombstone, ...] | None = None
+
+
+def revision_digest(revision: DatasetRevision) -> str:
+    """The identity of a revision: SHA-256 over its head and the digests of its lines, in their order by digest.
+
+    >>> from datetime import UTC, datetime
+    >>> at = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> line = LabelledSample(sample="0" * 32, blob="1" * 64, label="pit", site="a")
+    >>> whole = DatasetRevision(use_case="u", made_at=at, samples=(line,), format=2)
+    >>> stone = Tombstone(sample=line.sample, line=record_digest(line), erasure=1, at=at)
+    >>> revision_digest(whole.model_copy(update={"samples": (), "erased": (stone,)})) == revision_digest(whole)
+    True
+    """
+    if revision.format is None:
+        return record_digest(revision)
+    head = revision.model_dump(mode="json", exclude_none=True, exclude={"samples", "erased"})
+    lines = [record_digest(line) for line in revision.samples] + [stone.line for stone in revision.erased or ()]
+    return digest(canonical({"head": head, "lines": sorted(lines)}))
 
 
 class Order(Record):

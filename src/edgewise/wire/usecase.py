@@ -133,6 +133,11 @@ class Gate(Strict):
     samples_min: int = Field(8, ge=1, description="fewer evaluation samples at a site make its result inconclusive")
     alpha: Share = Field(0.1, description="level of the paired test that a site got worse")
     evaluation_share: float = Field(0.2, gt=0, lt=0.9)
+    split: Literal["grouped", "time"] = Field(
+        "grouped",
+        description="grouped keeps each group whole; time keeps whole blocks of time of a site, docs/data.md",
+    )
+    block_hours: float = Field(24.0, gt=0, le=8784, description="of a block of the split by time")
     when_inconclusive: Literal["hold", "bake"] = Field(
         "hold", description="hold waits for a person or more labels; bake lets the live paired test on devices decide"
     )

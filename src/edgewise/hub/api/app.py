@@ -28,6 +28,7 @@ from edgewise.hub.api import (
     previews,
     problems,
     readings,
+    revisions,
     rollouts,
     samples,
     standing,
@@ -63,7 +64,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people, previews, ledger):
+    for module in (readings, people, previews, ledger, revisions):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

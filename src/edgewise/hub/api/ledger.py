@@ -81,7 +81,7 @@ def rounds(name: str, hub: ThisHub, who: Reader) -> list[RoundOut]:
 def check(connection: sa.Connection, who: Person, found: Entry) -> None:
     """Raises Refused where this person may not see the entry: a sample of another site, or what tells of all sites."""
     if found.site is not None:
-        scope.check_samples(connection, who, [found.id])
+        who.check_sites([found.site], f"sample {found.id}")
     elif found.kind == "release":
         scope.check_some(connection, who, found.use_case, f"release {found.id}")
     else:

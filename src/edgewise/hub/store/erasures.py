@@ -9,9 +9,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub.store._rows import chunks, columns, many, of_sites
+from edgewise.hub.store._rows import chunks, columns, many, of_sites, one
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.hub.store.tables import devices, erasure_acks, erasures, events, feedback, labels, samples, segments
+from edgewise.hub.store.samples import SampleRow
+from edgewise.hub.store.tables import (
+    devices,
+    erasure_acks,
+    erasures,
+    events,
+    feedback,
+    fingerprints,
+    labels,
+    samples,
+    segments,
+    tombstones,
+)
 from edgewise.wire import Erasure
 
 
@@ -38,6 +50,19 @@ class ErasureRow:
             until=self.until,
             reason=self.reason,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TombstoneRow:
+    """What is left of an erased sample."""
+
+    sample: str
+    use_case: str
+    site: str
+    purpose: str
+    labels: int
+    erasure: int
+    at: datetime
 
 
 def add(connection: sa.Connection, values: Mapping[str, Any]) -> int:
@@ -107,18 +132,36 @@ def segments_of(connection: sa.Connection, device: str, ids: Sequence[str]) -> s
     return found
 
 
-def remove_records(connection: sa.Connection, device: str, ids: Sequence[str]) -> tuple[int, int]:
-    """Forget records of this device; comes back with how many went, and how many stay because they are labelled."""
-    gone = stay = 0
+def remove_records(connection: sa.Connection, device: str, ids: Sequence[str]) -> int:
+    """Forget records of this device that have no label; comes back with how many went."""
+    gone = 0
     for some in chunks(ids):
         has_label = sa.select(labels.c.sample).where(labels.c.sample.in_(some))
         mine = (samples.c.device == device, samples.c.id.in_(some))
-        kept = sa.select(sa.func.count()).select_from(samples).where(*mine, samples.c.id.in_(has_label))
-        stay += int(connection.execute(kept).scalar_one())
         gone += connection.execute(sa.delete(samples).where(*mine, samples.c.id.not_in(has_label))).rowcount
         for table in (feedback, events):
             gone += connection.execute(sa.delete(table).where(table.c.device == device, table.c.id.in_(some))).rowcount
-    return gone, stay
+    return gone
+
+
+def bury(connection: sa.Connection, row: SampleRow, *, erasure: int, now: datetime) -> None:
+    """Keep of a labelled sample that it was there, and nothing of what it showed."""
+    had = sa.select(sa.func.count()).select_from(labels).where(labels.c.sample == row.id)
+    values = {"sample": row.id, "use_case": row.use_case, "site": row.site, "purpose": row.purpose or ""}
+    count = int(connection.execute(had).scalar_one())
+    connection.execute(sa.insert(tombstones).values(**values, labels=count, erasure=erasure, at=now))
+
+
+def remove_samples(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """Samples with their labels and fingerprints."""
+    for some in chunks(ids):
+        connection.execute(sa.delete(labels).where(labels.c.sample.in_(some)))
+        connection.execute(sa.delete(fingerprints).where(fingerprints.c.sample.in_(some)))
+        connection.execute(sa.delete(samples).where(samples.c.id.in_(some)))
+
+
+def tombstone(connection: sa.Connection, sample: str) -> TombstoneRow | None:
+    return one(connection, TombstoneRow, columns(tombstones, TombstoneRow).where(tombstones.c.sample == sample))
 
 
 def body(connection: sa.Connection, device: str, epoch: str, number: int) -> bytes | None:

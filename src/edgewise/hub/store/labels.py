@@ -50,3 +50,11 @@ def known(connection: sa.Connection, use_case: str) -> list[str]:
     return list(
         connection.execute(sa.select(samples.c.label).where(*where).distinct().order_by(samples.c.label)).scalars()
     )
+
+
+def newest_who(connection: sa.Connection, use_case: str) -> dict[str, str]:
+    """Who gave each sample the label that it has now."""
+    newest = sa.select(sa.func.max(labels.c.position)).where(labels.c.use_case == use_case).group_by(labels.c.sample)
+    statement = sa.select(labels.c.sample, labels.c.who).where(labels.c.position.in_(newest))
+    rows = connection.execute(statement)
+    return {row.sample: row.who for row in rows}

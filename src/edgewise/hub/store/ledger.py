@@ -52,6 +52,20 @@ def revision(connection: sa.Connection, digest: str) -> RevisionRow | None:
     return one(connection, RevisionRow, columns(revisions, RevisionRow).where(revisions.c.digest == digest))
 
 
+def revisions_list(connection: sa.Connection, use_case: str, *, limit: int) -> list[RevisionRow]:
+    """Revisions of a use case without their lines, newest first."""
+    statement = columns(revisions, RevisionRow).where(revisions.c.use_case == use_case)
+    return many(
+        connection, RevisionRow, statement.order_by(revisions.c.made_at.desc(), revisions.c.digest).limit(limit)
+    )
+
+
+def revisions_of(connection: sa.Connection, use_case: str) -> list[str]:
+    """Digests of all revisions of a use case, oldest first."""
+    statement = sa.select(revisions.c.digest).where(revisions.c.use_case == use_case)
+    return list(connection.execute(statement.order_by(revisions.c.made_at, revisions.c.digest)).scalars())
+
+
 def revisions_with(connection: sa.Connection, use_case: str, sample: str, *, limit: int) -> list[RevisionRow]:
     """Revisions in whose bytes the sample's id occurs, oldest first.
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, many, one
 from edgewise.hub.store.tables import orders, revisions
-from edgewise.wire import Candidate, DatasetRevision, Order, decode, encode, plain, record_digest
+from edgewise.wire import Candidate, DatasetRevision, Order, decode, encode, plain, revision_digest
 
 OPEN, CLAIMED, RETURNED, FAILED = "open", "claimed", "returned", "failed"
 
@@ -48,7 +48,7 @@ class OrderRow:
 
 def add_revision(connection: sa.Connection, revision: DatasetRevision) -> str:
     """Store a frozen revision under its digest; the same one twice is stored once."""
-    name = record_digest(revision)
+    name = revision_digest(revision)
     if revision_bytes(connection, name) is None:
         connection.execute(
             sa.insert(revisions).values(
@@ -66,6 +66,18 @@ def add_revision(connection: sa.Connection, revision: DatasetRevision) -> str:
 
 def revision_bytes(connection: sa.Connection, digest: str) -> bytes | None:
     return connection.execute(sa.select(revisions.c.body).where(revisions.c.digest == digest)).scalar_one_or_none()
+
+
+def set_revision(connection: sa.Connection, digest: str, revision: DatasetRevision) -> None:
+    """Keep a revision with tombstones in place of lines; its digest stays."""
+    assert revision_digest(revision) == digest, f"revision {digest} would be another one"
+    connection.execute(sa.update(revisions).where(revisions.c.digest == digest).values(body=encode(revision)))
+
+
+def unfinished_on(connection: sa.Connection, revision: str) -> list[OrderRow]:
+    """Orders on this revision that are open or claimed."""
+    where = (orders.c.revision == revision, orders.c.state.in_((OPEN, CLAIMED)))
+    return many(connection, OrderRow, columns(orders, OrderRow).where(*where))
 
 
 def revision(connection: sa.Connection, digest: str) -> DatasetRevision | None:

@@ -173,6 +173,33 @@ def pairs(connection: sa.Connection, rollout: str) -> list[SampleRow]:
     return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(*order))
 
 
+def taken_between(
+    connection: sa.Connection,
+    use_case: str,
+    *,
+    site: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[SampleRow]:
+    """Samples of a use case taken in this time, both ends included."""
+    statement = columns(samples, SampleRow).where(samples.c.use_case == use_case).order_by(samples.c.id)
+    if site is not None:
+        statement = statement.where(samples.c.site == site)
+    if since is not None:
+        statement = statement.where(samples.c.taken_at >= since)
+    if until is not None:
+        statement = statement.where(samples.c.taken_at <= until)
+    return many(connection, SampleRow, statement)
+
+
+def blobs_held(connection: sa.Connection, blobs: Collection[str]) -> set[str]:
+    """Those of the contents that a sample holds."""
+    found: set[str] = set()
+    for some in chunks(sorted(blobs)):
+        found.update(connection.execute(sa.select(samples.c.blob).where(samples.c.blob.in_(some))).scalars())
+    return found
+
+
 def apart_to_label(
     connection: sa.Connection, rollouts: Sequence[str], *, limit: int, sites: Collection[str] | None = None
 ) -> list[SampleRow]:

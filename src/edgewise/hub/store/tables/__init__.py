@@ -9,7 +9,18 @@ from edgewise.hub.store.tables._columns import metadata
 from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures, failures
 from edgewise.hub.store.tables._hub import audit, leases, meta, usecases
 from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
-from edgewise.hub.store.tables._learning import bundles, deltas, groups, labels, orders, revisions, scorecards, verdicts
+from edgewise.hub.store.tables._learning import (
+    bundles,
+    deltas,
+    fingerprints,
+    groups,
+    labels,
+    orders,
+    revisions,
+    scorecards,
+    tombstones,
+    verdicts,
+)
 from edgewise.hub.store.tables._releases import (
     releases,
     rollouts,
@@ -34,6 +45,7 @@ __all__ = [
     "events",
     "failures",
     "feedback",
+    "fingerprints",
     "groups",
     "labels",
     "leases",
@@ -52,6 +64,7 @@ __all__ = [
     "signing_requests",
     "telemetry",
     "tokens",
+    "tombstones",
     "tuf_pending",
     "tuf_roles",
     "tuf_targets",

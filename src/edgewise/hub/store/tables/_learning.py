@@ -35,6 +35,32 @@ labels = Table(
     Index(None, "use_case", "position"),
 )
 
+# What is left of an erased sample that had a label: enough to say that it was there, nothing of what it showed.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("sample", sa.String(32), primary_key=True),
+    name("use_case"),
+    name("site"),
+    name("purpose"),
+    Column("labels", sa.Integer, nullable=False),  # that it had had
+    Column("erasure", sa.Integer, nullable=False),
+    time("at"),
+    Index(None, "use_case"),
+)
+
+# How a labelled picture looks, and which pictures of other groups look nearly so: what keeps copies on one side.
+fingerprints = Table(
+    "fingerprints",
+    metadata,
+    Column("sample", sa.String(32), primary_key=True),
+    name("use_case"),
+    Column("mark", sa.LargeBinary),  # none where the picture cannot be read
+    Column("nearest", sa.Float),  # likeness to the nearest picture of another group that came before it
+    json("near"),  # the nearest of them as [sample, likeness], those that may count as near
+    Index(None, "use_case"),
+)
+
 revisions = Table(
     "revisions",
     metadata,
