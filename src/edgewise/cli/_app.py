@@ -18,6 +18,7 @@ GROUPS = (
     "release",
     "rollout",
     "data",
+    "assess",
     "label",
     "erasure",
     "audit",

@@ -1,5 +1,6 @@
 """Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
+from edgewise.measure._curve import Curve, Need, learning_curve
 from edgewise.measure._detector import ShareDetector
 from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
 from edgewise.measure._drift import ChannelSums, WindowDetector
@@ -29,8 +30,10 @@ __all__ = [
     "ChannelSums",
     "ClippedSums",
     "Counts",
+    "Curve",
     "Helped",
     "Histogram",
+    "Need",
     "NoiseBudget",
     "NoisySums",
     "Pair",
@@ -50,6 +53,7 @@ __all__ = [
     "judge_backstop",
     "judge_shadow",
     "judge_variant",
+    "learning_curve",
     "merge_small",
     "noisy_channels",
     "noisy_counts",
