@@ -107,7 +107,7 @@ def make(
         revision=revision,
         base=base,
         seed=wish.seed if wish.seed is not None else 0,
-        trainer=wish.trainer or ("tabular" if usecase.data.data_class == "measurement" else "vision"),
+        trainer=wish.trainer or usecase.retrain.trainer or _usual_trainer(usecase),
         config={**usecase.retrain.config, **wish.config},
         variants=usecase.retrain.variants if wish.variants is None else wish.variants,
         good_labels=usecase.outcome.good_labels,
@@ -125,6 +125,10 @@ def make(
     }
     audit.note(connection, actor=who, action="order.made", subject=wish.use_case, data=data, now=now)
     return order
+
+
+def _usual_trainer(usecase: UseCase) -> str:
+    return "tabular" if usecase.data.data_class == "measurement" else "vision"
 
 
 def _base(connection: sa.Connection, wish: OrderWish) -> str | None:

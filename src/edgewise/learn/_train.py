@@ -38,6 +38,7 @@ GOLDEN_TOLERANCE = 1e-2  # another CPU rounds differently again; a wrong network
 GOLDEN_COUNT = 4
 UNREADABLE_SHARE_MAX = 0.05
 MODEL_BLOB = "model.onnx"
+USUAL, UNUSUAL = "usual", "unusual"  # what an anomaly detector tells apart, where no label means good
 FAULTS = {
     "flip-good": "defect labels trained as good and good ones as defects: a deliberately bad candidate for a drill"
 }
@@ -95,10 +96,11 @@ def train(
     settings = dict(config or {})
     started_s = time.perf_counter()
     certain = tuple(sample for sample in samples if not sample.uncertain)
-    good = _known_good_labels(certain, good_labels, base)
+    detects = chosen.task == "anomaly-detection"  # what is usual must be named, whatever is there to learn from
+    good = tuple(good_labels) if detects and good_labels else _known_good_labels(certain, good_labels, base)
     fault = settings.pop("fault", None)
     taught = _with_fault(certain, good, fault)
-    labels = _labels(taught, base)
+    labels = (good[0] if good else USUAL, UNUSUAL) if detects else _labels(taught, base)
     job = Job(samples=taught, labels=labels, good_labels=good, base=base, seed=seed, config=settings, progress=progress)
     fitted = chosen.fit(job)
     check_unreadable(fitted.unreadable, len(taught))
@@ -121,7 +123,7 @@ def train(
             ),
         ),
         labels=labels,
-        good_label=good[0] if good else None,
+        good_label=good[0] if good else labels[0] if detects else None,
         good_labels=good,
         defect_threshold=0.5,
         golden=Golden(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ Progress = Callable[[str, float], None]
 """Told what is being done and how far it is, from 0 to 1. It may raise Cancelled to stop the training."""
 
 ConfigValue = str | float | int | bool
+Task = Literal["image-classification", "tabular-classification", "anomaly-detection"]
 
 
 class Cancelled(Exception):
@@ -73,7 +74,7 @@ class Trainer(Protocol):
     """Makes one graph from labelled samples. The same job gives the same graph on the same machine."""
 
     @property
-    def task(self) -> Literal["image-classification", "tabular-classification"]: ...
+    def task(self) -> Task: ...
 
     def fit(self, job: Job) -> Fitted:
         """The trained graph.
@@ -88,8 +89,17 @@ class Trainer(Protocol):
 TRAINERS: dict[str, str] = {
     "vision": "edgewise.learn._vision:VisionTrainer",
     "tabular": "edgewise.learn._tabular:TabularTrainer",
+    "anomaly": "edgewise.learn._anomaly:AnomalyTrainer",
 }
 """Where each trainer lives. A name is imported when it is first asked for: PyTorch alone takes over a second."""
+
+
+ENTRY_POINTS = "edgewise.trainers"
+
+
+def _installed() -> dict[str, str]:
+    """Trainers that installed packages bring."""
+    return {found.name: found.value for found in metadata.entry_points(group=ENTRY_POINTS)}
 
 
 def trainer_named(name: str) -> Trainer:
@@ -98,11 +108,21 @@ def trainer_named(name: str) -> Trainer:
     Raises:
         NotValid: there is none, or what it needs is not installed.
     """
-    if name not in TRAINERS:
-        raise NotValid(f"there is no trainer {name!r}; there are {', '.join(sorted(TRAINERS))}", code="trainer_unknown")
-    module, _, attribute = TRAINERS[name].partition(":")
+    places = _installed() | TRAINERS  # ours stay ours, whatever a package calls its own
+    if name not in places:
+        raise NotValid(
+            f"there is no trainer {name!r}; there are {', '.join(sorted(places))}; a package brings others by an "
+            f"entry point in {ENTRY_POINTS}",
+            code="trainer_unknown",
+        )
+    module, _, attribute = places[name].partition(":")
     try:
         made: Trainer = getattr(import_module(module), attribute)()
+    except AttributeError as error:
+        raise NotValid(
+            f"the trainer {name!r} is not where its package says, {places[name]}: {error}; install the package again",
+            code="trainer_not_installed",
+        ) from error
     except ModuleNotFoundError as error:
         raise NotValid(
             f"the trainer {name!r} needs the package {error.name}, which is not installed; install edgewise[vision]",

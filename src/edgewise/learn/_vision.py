@@ -42,7 +42,7 @@ class VisionTrainer:
     """
 
     @property
-    def task(self) -> Literal["image-classification", "tabular-classification"]:
+    def task(self) -> Literal["image-classification"]:
         return "image-classification"
 
     def fit(self, job: Job) -> Fitted:

@@ -148,7 +148,7 @@ class Manifest(Record):
 
     format: Literal[1] = 1
     name: Name
-    task: Literal["image-classification", "tabular-classification", "series-classification"]
+    task: Literal["image-classification", "tabular-classification", "series-classification", "anomaly-detection"]
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=GRAPHS_MAX)
     labels: tuple[Word, ...] = Field(min_length=1, max_length=LABELS_MAX)
     good_label: Word | None = None

@@ -117,6 +117,7 @@ class Retrain(Strict):
 
     labels_min: int = Field(20, ge=1, description="new labels since the last order")
     every_hours: float | None = Field(None, gt=0)
+    trainer: Name | None = Field(None, description="vision for pictures and tabular for measurements without it")
     config: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="the trainer's settings, docs/learn.md"
     )
