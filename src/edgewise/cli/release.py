@@ -44,6 +44,25 @@ def show_release(
     show(row if output is not Format.table else {**row.pop("release"), **row}, output)
 
 
+@app.command("scorecard", epilog="Example: edgewise release scorecard surface-inspection@2")
+def scorecard(
+    release: str = typer.Argument(..., help="the release's id", show_default=False),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+    output: Format = FORMAT,
+) -> None:
+    """Show how good a release was found to be: by site and slice, beside the champion, and how well calibrated."""
+    with connect(hub, token, data_dir) as api:
+        found = api.get(f"/releases/{release}/scorecard")
+    if output is not Format.table:
+        show(found, output)
+        return
+    from edgewise.cli._scorecard import lines
+
+    typer.echo("\n".join(lines(found)))
+
+
 @app.command(
     epilog='Example: edgewise release sign 9c41… --key keys/release --override "drill: prove that the fleet reverts"'
 )

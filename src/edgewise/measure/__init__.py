@@ -1,5 +1,6 @@
 """Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
+from edgewise.measure._calibration import calibration
 from edgewise.measure._curve import Curve, Need, learning_curve
 from edgewise.measure._detector import ShareDetector
 from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
@@ -10,7 +11,7 @@ from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
-from edgewise.measure._scores import score_sites
+from edgewise.measure._scores import largest_gap, score_sites
 from edgewise.measure._sequential import (
     E_MAX,
     Pair,
@@ -43,6 +44,7 @@ __all__ = [
     "WindowDetector",
     "auc",
     "better_e_value",
+    "calibration",
     "count_apart_ties",
     "count_pairs",
     "did_it_help",
@@ -53,6 +55,7 @@ __all__ = [
     "judge_backstop",
     "judge_shadow",
     "judge_variant",
+    "largest_gap",
     "learning_curve",
     "merge_small",
     "noisy_channels",

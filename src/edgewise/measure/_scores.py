@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from edgewise.measure._calibration import calibration
 from edgewise.measure._intervals import REPEATS, Floats, Statistic, interval, resample, weighted_auc, wilson
 from edgewise.measure._rows import Rows, by_site, by_slice, rows_of
-from edgewise.wire import Metric, Prediction, SiteScore
+from edgewise.wire import Calibration, Gap, Metric, Prediction, SiteScore
 
 OVERALL = "overall"
 NOTHING = Metric(value=None)
@@ -76,7 +77,45 @@ def _score(
         accuracy=accuracy,
         auc=auc,
         recall=dict(zip(labels, recalls, strict=True)),
+        calibration=_calibration(predictions, rows, level, seed),
     )
+
+
+def _calibration(predictions: Sequence[Prediction], rows: Rows, level: float, seed: int) -> Calibration | None:
+    """Of the decisions that came with a confidence; those of older scorecards did not."""
+    confidences, right, groups = [], [], []
+    for item, is_right in zip(predictions, rows.right, strict=True):
+        if item.confidence is not None:
+            confidences.append(item.confidence)
+            right.append(bool(is_right))
+            groups.append(f"{item.site}\0{item.group}" if item.group else "")
+    return calibration(confidences, right, groups, level=level, seed=seed)
+
+
+def largest_gap(scores: Sequence[SiteScore]) -> Gap | None:
+    """The largest difference between two of these in balanced accuracy, or macro recall where that has no value.
+
+    None with fewer than two that have a value with an interval.
+
+    >>> def one(name, value):
+    ...     metric = Metric(value=value, low=value - 0.03, high=value + 0.04, n=50)
+    ...     same = dict.fromkeys(("balanced_accuracy", "macro_recall", "accuracy", "auc"), metric)
+    ...     return SiteScore(site=name, n=50, **same)
+    >>> gap = largest_gap([one("a", 0.9), one("b", 0.7), one("c", 0.8)])
+    >>> gap.best, gap.worst, round(gap.value, 2), round(gap.low, 2), round(gap.high, 2)
+    ('a', 'b', 0.2, 0.15, 0.25)
+    """
+    known = []
+    for score in scores:
+        metric = score.balanced_accuracy if score.balanced_accuracy.value is not None else score.macro_recall
+        if metric.value is not None and metric.low is not None and metric.high is not None:
+            known.append((metric.value, metric.value - metric.low, metric.high - metric.value, score.site))
+    if len(known) < 2:
+        return None
+    high, low = max(known), min(known)
+    value = high[0] - low[0]
+    below, above = math.hypot(high[1], low[2]), math.hypot(high[2], low[1])
+    return Gap(best=high[3], worst=low[3], value=value, low=max(value - below, -1.0), high=min(value + above, 1.0))
 
 
 def _measures(rows: Rows, labels: Sequence[str]) -> tuple[list[Statistic], list[int], list[int]]:

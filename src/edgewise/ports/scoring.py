@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-from edgewise.measure import score_sites
+from edgewise.measure import largest_gap, score_sites
 from edgewise.ports._bundle import open_manifest
 from edgewise.ports._pipeline import Pipeline, open_pipeline
 from edgewise.ports._runtime import Runtime
@@ -18,18 +18,21 @@ UNREADABLE_CODES = frozenset({"bad_picture", "bad_row", "bad_frame"})
 REMEMBERED_MAX = 100_000
 
 
+Said = tuple[str, float | None, float | None]  # label, defect score, confidence
+
+
 class Answers:
-    """Labels and defect scores already computed, by (bundle, blob). Both are immutable, so an answer never changes."""
+    """What was answered already, by (bundle, blob). Both are immutable, so an answer never changes."""
 
     def __init__(self, entries_max: int = REMEMBERED_MAX) -> None:
         self._entries_max = entries_max
-        self._known: OrderedDict[tuple[str, str], tuple[str, float | None]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Said] = OrderedDict()
 
-    def get(self, bundle: str, blob: str) -> tuple[str, float | None] | None:
+    def get(self, bundle: str, blob: str) -> Said | None:
         return self._known.get((bundle, blob))
 
-    def put(self, bundle: str, blob: str, label: str, defect: float | None) -> None:
-        self._known[bundle, blob] = (label, defect)
+    def put(self, bundle: str, blob: str, said: Said) -> None:
+        self._known[bundle, blob] = said
         if len(self._known) > self._entries_max:
             self._known.popitem(last=False)
 
@@ -59,6 +62,7 @@ def score_bundle(
     known = answers or Answers()
     predictions = tuple(_predict(pipeline, sample, read_blob, known) for sample in samples)
     sites, overall = score_sites(predictions, good_labels=good_labels)
+    places = [one for one in sites if not one.site.startswith("slice:")]
     return Scorecard(
         bundle=digest,
         made_at=now,
@@ -67,6 +71,8 @@ def score_bundle(
         predictions=predictions,
         latency_ms=record.needs.latency_ms,
         size_bytes=sum(blob.size_bytes for blob in record.blobs.values()),
+        gap_sites=largest_gap(places),
+        gap_slices=largest_gap([one for one in sites if one.site.startswith("slice:")]),
     )
 
 
@@ -76,8 +82,8 @@ def _predict(
     answer = known.get(pipeline.bundle, sample.blob)
     if answer is None:
         answer = _answer(pipeline, read_blob(sample.blob), sample.media_type)
-        known.put(pipeline.bundle, sample.blob, *answer)
-    label, defect = answer
+        known.put(pipeline.bundle, sample.blob, answer)
+    label, defect, confidence = answer
     return Prediction(
         sample=sample.sample,
         site=sample.site,
@@ -86,14 +92,15 @@ def _predict(
         label=label,
         defect=defect,
         slices=sample.slices,
+        confidence=confidence,
     )
 
 
-def _answer(pipeline: Pipeline, data: bytes, media_type: str) -> tuple[str, float | None]:
+def _answer(pipeline: Pipeline, data: bytes, media_type: str) -> Said:
     try:
         decision = pipeline.decide(pipeline.answer(data, media_type), None)
     except NotValid as error:
         if error.code not in UNREADABLE_CODES:
             raise
-        return UNREADABLE, None
-    return decision.label, decision.defect
+        return UNREADABLE, None, None
+    return decision.label, decision.defect, decision.confidence

@@ -46,8 +46,10 @@ from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.failure import Failure
 from edgewise.wire.learning import (
+    Calibration,
     Candidate,
     DatasetRevision,
+    Gap,
     LabelledSample,
     Metric,
     Order,
@@ -148,6 +150,7 @@ __all__ = [
     "Backstop",
     "Blob",
     "Box",
+    "Calibration",
     "CameraSpec",
     "Candidate",
     "CapabilityCard",
@@ -171,6 +174,7 @@ __all__ = [
     "Feedback",
     "FileSink",
     "FolderSpec",
+    "Gap",
     "Gate",
     "Golden",
     "Graph",

@@ -102,6 +102,26 @@ class Metric(Record):
     n: int = 0
 
 
+class Calibration(Record):
+    """Whether confidence means what it says, on decisions of which the truth is known."""
+
+    ece: Metric  # expected calibration error: mean distance of confidence and share of right decisions, over bins
+    expected: float  # of a bundle that is calibrated, on as many decisions
+    p: Share  # how often such a one shows as large an error, or larger
+    brier: float  # of the decision's own confidence
+    bins: tuple[tuple[float, float, int], ...]  # mean confidence, share of right ones, decisions
+
+
+class Gap(Record):
+    """The largest difference between two sites, or two slices, in the metric that the gate judges."""
+
+    best: Name
+    worst: Name
+    value: float
+    low: float  # the two are taken as independent, and are the extremes of several: read it as a hint
+    high: float
+
+
 class SiteScore(Record):
     """A bundle's quality on the evaluation samples of one site, or of one slice as ``slice:<name>``."""
 
@@ -112,6 +132,7 @@ class SiteScore(Record):
     accuracy: Metric
     auc: Metric
     recall: dict[str, Metric] = Field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 class Prediction(Record):
@@ -124,6 +145,7 @@ class Prediction(Record):
     label: str
     defect: Share | None = None
     slices: tuple[Name, ...] | None = None  # as the sample has them
+    confidence: Share | None = None  # of `label`
 
 
 class Scorecard(Record):
@@ -134,6 +156,8 @@ class Scorecard(Record):
     predictions: tuple[Prediction, ...] = ()
     latency_ms: float | None = None
     size_bytes: int = 0
+    gap_sites: Gap | None = None
+    gap_slices: Gap | None = None
 
 
 class SiteVerdict(Record):

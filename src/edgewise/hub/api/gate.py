@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from edgewise.hub import gate, scope
+from edgewise.hub import gate, releases, scope
 from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
@@ -16,7 +16,7 @@ from edgewise.hub.body import Body
 from edgewise.hub.store import bundles
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, VerdictRow
-from edgewise.wire import NotValid, Scorecard, Verdict, plain
+from edgewise.wire import NotValid, Scorecard, Verdict, decode, plain
 from edgewise.wire._record import Digest
 
 router = APIRouter()
@@ -86,6 +86,37 @@ def get_scorecard(digest: str, hub: ThisHub, who: Signer) -> Response:
     if body is None:
         raise NotValid(f"there is no scorecard {digest[:80]!r}; a verdict names its own", code="scorecard_unknown")
     return Response(body, media_type=JSON)
+
+
+class Weighed(Out):
+    """A release's scorecard beside that of the champion that it was judged against, on the same samples."""
+
+    release: str
+    verdict: Verdict
+    scorecard: Scorecard
+    champion: Scorecard | None
+
+
+@router.get("/releases/{release}/scorecard", tags=["gate"], responses=responses(404))
+def release_scorecard(release: str, hub: ThisHub, who: Reader) -> Weighed:
+    """How good a release was found to be before it went out: by site and slice, with intervals and calibration."""
+    with hub.store.read() as connection:
+        row = releases.need(connection, release)
+        scope.check_whole(connection, who, row.use_case, f"the scorecard of {release}")
+        found = rows.get(connection, row.verdict) if row.verdict else None
+        if found is None:
+            raise NotValid(
+                f"release {release} was signed without the gate's word, so it has no scorecard; "
+                f"its reason: {row.body.get('override_reason') or 'none given'}",
+                code="scorecard_unknown",
+            )
+        verdict = found.verdict
+        names = (verdict.scorecard, verdict.champion_scorecard)
+        cards = [rows.scorecard_bytes(connection, name) if name else None for name in names]
+    assert cards[0] is not None
+    ours, theirs = (None if body is None else decode(Scorecard, body) for body in cards)
+    assert ours is not None
+    return Weighed(release=release, verdict=verdict, scorecard=ours, champion=theirs)
 
 
 @router.get("/signing", tags=["signing"], responses=responses())
