@@ -113,13 +113,13 @@ def test_a_picture_that_cannot_be_read_stops_nothing(yard: Any) -> None:
 
 
 def test_a_trigger_waits_until_all_labelled_pictures_were_looked_at(yard: Any) -> None:
-    bring(yard, *((f"f{number}", f"p{number}", "pit", stored(yard, surface(number))) for number in range(100)))
+    bring(yard, *((f"f{number}", f"p{number}", "pit", stored(yard, surface(number))) for number in range(300)))
     hub, made = yard.hub, []
     for _ in range(4):
         orders.tick(hub.store, hub.now(), chance=hub.chance, limits=hub.limits)
         made.append(len(yard.rows(tables.orders)))
         likeness.tick(hub.store)
-    assert made == [0, 0, 1, 1], "a hundred pictures are two ticks"
+    assert made == [0, 0, 1, 1], "so many pictures are two ticks"
 
 
 def test_nothing_that_may_be_trained_on_is_said_in_words(yard: Any) -> None:

@@ -90,5 +90,5 @@ def test_a_manifest_that_was_touched_is_not_scored() -> None:
 def test_memory_is_bounded() -> None:
     answers = Answers(entries_max=2)
     for index in range(4):
-        answers.put("b", str(index), "ok", None)
+        answers.put("b", str(index), ("ok", None, None))
     assert [answers.get("b", str(index)) is not None for index in range(4)] == [False, False, True, True]

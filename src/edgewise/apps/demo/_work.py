@@ -17,7 +17,7 @@ from edgewise.wire import EdgewiseError, UseCase
 PERSON = "demo"
 STEP_S_MAX = 240.0  # one training, one gate, one rollout: each must end within this
 LOOK_S = 0.1
-TRIGGER_S_MAX = 3.0  # labels make an order at the controllers' next look
+TRIGGER_S_MAX = 20.0  # labelled pictures are first compared with all others, some hundred a second
 PAGE = 1000
 IMPORT_THREADS = 4
 LABELS_MAX = 500

@@ -23,6 +23,7 @@ class Unmarked:
     site: str
     group: str
     blob: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
