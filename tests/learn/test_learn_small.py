@@ -16,6 +16,7 @@ from edgewise.learn import TrainingSample, make_variants, train
 from edgewise.learn._graph import read_weights
 from edgewise.learn._small import Shape, SmallNetwork, _with_defaults, augment, shape_of
 from edgewise.learn._steps import Held, Training, recipe_of
+from edgewise.learn._style import mix_manners
 from edgewise.learn._trainer import Job
 from edgewise.ports import OnnxRuntime, StoredBundle, open_pipeline
 from edgewise.wire import NotValid
@@ -167,3 +168,25 @@ def test_a_training_whose_loss_is_no_number_ends_in_one_sentence() -> None:
 
 def test_shapes_have_defaults() -> None:
     assert shape_of({}) == Shape(size=32, width=12, colours=1, per_image=True)
+
+
+def test_pictures_take_the_manner_of_others_and_keep_where_things_are() -> None:
+    chance = np.random.default_rng(3)
+    pictures = torch.from_numpy(chance.standard_normal((20, 1, 32, 32)).astype(np.float32))
+    pictures[10:] = torch.nn.functional.avg_pool2d(pictures[10:], 3, 1, 1)  # half of them out of focus
+    assert torch.allclose(mix_manners(pictures, 0.0, chance), pictures, atol=1e-5)
+    mixed = mix_manners(pictures, 1.0, chance)
+    for kept in (torch.mean, torch.std):
+        assert torch.allclose(kept(mixed, dim=(1, 2, 3)), kept(pictures, dim=(1, 2, 3)), atol=1e-4)
+    phases = [torch.angle(torch.fft.rfft2(one))[..., 1:-1, 1:-1] for one in (mixed, pictures)]
+    assert float(torch.cos(phases[0] - phases[1]).min()) > 0.99
+    sharp = [torch.fft.rfft2(one).abs()[:, 0, 12:20, 12:].mean((1, 2)) for one in (mixed, pictures)]
+    assert float((sharp[0] / sharp[1] - 1).abs().max()) > 0.3, "nothing changed"
+
+
+def test_the_share_of_other_manners_is_a_setting() -> None:
+    job = Job(samples=(), labels=(), good_labels=(), base=None, seed=0, config={"style": 0.0}, progress=lambda *_: None)
+    assert recipe_of(_with_defaults(job), 10).style == 0.0
+    assert recipe_of(_with_defaults(replace(job, config={})), 10).style == 0.5
+    with pytest.raises(NotValid, match="style is 2, needs to be a number from 0 to 1"):
+        recipe_of({"style": 2}, 10)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         tagged_integer_ends,
     )
     from edgewise.delta._regions import Region, RegionKind
+    from edgewise.delta._retouch import with_arrays, with_outputs
     from edgewise.delta._scan import scan
     from edgewise.delta._series import Column, decode_series, encode_series
     from edgewise.delta._snap import snap
@@ -53,6 +54,8 @@ __all__ = [
     "summary",
     "tagged_floats_count",
     "tagged_integer_ends",
+    "with_arrays",
+    "with_outputs",
 ]
 
 _HOMES = {
@@ -70,6 +73,7 @@ _HOMES = {
         "tagged_integer_ends",
     ),
     "_regions": ("Region", "RegionKind"),
+    "_retouch": ("with_arrays", "with_outputs"),
     "_scan": ("scan",),
     "_series": ("Column", "decode_series", "encode_series"),
     "_snap": ("snap",),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgewise.learn._folder import train_folder
     from edgewise.learn._formats import WRITERS, Written, write_dataset
     from edgewise.learn._score import score, score_samples
+    from edgewise.learn._site import make_site_variant
     from edgewise.learn._train import TrainedBundle, train
     from edgewise.learn._trainer import TRAINERS, Cancelled, Fitted, Job, Trainer
     from edgewise.learn._variants import Variants, make_variants
@@ -33,6 +34,7 @@ __all__ = [
     "Worker",
     "Written",
     "good_labels_of",
+    "make_site_variant",
     "make_variants",
     "read_dataset",
     "run_worker",
@@ -50,6 +52,7 @@ _HOMES = {
     "_score": ("score", "score_samples"),
     "_train": ("TrainedBundle", "train"),
     "_trainer": ("TRAINERS", "Cancelled", "Fitted", "Job", "Trainer"),
+    "_site": ("make_site_variant",),
     "_variants": ("Variants", "make_variants"),
     "_worker": ("Worker", "run_worker"),
 }

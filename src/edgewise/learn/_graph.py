@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgewise.wire import NotValid
+from edgewise.wire import Norm, NotValid
 
 OPSET = 17  # read by every onnxruntime since 1.12
 IR_VERSION = 8  # the oldest file format that goes with this opset
@@ -74,3 +74,18 @@ def read_weights(data: bytes) -> tuple[str, dict[str, NDArray[np.float32]]]:
             f"the base's network cannot be read: {error}; start without a base", code="base_invalid"
         ) from error
     return model.producer_name, {name: array for name, array in weights.items() if array.dtype == np.float32}
+
+
+CHANNELS_MIN = 4  # of a norm whose statistics are told: shorter arrays cannot be exchanged in the file
+
+
+def norms_of(data: bytes) -> tuple[Norm, ...]:
+    """The normalisations of an ONNX file whose statistics are arrays of its own, in the order in which they run."""
+    graph = onnx.load_model_from_string(data).graph
+    sizes = {item.name: item.dims[0] for item in graph.initializer if len(item.dims) == 1}
+    return tuple(
+        Norm(values=node.input[0], mean=node.input[3], variance=node.input[4])
+        for node in graph.node
+        if node.op_type == "BatchNormalization"
+        and all(sizes.get(name, 0) >= CHANNELS_MIN for name in (node.input[3], node.input[4]))
+    )

@@ -15,6 +15,7 @@ from torch.nn import functional
 from edgewise import delta
 from edgewise.learn._graph import GraphBuilder, read_weights
 from edgewise.learn._steps import Recipe, Training, bounded, freeze_norms, prepare_samples, recipe_of, split
+from edgewise.learn._style import mix_manners
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, flag, whole
 from edgewise.wire import ImageSpec, NotValid
 
@@ -22,6 +23,7 @@ ARCHITECTURE = "edgewise-small-1"  # changes whenever the weights of one make ca
 STEPS_MIN, STEPS_MAX = 160, 800
 STEPS_PER_NEW = 1.5  # training effort follows the data: a fixed number wastes most of what many labels could teach
 BATCH = 48
+STYLE = 0.5
 LAST_SIDE = 4  # of the last map, at least: blocks halve the picture down to it
 
 
@@ -166,7 +168,7 @@ def fit_small(job: Job) -> Fitted:
 
 
 def augment(pictures: Tensor, recipe: Recipe, chance: np.random.Generator) -> Tensor:
-    """The pictures turned by 180°, moved by a few pixels, brighter or darker, noisy."""
+    """The pictures turned by 180°, moved by a few pixels, brighter or darker, noisy, some in the manner of others."""
     count, _, height, _ = pictures.shape
     turned = torch.from_numpy(chance.random(count) < 0.5)[:, None, None, None]
     values = torch.where(turned, pictures.flip((2, 3)), pictures)
@@ -175,7 +177,8 @@ def augment(pictures: Tensor, recipe: Recipe, chance: np.random.Generator) -> Te
     values = values.roll((int(down), int(right)), (2, 3))
     gain = 1 + torch.from_numpy(chance.uniform(-recipe.gain, recipe.gain, (count, 1, 1, 1)).astype(np.float32))
     noise = torch.from_numpy(chance.standard_normal(tuple(values.shape), dtype=np.float32)) * recipe.noise
-    return values * gain + noise
+    values = values * gain + noise
+    return mix_manners(values, recipe.style, chance) if recipe.style else values
 
 
 def export(network: SmallNetwork, shape: Shape) -> bytes:
@@ -220,6 +223,7 @@ def _with_defaults(job: Job) -> dict[str, ConfigValue]:
     if "seconds" not in config:
         config.setdefault("steps", int(min(STEPS_MAX, max(STEPS_MIN, STEPS_PER_NEW * new))))
     config.setdefault("batch", BATCH)
+    config.setdefault("style", STYLE)
     return config
 
 

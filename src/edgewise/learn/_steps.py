@@ -47,6 +47,7 @@ class Recipe:
     shift: float = 0.05  # augmentation: move by up to this share of half the width
     gain: float = 0.1  # augmentation: strength of each filter's answer
     noise: float = 0.05
+    style: float = 0.0  # augmentation: share of the pictures that take the manner of others of their batch
     validation_share: float = 0.0
     batch: int = BATCH
     threads: int = 1
@@ -62,7 +63,7 @@ def recipe_of(config: Mapping[str, ConfigValue], count: int) -> Recipe:
 
     Config: `seconds` – planned time of the training steps on a reference core, by default 3 and 1 more for each 150
     samples up to 10; `steps` instead of it; `learning_rate`, `batch`, `validation_share`, `threads`, `device` (auto,
-    cpu or cuda), `freeze_norm`, `snap`.
+    cpu or cuda), `freeze_norm`, `snap`, `style`.
 
     >>> recipe_of({"seconds": 3}, 200).steps
     60
@@ -79,6 +80,7 @@ def recipe_of(config: Mapping[str, ConfigValue], count: int) -> Recipe:
         validation_share=number(config, "validation_share", 0.0 if count < VALIDATE_FROM else 0.12, low=0.0, high=0.5),
         threads=whole(config, "threads", 1, low=1, high=256),
         snap=flag(config, "snap"),
+        style=number(config, "style", 0.0, low=0.0, high=1.0),
     )
 
 

@@ -16,6 +16,7 @@ from edgewise import __version__
 from edgewise.frames import golden_inputs
 from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._dataset import TrainingSample, good_labels_of
+from edgewise.learn._graph import norms_of
 from edgewise.learn._needs import measure_needs
 from edgewise.learn._reference import reference_of
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, Progress, Trainer, trainer_named
@@ -119,6 +120,7 @@ def train(
                 input=fitted.input,
                 scores=fitted.scores,
                 embedding=fitted.embedding,
+                norms=norms_of(fitted.graph) or None,
                 pre=fitted.pre,
             ),
         ),

@@ -11,6 +11,7 @@ from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
+from edgewise.measure._norms import SITE_SHARE, site_norm
 from edgewise.measure._scores import largest_gap, score_sites
 from edgewise.measure._sequential import (
     E_MAX,
@@ -26,6 +27,7 @@ from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
 __all__ = [
     "E_MAX",
     "OTHER",
+    "SITE_SHARE",
     "BackstopVerdict",
     "BudgetSpent",
     "ChannelSums",
@@ -62,6 +64,7 @@ __all__ = [
     "noisy_counts",
     "noisy_sums",
     "score_sites",
+    "site_norm",
     "tells_of_few",
     "wilson",
     "worse_e_value",

@@ -15,6 +15,7 @@ LABELS_MAX = 10_000
 COLUMNS_MAX = 10_000
 CARD_MAX = 1 << 18
 OPS_MAX = 1000
+NORMS_MAX = 256
 
 Word = Annotated[str, Field(max_length=256)]
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
@@ -72,6 +73,14 @@ class After(Record):
     crop: bool = False  # on the part that the earlier graph's best box names, instead of the whole frame
 
 
+class Norm(Record):
+    """A normalisation whose statistics may be exchanged for those of a site."""
+
+    values: Word  # tensor that it normalises, float32 (N, C, …)
+    mean: Word  # array of the graph, float32 (C,)
+    variance: Word
+
+
 class Graph(Record):
     """One ONNX graph of the pipeline."""
 
@@ -83,6 +92,7 @@ class Graph(Record):
     # Tensor name, float32 (M, 4) for one picture: x1, y1, x2, y2 from 0 to 1 of width and height, best score first.
     boxes: Word | None = None
     doubt: Word | None = None  # tensor name, float32 (N,), 0 to 1: how likely a larger network says something else
+    norms: tuple[Norm, ...] | None = Field(None, max_length=NORMS_MAX)  # from the input on; what a site variant changes
     after: After | None = None  # None for the first graph, which every frame goes through
     pre: InputSpec = Field(discriminator="kind")
 
@@ -132,6 +142,7 @@ class Provenance(Record):
     parent: Digest | None = None  # manifest digest of the warm start
     variant: Precision | None = None  # the numbers in which a variant computes; None for the network as trained
     variant_of: Digest | None = None  # manifest digest of the bundle as trained that it was converted from
+    site: Name | None = None  # of a site variant: whose statistics its normalisations have
     seed: int = 0
     trained_at: Time
     trainer: Word
