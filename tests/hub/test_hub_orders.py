@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgewise.hub import bundles, labels, likeness, orders
+from edgewise.hub.order_states import MOVES, STATES, Event, after
 from edgewise.hub.orders import OrderWish
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import orders as rows
@@ -252,3 +254,59 @@ def test_a_bundle_that_could_harm_whoever_opens_it_is_refused_with_an_audit_entr
     assert entry["data"]["code"] == "foreign_file"
     with yard.hub.store.read() as connection:
         assert bundle_rows.get(connection, digest(body)) is None
+
+
+def test_a_cancelled_order_is_nobodys_any_more_and_the_next_label_makes_another(yard):
+    hub = yard.hub
+    label_some(yard, 20)
+    order = create(yard)
+    assert claim(yard) is not None
+    row = orders.cancel(hub.store, order.id, reason="wrong labels", who="ann", now=hub.now())
+    assert (row.state, row.worker, row.error) == ("cancelled", None, "cancelled by ann: wrong labels")
+    assert orders.cancel(hub.store, order.id, reason="again", who="bob", now=hub.now()) == row, "again changes nothing"
+    for act in (
+        lambda: orders.heartbeat(hub.store, order.id, "w1", now=hub.now(), limits=hub.limits),
+        lambda: orders.fail(hub.store, order.id, "w1", "no", now=hub.now()),
+        lambda: finish(yard, order),
+    ):
+        with pytest.raises(NotValid, match="is cancelled, not claimed by w1") as caught:
+            act()
+        assert caught.value.code == "order_lost"
+    assert claim(yard) is None
+    notes = [row["action"] for row in yard.rows(tables.audit) if row["action"].startswith("order.")]
+    assert notes == ["order.made", "order.claimed", "order.cancelled"]
+    assert create(yard).id != order.id
+
+
+def test_only_an_unfinished_order_can_be_cancelled_and_only_with_a_reason(yard):
+    hub = yard.hub
+    label_some(yard, 20)
+    order = create(yard)
+    with pytest.raises(NotValid, match="needs a reason"):
+        orders.cancel(hub.store, order.id, reason=" ", who="ann", now=hub.now())
+    claim(yard)
+    finish(yard, order)
+    with pytest.raises(NotValid, match="is returned, cancel is not possible any more; what still is: nothing"):
+        orders.cancel(hub.store, order.id, reason="late", who="ann", now=hub.now())
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("event", list(Event))
+def test_every_move_is_in_the_table_or_refused(state: str, event: Event) -> None:
+    if (state, event) in MOVES:
+        assert after("x", state, event) in STATES
+    else:
+        with pytest.raises(NotValid, match=f"order x is {state}, {event} is not possible"):
+            after("x", state, event)
+
+
+def test_what_has_ended_stays_so() -> None:
+    assert {state for state, _ in MOVES} == {"open", "claimed"}
+
+
+def test_the_docs_draw_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "learn.md").read_text()
+    drawn = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in text.splitlines() if "|" in line}
+    assert {(state, str(event), then) for (state, event), then in MOVES.items()} <= drawn
+    rows = {row for row in drawn if len(row) == 3 and row[0] in STATES and row[1] in list(Event)}
+    assert len(rows) == len(MOVES)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,8 @@ import uvicorn
 
 from edgewise.hub import Hub, HubConfig, read_usecase, usecases
 from edgewise.hub.api import create_app
-from edgewise.learn import Worker
+from edgewise.hub.store import orders as order_rows
+from edgewise.learn import InProcess, LocalProcess, Worker
 from edgewise.learn._worker import WorkerLimits, run_worker
 from edgewise.ports import MemoryBlobs, MemoryKeys, OnnxRuntime
 from edgewise.ports.api import HubApi
@@ -276,3 +280,86 @@ def test_a_signal_ends_the_worker_and_leaves_the_handlers_as_they_were(
         sender.join()
     assert time.monotonic() - started_s < 30, "the next look was waited for"
     assert signal.getsignal(number) is before
+
+
+def test_a_cancelled_training_ends_within_a_heartbeat_and_leaves_nothing(
+    plant: Plant, tmp_path: Path, world: Any
+) -> None:
+    plant.label(world.surfaces(12, labels=("none", "scratch")))
+    order = plant.order(config={"architecture": "small", "steps": 1_000_000})
+    said: list[str] = []
+    with plant.client("worker") as api:
+        worker = Worker(api, tmp_path, name="w1", limits=FAST, say=said.append, executor=LocalProcess())
+        thread = threading.Thread(target=worker.step)
+        thread.start()
+        wait_for(lambda: plant.state(order)["state"] == "claimed")
+        time.sleep(1.0)
+        plant.admin.post(f"/orders/{order['id']}/cancel", {"reason": "wrong labels"})
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    assert plant.state(order)["state"] == "cancelled"
+    assert said[-1] == f"order {order['id']}: stopped before its end, the hub took it back"
+    assert plant.admin.get("/bundles") == []
+
+
+def test_a_killed_worker_is_followed_by_one_that_goes_on(plant: Plant, tmp_path: Path, world: Any) -> None:
+    """SIGKILL of a real worker process and its training: the next one on this machine ends what it began."""
+    plant.label(world.surfaces(12, labels=("none", "scratch")))
+    order = plant.order(config={"architecture": "small", "steps": 1200})
+    code = (
+        "import sys; from pathlib import Path; from edgewise.learn import LocalProcess, Worker; "
+        "from edgewise.learn._worker import WorkerLimits; from edgewise.ports.api import HubApi\n"
+        "if __name__ == '__main__': "
+        "Worker(HubApi(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), name='w1', executor=LocalProcess(), "
+        "limits=WorkerLimits(poll_s=0.05, checkpoint_s=0.3)).step()"
+    )
+    script = tmp_path / "worker.py"
+    script.write_text(code)
+    url = f"http://127.0.0.1:{plant.port}"
+    command = [sys.executable, str(script), url, plant.hub.tokens.text("worker"), str(tmp_path / "work")]
+    first = subprocess.Popen(command, start_new_session=True)
+    wait_for(lambda: any((tmp_path / "work").glob("states/*.checkpoint")), seconds=60)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    with plant.hub.store.write() as connection:  # its lease of two minutes has run out
+        order_rows.change(connection, order["id"], now=plant.hub.now(), state="open", worker=None, lease_until=None)
+    stages: list[float] = []
+
+    class Watched(InProcess):
+        def run(self, task: Any, blobs: Any, go_on: Any, checkpoint: Any = None) -> Any:
+            def watch(what: str, share: float) -> None:
+                go_on(what, share)
+                if what == "train":
+                    stages.append(share)
+
+            return super().run(task, blobs, watch, checkpoint)
+
+    with plant.client("worker") as api:
+        Worker(api, tmp_path / "work", name="w2", limits=FAST, executor=Watched()).step()
+    assert plant.state(order)["state"] == "returned"
+    assert stages[0] > 0.2, "it went on where the first one was"
+    assert not list((tmp_path / "work").glob("states/*"))
+
+
+def test_the_best_of_a_sweep_is_a_candidate_like_any_other(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(40, labels=("none", "scratch")))
+    plan = {"axes": {"steps": [1, 60]}}
+    order = plant.order(config={"architecture": "small", "sweep": json.dumps(plan)}, variants=["fp16"])
+    assert worker.step()
+    state = plant.state(order)
+    assert (state["state"], state["error"]) == ("returned", None)
+    assert state["candidate"]["log"][1].startswith("sweep: steps 60: ")
+    manifest = plant.admin.get(f"/bundles/{state['candidate']['bundle']}")
+    assert manifest["provenance"]["order"] == order["id"]
+    assert manifest["provenance"]["data"]["steps"] == 60
+    assert set(state["candidate"]["variants"]) <= {"fp16"}
+
+
+def test_a_sweep_that_cannot_be_read_fails_with_one_sentence(plant: Plant, worker: Worker, world: Any) -> None:
+    plant.label(world.surfaces(12, labels=("none", "scratch")))
+    order = plant.order(config={"sweep": "{"})
+    for _ in range(3):
+        worker.step()
+    state = plant.state(order)
+    assert state["state"] == "failed"
+    assert state["error"].startswith("config sweep is no JSON: ")

@@ -12,6 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from edgewise.hub import audit
+from edgewise.hub.order_states import Event, after
 from edgewise.hub.segments import without
 from edgewise.hub.store import erasures as rows
 from edgewise.hub.store import ledger
@@ -111,7 +112,7 @@ def _fail_orders(connection: sa.Connection, revision: str, count: int, *, erasur
         "by the next trigger or by hand"
     )
     for row in order_rows.unfinished_on(connection, revision):
-        values = {"state": order_rows.FAILED, "worker": None, "lease_until": None, "error": text}
-        order_rows.change(connection, row.id, now=now, **values)
+        state = after(row.id, row.state, Event.FAIL)
+        order_rows.change(connection, row.id, now=now, state=state, worker=None, lease_until=None, error=text)
         data = {"order": row.id, "error": text}
         audit.note(connection, actor=ACTOR, action="order.failed", subject=row.use_case, data=data, now=now)

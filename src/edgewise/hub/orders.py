@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -13,11 +13,12 @@ from edgewise.hub import audit, likeness, revisions, usecases
 from edgewise.hub.body import Body
 from edgewise.hub.labels import TRAIN
 from edgewise.hub.limits import Limits
+from edgewise.hub.order_states import Event, after
 from edgewise.hub.store import Store, bundles, champions, labels, samples
 from edgewise.hub.store import likeness as likeness_rows
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import usecases as usecase_rows
-from edgewise.hub.store.orders import CLAIMED, FAILED, OPEN, RETURNED, OrderRow
+from edgewise.hub.store.orders import CANCELLED, CLAIMED, OPEN, RETURNED, OrderRow
 from edgewise.plan import variant_faults
 from edgewise.ports import Chance
 from edgewise.wire import Candidate, Manifest, NotValid, Order, UseCase
@@ -152,7 +153,13 @@ def claim(store: Store, worker: str, kinds: Sequence[str], *, now: datetime, lim
             return None
         until = now + timedelta(seconds=limits.order_lease_s)
         rows.change(
-            connection, row.id, now=now, state=CLAIMED, worker=worker, lease_until=until, attempts=row.attempts + 1
+            connection,
+            row.id,
+            now=now,
+            state=after(row.id, row.state, Event.CLAIM),
+            worker=worker,
+            lease_until=until,
+            attempts=row.attempts + 1,
         )
         data = {"order": row.id, "attempt": row.attempts + 1}
         audit.note(connection, actor=worker, action="order.claimed", subject=row.use_case, data=data, now=now)
@@ -170,6 +177,26 @@ def heartbeat(store: Store, order: str, worker: str, *, now: datetime, limits: L
         until = now + timedelta(seconds=limits.order_lease_s)
         rows.change(connection, row.id, now=now, lease_until=until)
         return until
+
+
+def cancel(store: Store, order: str, *, reason: str, who: str, now: datetime) -> OrderRow:
+    """A person wants it no more: its worker learns it at its next heartbeat and stops. Again changes nothing.
+
+    Raises:
+        NotValid: there is no such order, no reason, or it has ended otherwise.
+    """
+    if not reason.strip():
+        raise NotValid("a cancelled order needs a reason; say why with --reason", code="reason_missing")
+    with store.write() as connection:
+        row = need(connection, order)
+        if row.state == CANCELLED:
+            return row
+        text = f"cancelled by {who}: {reason.strip()}"[:ERROR_CHARACTERS_MAX]
+        state = after(row.id, row.state, Event.CANCEL)
+        rows.change(connection, row.id, now=now, state=state, worker=None, lease_until=None, error=text)
+        data = {"order": row.id, "reason": reason.strip()[:500], "worker": row.worker}
+        audit.note(connection, actor=who, action="order.cancelled", subject=row.use_case, data=data, now=now)
+        return need(connection, order)
 
 
 def fail(store: Store, order: str, worker: str, error: str, *, now: datetime) -> OrderRow:
@@ -194,7 +221,6 @@ def take_candidate(store: Store, order: str, worker: str, candidate: Candidate, 
         row = need(connection, order)
         if row.state == RETURNED and row.bundle == candidate.bundle:
             return row
-        # A lease that ran out while nobody else took the order wastes no finished work.
         if row.state != OPEN and not (row.state == CLAIMED and row.worker == worker):
             raise _lost(row, worker)
         _check_candidate(connection, row, candidate)
@@ -266,8 +292,8 @@ def _lost(row: OrderRow, worker: str) -> NotValid:
 def _give_up(connection: sa.Connection, row: OrderRow, error: str, now: datetime) -> None:
     last = row.attempts >= row.attempts_max
     text = error[:ERROR_CHARACTERS_MAX]
-    state: dict[str, Any] = {"state": FAILED if last else OPEN, "worker": None, "lease_until": None, "error": text}
-    rows.change(connection, row.id, now=now, **state)
+    state = after(row.id, row.state, Event.FAIL if last else Event.REOPEN)
+    rows.change(connection, row.id, now=now, state=state, worker=None, lease_until=None, error=text)
     action = "order.failed" if last else "order.reopened"
     data = {"order": row.id, "attempt": row.attempts, "of": row.attempts_max, "error": text[:500]}
     audit.note(connection, actor=row.worker or "hub", action=action, subject=row.use_case, data=data, now=now)

@@ -11,10 +11,13 @@ from edgewise._late import late_names
 
 if TYPE_CHECKING:
     from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of, read_dataset
+    from edgewise.learn._executor import Executor, InProcess, LocalProcess, TrainingLimits
     from edgewise.learn._folder import train_folder
     from edgewise.learn._formats import WRITERS, Written, write_dataset
+    from edgewise.learn._ray import RayCluster
     from edgewise.learn._score import score, score_samples
     from edgewise.learn._site import make_site_variant
+    from edgewise.learn._sweep import SweepPlan, Swept, read_plan, run_sweep, sweep_folder
     from edgewise.learn._train import TrainedBundle, train
     from edgewise.learn._trainer import TRAINERS, Cancelled, Fitted, Job, Trainer
     from edgewise.learn._variants import Variants, make_variants
@@ -25,10 +28,17 @@ __all__ = [
     "WRITERS",
     "Cancelled",
     "Dataset",
+    "Executor",
     "Fitted",
+    "InProcess",
     "Job",
+    "LocalProcess",
+    "RayCluster",
+    "SweepPlan",
+    "Swept",
     "TrainedBundle",
     "Trainer",
+    "TrainingLimits",
     "TrainingSample",
     "Variants",
     "Worker",
@@ -37,9 +47,12 @@ __all__ = [
     "make_site_variant",
     "make_variants",
     "read_dataset",
+    "read_plan",
+    "run_sweep",
     "run_worker",
     "score",
     "score_samples",
+    "sweep_folder",
     "train",
     "train_folder",
     "write_dataset",
@@ -47,9 +60,12 @@ __all__ = [
 
 _HOMES = {
     "_dataset": ("Dataset", "TrainingSample", "good_labels_of", "read_dataset"),
+    "_executor": ("Executor", "InProcess", "LocalProcess", "TrainingLimits"),
     "_folder": ("train_folder",),
     "_formats": ("WRITERS", "Written", "write_dataset"),
+    "_ray": ("RayCluster",),
     "_score": ("score", "score_samples"),
+    "_sweep": ("SweepPlan", "Swept", "read_plan", "run_sweep", "sweep_folder"),
     "_train": ("TrainedBundle", "train"),
     "_trainer": ("TRAINERS", "Cancelled", "Fitted", "Job", "Trainer"),
     "_site": ("make_site_variant",),

@@ -7,6 +7,7 @@ a worker that trains for six seconds should not pay.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,3 +63,17 @@ class Adam:
         torch._foreach_addcdiv_(self._all, self._mean, spread, -rate / (1 - first**self._steps))
         for values in self._all:
             values.grad = None
+
+    def state(self) -> dict[str, object]:
+        """What the next step depends on, beside the parameters."""
+        return {"mean": self._mean, "square": self._square, "steps": self._steps}
+
+    @torch.no_grad()
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Be as one that gave this state."""
+        for ours, theirs in (
+            *zip(self._mean, state["mean"], strict=True),
+            *zip(self._square, state["square"], strict=True),
+        ):
+            ours.copy_(theirs)
+        self._steps = state["steps"]

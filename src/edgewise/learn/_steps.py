@@ -6,6 +6,8 @@ What all networks for pictures share; each brings its own layers, and what it ca
 from __future__ import annotations
 
 import copy
+import io
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -221,14 +223,17 @@ class Training:
         self.log: list[str] = []
         self.metrics: dict[str, float] = {}
         self.steps_done = 0
+        self._best_loss = math.inf
+        self._spent_s = 0.0  # before the training was ended and went on
 
     def train(self) -> None:
         """Run all steps, or as many as fit into the overtime."""
-        recipe, started_s = self._recipe, time.perf_counter()
-        optimiser = _optimiser(self._network, recipe)
-        best_loss, loss = math.inf, 0.0
+        recipe, optimiser = self._recipe, _optimiser(self._network, self._recipe)
+        loss = 0.0
         checks = _checks(recipe.steps) if self._part else set()
-        for step in range(recipe.steps):
+        self._go_on(optimiser)
+        started_s = time.perf_counter() - self._spent_s
+        for step in range(self.steps_done, recipe.steps):
             if time.perf_counter() - started_s > max(recipe.seconds_min, recipe.overtime * recipe.seconds):
                 self.log.append(f"stopped by the clock after {step} of {recipe.steps} steps")
                 break
@@ -248,15 +253,54 @@ class Training:
                     f"step {step + 1}: loss {loss:.3f}, validation loss {now_loss:.3f}, recall {recall:.3f}"
                 )
                 # Later averages are better unless the validation clearly says otherwise: it is small and noisy.
-                if now_loss < best_loss * 1.02:
-                    best_loss = min(best_loss, now_loss)
+                if now_loss < self._best_loss * 1.02:
+                    self._best_loss = min(self._best_loss, now_loss)
                     self.best = copy.deepcopy(self._average)
                     self.metrics |= {"validation_loss": now_loss, "validation_recall": recall}
+            if self._job.checkpoint is not None and self._job.checkpoint.is_due:
+                self._job.checkpoint.write(self._state(optimiser, time.perf_counter() - started_s))
         if not self._part:
             self.best = self._average
         self.best.eval().to("cpu")
         self.metrics["train_loss"] = loss
         self.metrics["fit_seconds"] = time.perf_counter() - started_s
+
+    def _state(self, optimiser: Adam, spent_s: float) -> bytes:
+        """All that the next step depends on, as bytes."""
+        state = {
+            "network": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "best": None if self.best is self._average else self.best.state_dict(),
+            "best_loss": self._best_loss,
+            "optimiser": optimiser.state(),
+            "chance": json.dumps(self._chance.bit_generator.state),
+            "torch": torch.get_rng_state(),
+            "steps": self.steps_done,
+            "log": self.log,
+            "metrics": self.metrics,
+            "spent_s": spent_s,
+        }
+        file = io.BytesIO()
+        torch.save(state, file)
+        return file.getvalue()
+
+    def _go_on(self, optimiser: Adam) -> None:
+        """Take up a training that was ended; a state that does not fit counts as none."""
+        data = None if self._job.checkpoint is None else self._job.checkpoint.read()
+        if data is None:
+            return
+        # The file was written by this very training, and is read without running anything that it holds.
+        state = torch.load(io.BytesIO(data), map_location=self._recipe.device, weights_only=True)
+        self._network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        if state["best"] is not None:
+            self.best = copy.deepcopy(self._average)
+            self.best.load_state_dict(state["best"])
+        optimiser.go_on(state["optimiser"])
+        self._chance.bit_generator.state = json.loads(state["chance"])
+        torch.set_rng_state(state["torch"].cpu())
+        self._best_loss, self._spent_s = state["best_loss"], state["spent_s"]
+        self.steps_done, self.log, self.metrics = state["steps"], list(state["log"]), dict(state["metrics"])
 
     def _step(self, optimiser: Adam, rate: float) -> float:
         chosen = self._kept[self._chance.choice(len(self._kept), self._recipe.batch, p=self._draw)]

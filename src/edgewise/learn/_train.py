@@ -15,6 +15,7 @@ import numpy as np
 from edgewise import __version__
 from edgewise.frames import golden_inputs
 from edgewise.frames import good_labels as good_labels_in
+from edgewise.learn._checkpoint import Checkpoint
 from edgewise.learn._dataset import TrainingSample, good_labels_of
 from edgewise.learn._graph import norms_of
 from edgewise.learn._needs import measure_needs
@@ -79,6 +80,7 @@ def train(
     revision: str | None = None,
     group_column: str | None = None,
     progress: Progress = lambda _what, _share: None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainedBundle:
     """A bundle trained on the samples whose label is certain.
 
@@ -88,6 +90,7 @@ def train(
         good_labels: labels that all mean a good part; by default those with a usual name (see `good_labels_of`).
         base: bundle to start from. Its classes keep their places, new ones are added behind them.
         config: settings of the trainer (docs/learn.md), and `fault` for drills.
+        checkpoint: where a training that was ended before goes on from.
     Raises:
         NotValid: nothing to learn from, too many unreadable samples, a wrong setting, or a graph that does not
             answer as the trained network does.
@@ -102,7 +105,16 @@ def train(
     fault = settings.pop("fault", None)
     taught = _with_fault(certain, good, fault)
     labels = (good[0] if good else USUAL, UNUSUAL) if detects else _labels(taught, base)
-    job = Job(samples=taught, labels=labels, good_labels=good, base=base, seed=seed, config=settings, progress=progress)
+    job = Job(
+        samples=taught,
+        labels=labels,
+        good_labels=good,
+        base=base,
+        seed=seed,
+        config=settings,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
     fitted = chosen.fit(job)
     check_unreadable(fitted.unreadable, len(taught))
     progress("check", 0.98)

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.learn._checkpoint import Checkpoint
 from edgewise.learn._dataset import TrainingSample
 from edgewise.ports import StoredBundle
 from edgewise.wire import InputSpec, NotValid
@@ -42,6 +43,7 @@ class Job:
     seed: int = 0
     config: Mapping[str, ConfigValue] = field(default_factory=dict)
     progress: Progress = lambda _what, _share: None
+    checkpoint: Checkpoint | None = None  # where a long training keeps its state; it may leave it alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

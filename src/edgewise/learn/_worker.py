@@ -9,18 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from edgewise.learn._dataset import TrainingSample
-from edgewise.learn._train import TrainedBundle, train
+from edgewise.learn._checkpoint import EVERY_S, SUFFIX, Checkpoint, tidy
+from edgewise.learn._executor import Executor, InProcess
+from edgewise.learn._sweep import plan_of, run_sweep
+from edgewise.learn._task import Made, Task, blobs_of
 from edgewise.learn._trainer import Cancelled
-from edgewise.learn._variants import Variants, make_variants
 from edgewise.ports import Clock, FolderBlobs, Stop, StoredBundle, SystemClock
 from edgewise.ports.api import HubApi
 from edgewise.wire import (
-    Annotation,
     Candidate,
     DatasetRevision,
     EdgewiseError,
@@ -48,16 +48,18 @@ class WorkerLimits:
     heartbeat_s: float = 10.0  # the hub takes an order back after 120 s of silence
     give_back_tries_max: int = 40  # of a finished candidate: about 20 minutes without a hub
     cache_bytes_max: int = 2_000_000_000  # samples kept on disk between orders
+    checkpoint_s: float = EVERY_S  # between two states of a training on disk
 
 
 class Worker:
-    """One worker: a loop that trains one order at a time in its own process.
+    """One worker: a loop that has one order at a time trained.
 
     Args:
         api: the hub, with a worker's token.
         work_dir: cache of samples by their digest; may be deleted at any time.
         name: the name the hub knows the worker by; made of host and process id without it.
         stop: ask it to end the loop, also in the middle of a training.
+        executor: runs the trainings; in this process without one.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Worker:
         clock: Clock | None = None,
         stop: Stop | None = None,
         say: Callable[[str], None] = lambda _line: None,
+        executor: Executor | None = None,
     ) -> None:
         self.name = name or _own_name()
         self.limits = limits or WorkerLimits()
@@ -78,6 +81,8 @@ class Worker:
         self._blobs = FolderBlobs(Path(work_dir) / "blobs")
         self._clock = clock or SystemClock()
         self._say = say
+        self._executor = executor or InProcess()
+        self._states = Path(work_dir) / "states"
 
     def run(self) -> None:
         """Work until stopped. A hub that is away is waited for, without an end but with bounded steps.
@@ -117,8 +122,9 @@ class Worker:
                 raise Cancelled
 
         started_s = time.perf_counter()
+        checkpoint = self._checkpoint(order)
         try:
-            made, variants = self._train(order, go_on)
+            made = self._made(self._task(order, go_on), go_on, checkpoint)
         except Cancelled:
             self._say(f"order {order.id}: stopped before its end" + (", the hub took it back" if lost.is_set() else ""))
             if not lost.is_set():
@@ -127,15 +133,34 @@ class Worker:
         except NotNow:
             raise  # the hub went away: it gives the order to the next one who asks, perhaps to us again
         except EdgewiseError as error:
+            checkpoint.delete()
             self._fail(order, str(error))
             return
-        except Exception as error:
-            # A trainer is a plug-in: whatever it raises must end the order, not the worker.
-            self._fail(order, f"the trainer {order.trainer} stopped with {type(error).__name__}: {_one_line(error)}")
-            return
-        self._give_back(order, made, variants, time.perf_counter() - started_s)
+        self._give_back(order, made, time.perf_counter() - started_s)
+        checkpoint.delete()
 
-    def _train(self, order: Order, go_on: Callable[[str, float], None]) -> tuple[TrainedBundle, Variants]:
+    def _made(self, task: Task, go_on: Callable[[str, float], None], checkpoint: Checkpoint) -> Made:
+        """One training, or the best of many."""
+        config = dict(task.order.config)
+        told = config.pop("sweep", None)
+        if told is None:
+            return self._executor.run(task, self._blobs, go_on, checkpoint)
+        plain_task = replace(task, order=task.order.model_copy(update={"config": config}))
+        swept = run_sweep(plain_task, plan_of(told), self._blobs, self._executor, go_on)
+        for line in swept.lines():
+            self._say(f"order {task.order.id}: {line}")
+        log = (*swept.lines(), *swept.best.bundle.log)
+        return replace(swept.best, bundle=replace(swept.best.bundle, log=log))
+
+    def _checkpoint(self, order: Order) -> Checkpoint:
+        """Where the order's training keeps its state, so that another try goes on where this one was ended."""
+        self._states.mkdir(parents=True, exist_ok=True)
+        path = self._states / f"{order.id}{SUFFIX}"
+        tidy(self._states, path)
+        return Checkpoint(path, order.model_dump_json(), every_s=self.limits.checkpoint_s)
+
+    def _task(self, order: Order, go_on: Callable[[str, float], None]) -> Task:
+        """The order with all that its training needs; the samples' bytes are in the cache then."""
         revision = decode(DatasetRevision, self._api.get_bytes(f"/revisions/{order.revision}"))
         if revision_digest(revision) != order.revision:
             raise NotTrusted(
@@ -148,50 +173,13 @@ class Worker:
                 "was made; make another order",
                 code="revision_erased",
             )
-        self._make_room({sample.blob for sample in revision.samples})
-        new = set(revision.new)
-        samples: list[TrainingSample] = []
-        for number, sample in enumerate(revision.samples):
-            go_on("fetch", number / max(1, len(revision.samples)))
-            self._fetch(sample.blob)
-            samples.append(
-                TrainingSample(
-                    name=sample.sample,
-                    label=sample.label,
-                    group=sample.group or sample.sample,
-                    site=sample.site,
-                    read=_reader(self._blobs, sample.blob),
-                    media_type=sample.media_type,
-                    new=sample.sample in new,
-                    weight=sample.weight,
-                    annotation=sample.annotation,
-                    mask=self._mask(sample.annotation),
-                    taken_at=sample.taken_at,
-                    device=sample.device,
-                )
-            )
-        made = train(
-            samples,
-            now=self._clock.now(),
-            trainer=order.trainer,
-            name=order.use_case,
-            good_labels=order.good_labels,
-            base=None if order.base is None else self._bundle(order.base),
-            seed=order.seed,
-            config=order.config,
-            order=order.id,
-            revision=order.revision,
-            progress=go_on,
-        )
-        stored = StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
-        # A revision never holds the evaluation share, so nothing that a variant is judged on has shaped it.
-        return made, make_variants(stored, order.variants, samples, progress=go_on)
-
-    def _mask(self, annotation: Annotation | None) -> Callable[[], bytes] | None:
-        if annotation is None or annotation.mask is None:
-            return None
-        self._fetch(annotation.mask)
-        return _reader(self._blobs, annotation.mask)
+        wanted = blobs_of(revision)
+        self._make_room(wanted)
+        base = None if order.base is None else self._bundle(order.base)
+        for number, blob in enumerate(sorted(wanted)):
+            go_on("fetch", number / max(1, len(wanted)))
+            self._fetch(blob)
+        return Task(order=order, revision=revision, base=base, now=self._clock.now())
 
     def _bundle(self, sha256: str) -> StoredBundle:
         data = self._api.get_bytes(f"/bundles/{sha256}/manifest")
@@ -223,8 +211,9 @@ class Worker:
                 self._blobs.delete(sha256)
                 total -= held[sha256]
 
-    def _give_back(self, order: Order, made: TrainedBundle, variants: Variants, seconds: float) -> None:
+    def _give_back(self, order: Order, done: Made, seconds: float) -> None:
         """Store the bundles at the hub and answer the order. All steps may be repeated: they are by content address."""
+        made, variants = done.bundle, done.variants
         log = [*made.log, *(f"no variant {name}: {why}" for name, why in variants.left_out.items())]
         candidate = Candidate(
             order=order.id,
@@ -287,7 +276,14 @@ class Worker:
             thread.join(timeout=60)
 
 
-def run_worker(api: HubApi, work_dir: Path | str, *, name: str | None = None, poll_s: float = 1.0) -> None:
+def run_worker(
+    api: HubApi,
+    work_dir: Path | str,
+    *,
+    name: str | None = None,
+    poll_s: float = 1.0,
+    executor: Executor | None = None,
+) -> None:
     """A worker until SIGTERM or Ctrl-C; what ``edgewise learn worker`` runs. Must be called from the main thread."""
     stop = Stop()
 
@@ -296,7 +292,8 @@ def run_worker(api: HubApi, work_dir: Path | str, *, name: str | None = None, po
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        Worker(api, Path(work_dir), name=name, limits=WorkerLimits(poll_s=poll_s), stop=stop, say=_print).run()
+        limits = WorkerLimits(poll_s=poll_s)
+        Worker(api, Path(work_dir), name=name, limits=limits, stop=stop, say=_print, executor=executor).run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -306,14 +303,6 @@ def _print(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - the worker's log; whoever starts the process decides where it goes
 
 
-def _reader(blobs: FolderBlobs, sha256: str) -> Callable[[], bytes]:
-    return lambda: blobs.get(sha256)
-
-
 def _own_name() -> str:
     host = "".join(char if char.isascii() and char.isalnum() else "-" for char in socket.gethostname()).strip("-")
     return f"worker-{host[:60] or 'host'}-{os.getpid()}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or "no message"

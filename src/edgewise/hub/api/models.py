@@ -182,6 +182,10 @@ class FailIn(Body):
     error: str = Field(min_length=1, max_length=100_000)
 
 
+class CancelIn(Body):
+    reason: str = Field(min_length=1, max_length=500)
+
+
 class CandidateIn(Body):
     worker: Name
     candidate: Candidate

@@ -11,6 +11,7 @@ from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
     BundleName,
     BundleOut,
+    CancelIn,
     CandidateIn,
     ClaimIn,
     FailIn,
@@ -88,6 +89,15 @@ def fail_order(order: str, wish: FailIn, hub: ThisHub, who: Trainer) -> OrderOut
     """Give an order back with what went wrong; it is tried again up to its bound."""
     who.check_everywhere("a worker's order")
     return OrderOut.model_validate(orders.fail(hub.store, order, wish.worker, wish.error, now=hub.now()))
+
+
+@router.post("/orders/{order}/cancel", tags=["orders"], responses=responses(404, 409))
+def cancel_order(order: str, wish: CancelIn, hub: ThisHub, who: Operator) -> OrderOut:
+    """End an order that is open or claimed; its worker stops at its next heartbeat. Again changes nothing."""
+    with hub.store.read() as connection:
+        row = orders.need(connection, order)
+        scope.check_whole(connection, who, row.use_case, f"order {order}")
+    return OrderOut.model_validate(orders.cancel(hub.store, order, reason=wish.reason, who=who.name, now=hub.now()))
 
 
 @router.post("/orders/{order}/candidate", tags=["orders"], responses=responses(404, 409))

@@ -65,6 +65,7 @@ STATUS = {
     "revert_unproven": 409,
     "order_open": 409,
     "order_lost": 409,
+    "order_state": 409,
     "device_exists": 409,
     "release_version": 409,
     "blob_not_stored": 409,

@@ -14,7 +14,8 @@ from edgewise.hub.store._rows import columns, many, one
 from edgewise.hub.store.tables import orders, revisions
 from edgewise.wire import Candidate, DatasetRevision, Order, decode, encode, plain, revision_digest
 
-OPEN, CLAIMED, RETURNED, FAILED = "open", "claimed", "returned", "failed"
+OPEN, CLAIMED, RETURNED, FAILED, CANCELLED = "open", "claimed", "returned", "failed", "cancelled"
+UNFINISHED = (OPEN, CLAIMED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +77,7 @@ def set_revision(connection: sa.Connection, digest: str, revision: DatasetRevisi
 
 def unfinished_on(connection: sa.Connection, revision: str) -> list[OrderRow]:
     """Orders on this revision that are open or claimed."""
-    where = (orders.c.revision == revision, orders.c.state.in_((OPEN, CLAIMED)))
+    where = (orders.c.revision == revision, orders.c.state.in_(UNFINISHED))
     return many(connection, OrderRow, columns(orders, OrderRow).where(*where))
 
 
@@ -129,7 +130,7 @@ def newest(connection: sa.Connection, use_case: str, kind: str = "train") -> Ord
 
 def unfinished(connection: sa.Connection, use_case: str, kind: str = "train") -> OrderRow | None:
     """The order that is open or claimed: there is at most one of a kind."""
-    where = (orders.c.use_case == use_case, orders.c.kind == kind, orders.c.state.in_((OPEN, CLAIMED)))
+    where = (orders.c.use_case == use_case, orders.c.kind == kind, orders.c.state.in_(UNFINISHED))
     return one(connection, OrderRow, columns(orders, OrderRow).where(*where))
 
 
