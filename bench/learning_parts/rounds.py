@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from learning_parts import arms
 from learning_parts.world import (
-    CLASSES,
-    FRAMES,
     GOOD,
     NEW_CLASS,
     ROUNDS,
@@ -27,15 +25,34 @@ from learning_parts.world import (
 from numpy.typing import NDArray
 
 from edgewise.frames import prepare
-from edgewise.learn import TrainingSample, train
-from edgewise.ports import OnnxRuntime, Session, StoredBundle
+from edgewise.learn import TrainingSample, make_site_variant, train
+from edgewise.ports import OnnxRuntime, Session, StoredBundle, norm_sums
 from edgewise.wire import Graph
 
 Floats = NDArray[np.float32]
 MADE_AT = datetime(2026, 1, 1, tzinfo=UTC)
-BASE_CONFIG: dict[str, Any] = {"architecture": "small"}
-ROUND_CONFIG: dict[str, Any] = {"architecture": "small"}
 BATCH = 512
+HALF_BYTES = 2  # of a mean or a deviation as it is sent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a cloud trains, and what it makes of a site's sums.
+
+    Attributes:
+        style: share of the pictures that take the manner of others (`learn`, config `style`).
+        remembers: all that was ever sent counts as new, half of the training; else only this round's.
+        adapts: each site gets a variant with its own statistics.
+    """
+
+    style: float = 0.0
+    remembers: bool = False
+    adapts: bool = False
+
+
+# The world was calibrated with the first, before the second was there; peers are shown with both.
+PLAIN = Recipe()
+WHOLE = Recipe(style=0.5, remembers=True, adapts=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,9 +114,6 @@ class Opened:
         return {label: right[label] / count for label, count in seen.items()}
 
 
-Adapt = Callable[[StoredBundle, SitePlan, Sequence[Crop]], StoredBundle]
-
-
 @dataclass(kw_only=True, slots=True)
 class Line:
     """What one arm cost and reached."""
@@ -114,22 +128,16 @@ class Line:
 
 
 def run_arm(
-    world: World,
-    first: StoredBundle,
-    name: str,
-    choose: Callable[[SitePlan], arms.Choice],
-    *,
-    adapt: Adapt | None = None,
+    world: World, first: StoredBundle, name: str, choose: Callable[[SitePlan], arms.Choice], recipe: Recipe
 ) -> Line:
     """All rounds of one arm.
 
     Args:
         choose: makes the choice of one site; it may remember what it chose.
-        adapt: makes the variant of a bundle for a site from the frames that it has just decided on.
     """
     line = Line(arm=name, seed=world.seed)
     bundle, choices = first, {site.name: choose(site) for site in SITES}
-    learned = samples_of(world.base, new=False)
+    base, sent = samples_of(world.base, new=False), list[Crop]()
     variants = {site.name: bundle for site in SITES}
     for number in range(ROUNDS):
         chosen: list[Crop] = []
@@ -139,19 +147,39 @@ def run_arm(
             chosen += [crops[index] for index in choices[site.name](look)]
         started_s = time.perf_counter()
         if chosen:
-            fresh = samples_of(chosen, new=True)
-            bundle = train_round([*learned, *fresh], base=bundle, seed=world.seed)
-            learned += samples_of(chosen, new=False)
+            before = samples_of(sent, new=recipe.remembers)
+            bundle = _trained([*base, *before, *samples_of(chosen, new=True)], bundle, world.seed, recipe)
+            sent += chosen
         seconds = time.perf_counter() - started_s
+        sums_bytes = 0
         for site in SITES:
-            crops = world.streams[site.name, number]
-            variants[site.name] = bundle if adapt is None else adapt(bundle, site, crops)
-        line.rounds.append(_examined(world, number, chosen, variants, seconds))
+            if recipe.adapts:
+                variants[site.name], site_bytes = for_site(bundle, site, world.streams[site.name, number])
+                sums_bytes += site_bytes
+            else:
+                variants[site.name] = bundle
+        line.rounds.append(_examined(world, number, chosen, variants, seconds, sums_bytes))
     return line
 
 
+def for_site(bundle: StoredBundle, site: SitePlan, crops: Sequence[Crop]) -> tuple[StoredBundle, int]:
+    """The variant of a bundle for a site from the frames that were just seen there, and the bytes of their sums."""
+    (graph,) = bundle.manifest.graphs
+    inputs = np.stack([prepare(crop.data, "image/png", graph.pre) for crop in crops])
+    model = bundle.read_blob(bundle.manifest.blobs[graph.blob].sha256)
+    sums = norm_sums(OnnxRuntime(), model, graph, inputs)
+    made = make_site_variant(bundle, site.name, sums, frames=len(crops))
+    sent_bytes = sum(2 * HALF_BYTES * len(one.total) for one in sums)
+    return StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs), sent_bytes
+
+
 def _examined(
-    world: World, number: int, chosen: Sequence[Crop], variants: Mapping[str, StoredBundle], seconds: float
+    world: World,
+    number: int,
+    chosen: Sequence[Crop],
+    variants: Mapping[str, StoredBundle],
+    seconds: float,
+    sums_bytes: int,
 ) -> dict[str, Any]:
     opened = {name: Opened.of(bundle) for name, bundle in variants.items()}
     by_site = {name: one.recalls(world.examinations[name, number + 1]) for name, one in opened.items()}
@@ -159,7 +187,7 @@ def _examined(
     return {
         "round": number,
         "labels": len(chosen),
-        "bytes": sum(len(crop.data) for crop in chosen),
+        "bytes": sum(len(crop.data) for crop in chosen) + sums_bytes,
         "new_class_labels": sum(crop.label == NEW_CLASS for crop in chosen),
         "new_class_recall": {name: recalls[NEW_CLASS] for name, recalls in by_site.items() if NEW_CLASS in recalls},
         "sites": macro,
@@ -168,17 +196,12 @@ def _examined(
     }
 
 
-def first_bundle(world: World) -> StoredBundle:
-    return _trained(samples_of(world.base, new=True), None, world.seed, BASE_CONFIG)
+def first_bundle(world: World, recipe: Recipe) -> StoredBundle:
+    return _trained(samples_of(world.base, new=True), None, world.seed, recipe)
 
 
-def train_round(samples: Sequence[TrainingSample], *, base: StoredBundle, seed: int) -> StoredBundle:
-    return _trained(samples, base, seed, ROUND_CONFIG)
-
-
-def _trained(
-    samples: Sequence[TrainingSample], base: StoredBundle | None, seed: int, config: Mapping[str, Any]
-) -> StoredBundle:
+def _trained(samples: Sequence[TrainingSample], base: StoredBundle | None, seed: int, recipe: Recipe) -> StoredBundle:
+    config: dict[str, str | float] = {"architecture": "small", "style": recipe.style}
     made = train(samples, now=MADE_AT, trainer="vision", good_labels=(GOOD,), base=base, seed=seed, config=config)
     return StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
 
@@ -200,6 +223,3 @@ def samples_of(crops: Sequence[Crop], *, new: bool) -> list[TrainingSample]:
 
 def _reader(data: bytes) -> Callable[[], bytes]:
     return lambda: data
-
-
-__all__ = ["CLASSES", "FRAMES", "Line", "Opened", "World", "first_bundle", "run_arm", "samples_of", "train_round"]
