@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from edgewise._late import late_names
 
 if TYPE_CHECKING:
-    from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of, read_dataset
+    from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of
     from edgewise.learn._folder import train_folder
     from edgewise.learn._formats import WRITERS, Written, write_dataset
+    from edgewise.learn._read import read_dataset
     from edgewise.learn._score import score, score_samples
     from edgewise.learn._train import TrainedBundle, train
     from edgewise.learn._trainer import TRAINERS, Cancelled, Fitted, Job, Trainer
@@ -44,9 +45,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_dataset": ("Dataset", "TrainingSample", "good_labels_of", "read_dataset"),
+    "_dataset": ("Dataset", "TrainingSample", "good_labels_of"),
     "_folder": ("train_folder",),
     "_formats": ("WRITERS", "Written", "write_dataset"),
+    "_read": ("read_dataset",),
     "_score": ("score", "score_samples"),
     "_train": ("TrainedBundle", "train"),
     "_trainer": ("TRAINERS", "Cancelled", "Fitted", "Job", "Trainer"),
