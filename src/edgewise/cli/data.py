@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgewise.cli._data_hub import bring, check_one_label, revision_rows, taken
 from edgewise.cli._errors import FAILED
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
 from edgewise.cli._output import FORMAT, Format, show, tell
@@ -56,6 +55,7 @@ def import_folder(
     sample with two labels is refused before anything is sent; files that cannot be read are named, and the rest goes
     on (exit code 1).
     """
+    from edgewise.cli._data_hub import bring, check_one_label
     from edgewise.learn import read_dataset
     from edgewise.wire import NotValid
 
@@ -87,6 +87,7 @@ def export(
 
     Exit code 1 where a sample could not be read; the others are written.
     """
+    from edgewise.cli._data_hub import taken
     from edgewise.learn import write_dataset
 
     with connect(hub, token, data_dir) as api, progress("exporting") as advance:
@@ -106,6 +107,8 @@ def revisions(
     output: Format = FORMAT,
 ) -> None:
     """Show the dataset revisions of a use case, newest first. Number 1 is the first that was made."""
+    from edgewise.cli._data_hub import revision_rows
+
     with connect(hub, token, data_dir) as api:
         rows = revision_rows(api, use_case)
     show(rows, output, ("number", "digest", "made_at", "count", "new", "parent"))

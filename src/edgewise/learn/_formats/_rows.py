@@ -52,9 +52,11 @@ def samples_of(listed: Listed, reading: Reading) -> Found:
                 f"{listed.path} {listed.place(index)} has an empty label; fill it in or remove it",
                 code="labels_invalid",
             )
+    if numbering := [name for name in listed.columns if name in INDEX_COLUMNS]:
+        reading.notes.count("columns that only number the rows were left out", repr(numbering[0]), len(numbering))
     group = _group_column(listed, reading.group)
     bare = [index for index, row in enumerate(listed.rows) if not _cell(row, "file")]
-    features = _features(listed, bare, group, reading) if bare else ()
+    features = _features(listed, bare, group) if bare else ()
     if bare and "file" in listed.columns:
         reading.notes.count("rows name no file and were read as numbers", listed.place(bare[0]), len(bare))
     work = _Rows(listed=listed, reading=reading, features=features)
@@ -94,18 +96,15 @@ def _group_column(listed: Listed, wanted: str | None) -> str | None:
     return wanted
 
 
-def _features(listed: Listed, bare: Sequence[int], group: str | None, reading: Reading) -> tuple[str, ...]:
+def _features(listed: Listed, bare: Sequence[int], group: str | None) -> tuple[str, ...]:
     """The columns with nothing but numbers in the rows that name no file."""
     found = []
     for name in listed.columns:
-        if name in NOT_FEATURES or name == group:
+        if name in NOT_FEATURES or name in INDEX_COLUMNS or name == group:
             continue
         numbers = [listed.number_of(listed.rows[index].get(name)) for index in bare]
-        if not all(number is None or math.isfinite(number) for number in numbers):
-            continue
-        if name in INDEX_COLUMNS:
-            reading.notes.count("columns that only number the rows were left out", repr(name))
-        elif any(number is not None for number in numbers):
+        finite = all(number is None or math.isfinite(number) for number in numbers)
+        if finite and any(number is not None for number in numbers):
             found.append(name)
     if not found:
         raise NotValid(
@@ -142,7 +141,7 @@ class _Rows:
             _label(row),
             read,
             media_type=MEDIA_TYPES[ending],
-            facts=row,
+            facts=_facts(row),
             annotation=annotation,
             mask=self._mask(annotation, where),
             where=str(self.listed.path),
@@ -169,7 +168,7 @@ class _Rows:
             _label(row),
             lambda: body,
             media_type=ROW_MEDIA_TYPE,
-            facts=row,
+            facts=_facts(row),
             annotation=annotation_of(row.get("annotation"), f"{self.listed.path}, {name}"),
             where=str(self.listed.path),
         )
@@ -186,6 +185,10 @@ class _Rows:
                 code="mask_invalid",
             )
         return mask
+
+
+def _facts(row: Cells) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in INDEX_COLUMNS}
 
 
 def _cell(row: Cells, name: str) -> str:
