@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 import loop_world
 from edgewise.cli._app import build
 from edgewise.hub import revisions
+from edgewise.hub.samples import ImportedSample
+from edgewise.hub.samples import import_samples as bring
 from edgewise.hub.store import samples as sample_rows
 from edgewise.learn import TrainingSample, read_dataset, write_dataset
 from edgewise.wire import Annotation, Box, NotValid, digest
@@ -223,3 +225,21 @@ def test_every_command_that_reads_a_folder_tells_what_was_left_out(tmp_path: Pat
         found = CliRunner().invoke(build(words[0]), words)
         assert found.exit_code == 0, found.output
         assert "columns that only number the rows were left out" in " ".join(found.output.split()), words
+
+
+def test_samples_that_wait_for_a_label_go_out_as_tasks_and_their_labels_come_back(
+    world: Any, run: Any, tmp_path: Path
+) -> None:
+    blob = world.store.blobs.put(picture(5))
+    about = {"use_case": "parts", "site": "a", "blob": blob, "taken_at": world.hub.now(), "media_type": "image/png"}
+    bring(world.store, [ImportedSample(frame="f", **about)], who="ann", now=world.hub.now())
+    run("export", "--use-case", "parts", "--unlabelled", "--format", "label-studio", "-o", str(tmp_path / "tasks"))
+    listing = tmp_path / "tasks" / "tasks.json"
+    (task,) = json.loads(listing.read_text())
+    assert task["annotations"] == []
+    task["annotations"] = [{"result": [{"type": "choices", "value": {"choices": ["ok"]}}]}]
+    listing.write_text(json.dumps([task]))
+    said = run("import", str(tmp_path / "tasks"), "--use-case", "parts")
+    assert said.startswith("1 labelled samples are at the hub, 1 of them were there")
+    with pytest.raises(NotValid, match="goes with --format label-studio"):
+        run("export", "--use-case", "parts", "--unlabelled", "-o", str(tmp_path / "csv"))

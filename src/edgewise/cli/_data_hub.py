@@ -208,15 +208,27 @@ def taken(api: HubApi, use_case: str, revision: str) -> tuple[list[TrainingSampl
         if not body["samples"]:
             raise NotValid(f"revision {digest[:12]}… holds no sample any more; name another", code="data_empty")
         return [_of_line(api, line) for line in body["samples"]], left
-    rows = list(_labelled(api, use_case))
+    rows = list(_rows(api, use_case, labelled=True))
     if not rows:
         raise NotValid(f"use case {use_case} has no labelled sample; label some first", code="data_empty")
     return [_of_row(api, row) for row in rows], []
 
 
-def _labelled(api: HubApi, use_case: str) -> Iterator[dict[str, Any]]:
-    """Every labelled sample of a use case, a page at a time."""
-    asked: dict[str, str | int | bool] = {"use_case": use_case, "labelled": True, "limit": 1000}
+def waiting(api: HubApi, use_case: str) -> list[TrainingSample]:
+    """All samples of a use case that have no label yet, each with what its device decided.
+
+    Raises:
+        NotValid: there is none.
+    """
+    rows = list(_rows(api, use_case, labelled=False))
+    if not rows:
+        raise NotValid(f"use case {use_case} has no sample that waits for a label", code="data_empty")
+    return [_made(api, row, row, str(row["id"])) for row in rows]
+
+
+def _rows(api: HubApi, use_case: str, *, labelled: bool) -> Iterator[dict[str, Any]]:
+    """Every sample of a use case that has a label, or none, a page at a time."""
+    asked: dict[str, str | int | bool] = {"use_case": use_case, "labelled": labelled, "limit": 1000}
     while True:
         page = api.get("/samples", **asked)
         yield from page["samples"]
@@ -241,8 +253,9 @@ def _made(api: HubApi, row: Mapping[str, Any], facts: Mapping[str, Any], name: s
     from datetime import datetime
 
     from edgewise.learn import TrainingSample
-    from edgewise.wire import Annotation
+    from edgewise.wire import Annotation, Decision
 
+    decision = row.get("decision")
     said = row.get("annotation")
     annotation = None if said is None else Annotation.model_validate(said)
     mask = None if annotation is None else annotation.mask
@@ -252,7 +265,7 @@ def _made(api: HubApi, row: Mapping[str, Any], facts: Mapping[str, Any], name: s
     taken_at = row.get("taken_at")
     return TrainingSample(
         name=name,
-        label=row["label"],
+        label=row["label"] or "",
         group=row.get("group") or name,
         read=lambda: api.get_blob(row["blob"]),
         media_type=row.get("media_type", "image/jpeg"),
@@ -263,4 +276,5 @@ def _made(api: HubApi, row: Mapping[str, Any], facts: Mapping[str, Any], name: s
         mask=None if mask is None else lambda: api.get_blob(mask),
         taken_at=None if taken_at is None else datetime.fromisoformat(taken_at),
         device=row.get("device"),
+        decision=None if decision is None else Decision.model_validate(decision),
     )

@@ -79,19 +79,24 @@ def export(
     form: str = typer.Option("csv", "--format", help=FORMS),
     target: Path = typer.Option(..., "-o", "--output", help="a new folder"),
     revision: str = typer.Option("", "--revision", help="a revision's digest or number; all labelled samples without"),
+    unlabelled: bool = typer.Option(False, "--unlabelled", help="samples that wait for a label; label-studio alone"),
     hub: str = HUB,
     token: str = TOKEN,
     data_dir: Path = HUB_DATA,
 ) -> None:
     """Take the labelled samples of a use case from the hub, with everything that is known of them.
 
+    What a device decided goes along as a pre-annotation in label-studio: --unlabelled gives the tasks to label there.
     Exit code 1 where a sample could not be read; the others are written.
     """
-    from edgewise.cli._data_hub import taken
+    from edgewise.cli._data_hub import taken, waiting
     from edgewise.learn import write_dataset
+    from edgewise.wire import NotValid
 
+    if unlabelled and (revision or form != "label-studio"):
+        raise NotValid("--unlabelled goes with --format label-studio and without --revision", code="options_differ")
     with connect(hub, token, data_dir) as api, progress("exporting") as advance:
-        samples, left = taken(api, use_case, revision)
+        samples, left = (waiting(api, use_case), []) if unlabelled else taken(api, use_case, revision)
         tell(left)
         advance("writing", 0.2)
         written = write_dataset(samples, target, form)

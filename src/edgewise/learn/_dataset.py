@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from edgewise.wire import Annotation, NotValid
+from edgewise.wire import Annotation, Decision, NotValid
 
 GOOD_WORDS = ("none", "free", "good", "ok", "normal")
 GROUP_COLUMNS = ("group", "sequence", "part_group", "patient")
@@ -43,6 +43,7 @@ class TrainingSample:
         new: labelled since the base was trained; the new and the rest are trained half and half.
         columns: every column of the list of labels, or every fact that another format tells, as text.
         mask: reads the PNG that `annotation.mask` names.
+        decision: what a bundle said about it, to be shown to who labels it; nothing is trained on it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class TrainingSample:
     mask: Callable[[], bytes] | None = None
     taken_at: datetime | None = None
     device: str | None = None
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,6 +30,7 @@ WRITERS: dict[str, Write] = {
     "parquet": _list_writers.write_parquet,
     "label-studio": _label_studio_writer.write,
 }
+UNLABELLED = ("label-studio",)  # has a place for samples that wait for their label
 # In the order in which they are looked for; a folder of pictures per class is what is left.
 READERS: dict[str, Read] = {
     "csv": _listed.read_csv,
@@ -65,6 +66,11 @@ def write_dataset(samples: Sequence[TrainingSample], folder: Path | str, form: s
     """
     if form not in WRITERS:
         raise NotValid(f"there is no format {form!r}; there are {', '.join(WRITERS)}", code="format_unknown")
+    if form not in UNLABELLED and (bare := next((one.name for one in samples if not one.label), None)) is not None:
+        raise NotValid(
+            f"{bare} has no label, and {form} has no place for such; write {', '.join(UNLABELLED)}",
+            code="label_missing",
+        )
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise NotValid(f"{place} is not an empty folder; name a new one", code="folder_not_empty")

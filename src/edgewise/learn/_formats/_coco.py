@@ -23,10 +23,9 @@ from edgewise.learn._formats._reading import (
     grouped,
     load_json,
     made,
-    split_in,
-    split_of,
     starts_with,
 )
+from edgewise.learn._formats._tree import split_in, split_of
 from edgewise.wire import Annotation, Box, NotValid
 from edgewise.wire.codec import explain
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgewise.learn._dataset import PICTURE_ENDINGS, TrainingSample
 from edgewise.learn._formats._files import Names, Written, facts_of, safe_name, safe_part, write_contents
-from edgewise.learn._formats._reading import Found, Reading, made, split_word
+from edgewise.learn._formats._reading import Found, Reading, made
+from edgewise.learn._formats._tree import split_word
 from edgewise.wire import NotValid
 
 

@@ -161,8 +161,8 @@ def _names(named: str) -> list[str]:
     """The names that a task's file may have here: its path, that after `?d=` of a local store, its last part, and that
     without what an upload puts before it.
 
-    >>> _names("/data/upload/1/0a1b2c3d-a%20b.png")[-2:]
-    ['0a1b2c3d-a b.png', 'a b.png']
+    >>> _names("/data/upload/1/0a1b2c3d-a%20b.png")[-1]
+    'a b.png'
     >>> _names("part-a.png")
     ['part-a.png']
     """

@@ -16,7 +16,10 @@ PAGE = "labels.xml"
 
 
 def write(samples: Sequence[TrainingSample], folder: Path) -> Written:
-    """`tasks.json` with `images/`, and `labels.xml`, the labelling page for them: import both into a project."""
+    """`tasks.json` with `images/`, and `labels.xml`, the labelling page for them: import both into a project.
+
+    A sample without a label becomes a task that waits for one; what a bundle decided is its pre-annotation.
+    """
     names, failed = write_contents(samples, folder / "images")
     tasks = []
     lost: set[str] = set()
@@ -28,8 +31,9 @@ def write(samples: Sequence[TrainingSample], folder: Path) -> Written:
         result, missing = result_of(sample)
         lost |= missing
         annotation = {"result": result, "was_cancelled": False, "created_at": facts.get("labelled_at")}
+        said = [annotation] if sample.label else []
         data = {kind_of(sample): f"/data/local-files/?d=images/{name}"}
-        task = {"id": index + 1, "data": data, "meta": facts, "annotations": [annotation]}
+        task = {"id": index + 1, "data": data, "meta": facts, "annotations": said, "predictions": prediction_of(sample)}
         tasks.append(task)
     text = json.dumps(tasks, indent=1, ensure_ascii=False)
     (folder / LISTING).write_bytes(text.encode("utf-8", "replace"))
@@ -47,7 +51,8 @@ def page(samples: Sequence[TrainingSample]) -> bytes:
     ElementTree.SubElement(view, "Image", name=PICTURE, value=f"${PICTURE}")
     choices = ElementTree.SubElement(view, "Choices", name="label", toName=PICTURE)
     boxes = ElementTree.SubElement(view, "RectangleLabels", name="boxes", toName=PICTURE)
-    labels = {sample.label for sample in samples}
+    decided = {sample.decision.label for sample in samples if sample.decision}
+    labels = {sample.label for sample in samples if sample.label} | decided
     marked = {box.label for one in samples if one.annotation for box in one.annotation.boxes or ()}
     for label in sorted(labels):
         ElementTree.SubElement(choices, "Choice", value=label)
@@ -56,6 +61,16 @@ def page(samples: Sequence[TrainingSample]) -> bytes:
     ElementTree.indent(view)
     text: str = ElementTree.tostring(view, encoding="unicode")
     return f"{text}\n".encode("utf-8", "replace")
+
+
+def prediction_of(sample: TrainingSample) -> list[dict[str, Any]]:
+    """What a bundle decided, as a pre-annotation that a person confirms or changes."""
+    decision = sample.decision
+    if decision is None:
+        return []
+    choice = _item("choices", "label", kind_of(sample), {"choices": [decision.label]})
+    by = decision.release or decision.bundle[:12]
+    return [{"model_version": by, "score": decision.confidence, "result": [choice]}]
 
 
 def _asked(sample: TrainingSample) -> str:
