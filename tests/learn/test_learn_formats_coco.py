@@ -87,8 +87,9 @@ def test_a_picture_of_another_split_is_never_taken(tmp_path: Path) -> None:
     assert "'2.png', which is not in the folder, or of its split val" in str(refused(tmp_path))
 
 
-def test_a_name_that_several_files_have_is_asked_about(tmp_path: Path) -> None:
-    listing(put(tmp_path, "a/1.png", "b/1.png"), "annotations.json", ["1.png"], "pit")
+@pytest.mark.parametrize("places", [("a", "b"), ("images", "data"), ("train", "val")])
+def test_a_name_that_several_files_have_is_asked_about(places: tuple[str, str], tmp_path: Path) -> None:
+    listing(put(tmp_path, *(f"{place}/1.png" for place in places)), "annotations.json", ["1.png"], "pit")
     assert refused(tmp_path).code == "picture_ambiguous"
 
 

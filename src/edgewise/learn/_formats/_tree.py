@@ -59,7 +59,7 @@ class Tree:
             NotValid: several files may be meant.
         """
         first = f"{near}/{name}" if near else name
-        below = [path for path in self._below.get(name, ()) if not split or split_of(path) in ("", split)]
+        below = self._below.get(name, ())
         own = [path for path in below if split and split_of(path) == split]
         bare = [] if "/" in name else [path for path in self._bare.get(name, ()) if self._may_be(path, split)]
         for meant in ([first], own, [name], below, bare):
