@@ -124,12 +124,14 @@ def made(
     annotation: Annotation | None = None,
     mask: bytes | None = None,
     where: str,
+    group: str = "group",
 ) -> TrainingSample:
     """A sample from what a format says of it.
 
     Args:
         facts: of `FACTS`; others are kept as columns.
         where: the file, for a message.
+        group: name of the fact that says what belongs together.
     Raises:
         NotValid: a time or a weight that is none.
     """
@@ -139,7 +141,7 @@ def made(
     return TrainingSample(
         name=name,
         label=label,
-        group=known.get("group", name),
+        group=known.get(group, name),
         read=read,
         media_type=media_type,
         site=known.get("site", ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,11 @@ def samples_of(listed: Listed, reading: Reading) -> Found:
     features = _features(listed, bare, group) if bare else ()
     if bare and "file" in listed.columns:
         reading.notes.count("rows name no file and were read as numbers", listed.place(bare[0]), len(bare))
-    work = _Rows(listed=listed, reading=reading, features=features)
-    found = []
-    for index, row in enumerate(listed.rows):
-        one = work.of_file(row) if _cell(row, "file") else work.of_numbers(index, row)
-        found.append(replace(one, group=(_cell(row, group) if group else "") or one.name))
+    work = _Rows(listed=listed, reading=reading, features=features, group=group or "group")
+    found = [
+        work.of_file(row) if _cell(row, "file") else work.of_numbers(index, row)
+        for index, row in enumerate(listed.rows)
+    ]
     return Found(found, group)
 
 
@@ -120,6 +120,7 @@ class _Rows:
     listed: Listed
     reading: Reading
     features: Sequence[str]
+    group: str
 
     @cached_property
     def _archive(self) -> Mapping[str, Callable[[], bytes]] | None:
@@ -145,6 +146,7 @@ class _Rows:
             annotation=annotation,
             mask=self._mask(annotation, where),
             where=str(self.listed.path),
+            group=self.group,
         )
 
     def _opener(self, name: str) -> Callable[[], bytes]:
@@ -171,6 +173,7 @@ class _Rows:
             facts=_facts(row),
             annotation=annotation_of(row.get("annotation"), f"{self.listed.path}, {name}"),
             where=str(self.listed.path),
+            group=self.group,
         )
 
     def _mask(self, annotation: Annotation | None, where: str) -> bytes | None:
