@@ -35,6 +35,12 @@ def show(value: Any, form: Format, columns: Sequence[str] = ()) -> None:
         _rows(list(value), columns)
 
 
+def tell(sentences: str | Sequence[str]) -> None:
+    """One sentence or several beside the result, on the error stream: what was left out, or is good to know."""
+    for line in (sentences,) if isinstance(sentences, str) else sentences:
+        typer.echo(f"  {line}", err=True)
+
+
 def _rows(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli._output import FORMAT, Format, show, tell
 
 if TYPE_CHECKING:
     from edgewise.ports import Saving
@@ -87,7 +87,9 @@ def variants(
     from edgewise.wire import NotValid
 
     source = read_bundle(bundle)
-    samples = () if calibrate is None else read_dataset(calibrate).samples
+    found_data = None if calibrate is None else read_dataset(calibrate)
+    tell(() if found_data is None else found_data.said)
+    samples = () if found_data is None else found_data.samples
     with progress("convert") as advance:
         found = make_variants(source, precisions, samples, progress=advance)
     if not found.made:

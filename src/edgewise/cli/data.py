@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from edgewise.cli._errors import FAILED
 from edgewise.cli._hub import HUB, HUB_DATA, TOKEN, connect
-from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli._output import FORMAT, Format, show, tell
 from edgewise.cli._progress import progress
 
 if TYPE_CHECKING:
-    from edgewise.learn import TrainingSample, Written
-    from edgewise.ports.api import HubApi
+    from edgewise.learn import Written
 
-IMPORT_MAX = 500  # samples in one request
 FORMS = "csv, parquet, coco, imagefolder or label-studio"
 app = typer.Typer(
     help="Labelled data in and out, in the formats that other tools read and write.", no_args_is_help=True
@@ -30,10 +28,15 @@ def convert(
     target: Path = typer.Argument(..., help="a new folder", show_default=False),
     form: str = typer.Option(..., "--format", help=FORMS),
 ) -> None:
-    """Read a folder of labelled data and write it in another format. What has no place there is said."""
+    """Read a folder of labelled data and write it in another format. What has no place there is said.
+
+    Exit code 1 where a sample could not be read; the others are written.
+    """
     from edgewise.learn import read_dataset, write_dataset
 
-    _say(write_dataset(read_dataset(source).samples, target, form), target)
+    found = read_dataset(source)
+    tell(found.said)
+    _say(write_dataset(found.samples, target, form), target)
 
 
 @app.command("import", epilog="Example: edgewise data import pictures/ --use-case parts --site plant-a")
@@ -48,24 +51,26 @@ def import_folder(
 ) -> None:
     """Bring labelled data to the hub: what a first model is trained on, or what others have labelled.
 
-    It may be repeated: a sample that is there already keeps its id and gets the label. Doubtful rows are left out.
+    It may be repeated: a sample that is there already keeps its id and gets the label. Doubtful rows are left out. One
+    sample with two labels is refused before anything is sent; files that cannot be read are named, and the rest goes
+    on (exit code 1).
     """
+    from edgewise.cli._data_hub import bring, check_one_label
     from edgewise.learn import read_dataset
     from edgewise.wire import NotValid
 
-    found = read_dataset(source, group=group or None).samples
-    samples = [one for one in found if not one.uncertain]
+    found = read_dataset(source, group=group or None)
+    tell(found.said)
+    samples = found.certain
     if not site and (nowhere := [one.name for one in samples if not one.site]):
         raise NotValid(f"{nowhere[0]} does not say where it was taken; name it with --site", code="site_missing")
-    relabelled = 0
+    check_one_label(samples, site)
     with connect(hub, token, data_dir) as api, progress("importing") as advance:
-        done = 0
-        for batch in _batches(samples):
-            relabelled += _import(api, batch, use_case, site)
-            done += len(batch)
-            advance(batch[-1].name, done / len(samples))
-    left = f"; {len(found) - len(samples)} whose label is in doubt were left out" if len(found) > len(samples) else ""
-    typer.echo(f"{len(samples)} labelled samples are at the hub, {relabelled} of them were there{left}")
+        done = bring(api, samples, use_case, site, advance)
+    left = f"; {len(found.uncertain)} whose label is in doubt were left out" if found.uncertain else ""
+    typer.echo(f"{done.count} labelled samples are at the hub, {done.known} of them were there{left}")
+    tell(done.lost)
+    _leave(done.left_out)
 
 
 @app.command("export", epilog="Example: edgewise data export --use-case parts --format coco -o parts-coco/")
@@ -73,19 +78,26 @@ def export(
     use_case: str = typer.Option(..., "--use-case", help="name of the use case"),
     form: str = typer.Option("csv", "--format", help=FORMS),
     target: Path = typer.Option(..., "-o", "--output", help="a new folder"),
+    revision: str = typer.Option("", "--revision", help="a revision's digest or number; all labelled samples without"),
+    unlabelled: bool = typer.Option(False, "--unlabelled", help="samples that wait for a label; label-studio alone"),
     hub: str = HUB,
     token: str = TOKEN,
     data_dir: Path = HUB_DATA,
 ) -> None:
-    """Take all labelled samples of a use case from the hub, with everything that is known of them."""
+    """Take the labelled samples of a use case from the hub, with everything that is known of them.
+
+    What a device decided goes along as a pre-annotation in label-studio: --unlabelled gives the tasks to label there.
+    Exit code 1 where a sample could not be read; the others are written.
+    """
+    from edgewise.cli._data_hub import taken, waiting
     from edgewise.learn import write_dataset
     from edgewise.wire import NotValid
 
+    if unlabelled and (revision or form != "label-studio"):
+        raise NotValid("--unlabelled goes with --format label-studio and without --revision", code="options_differ")
     with connect(hub, token, data_dir) as api, progress("exporting") as advance:
-        rows = list(_labelled(api, use_case))
-        if not rows:
-            raise NotValid(f"use case {use_case} has no labelled sample; label some first", code="data_empty")
-        samples = [_sample(api, row) for row in rows]
+        samples, left = (waiting(api, use_case), []) if unlabelled else taken(api, use_case, revision)
+        tell(left)
         advance("writing", 0.2)
         written = write_dataset(samples, target, form)
     _say(written, target)
@@ -99,9 +111,12 @@ def revisions(
     data_dir: Path = HUB_DATA,
     output: Format = FORMAT,
 ) -> None:
-    """Show the dataset revisions of a use case, newest first."""
+    """Show the dataset revisions of a use case, newest first. Number 1 is the first that was made."""
+    from edgewise.cli._data_hub import revision_rows
+
     with connect(hub, token, data_dir) as api:
-        show(api.get(f"/usecases/{use_case}/revisions"), output, ("digest", "made_at", "count", "new", "parent"))
+        rows = revision_rows(api, use_case)
+    show(rows, output, ("number", "digest", "made_at", "count", "new", "parent"))
 
 
 @app.command("show", epilog="Example: edgewise data show 3f2a…")
@@ -133,94 +148,12 @@ def diff(
 
 def _say(written: Written, target: Path) -> None:
     typer.echo(f"{written.count} samples are in {target}")
-    for line in (*written.lost, *written.left_out):
-        typer.echo(f"  {line}", err=True)
+    tell(written.lost)
+    _leave(written.left_out)
 
 
-def _batches(samples: Sequence[TrainingSample]) -> Iterator[list[TrainingSample]]:
-    whole = iter(samples)
-    while batch := list(islice(whole, IMPORT_MAX)):
-        yield batch
-
-
-def _import(api: HubApi, batch: Sequence[TrainingSample], use_case: str, site: str) -> int:
-    """Store these samples; comes back with how many the hub knew by their own id and were labelled there."""
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC)
-    known = [one for one in batch if _is_id(one.name) and _knows(api, one.name)]
-    said = [{"sample": one.name, "label": one.label, "annotation": _annotation(api, one)} for one in known]
-    if said:
-        api.post("/labels", {"labels": said})
-    there, rows = {one.name for one in known}, []
-    for sample in batch:
-        if sample.name in there:
-            continue
-        content = sample.read()
-        about: dict[str, Any] = {"use_case": use_case, "site": sample.site or site, "frame": sample.name}
-        about |= {"group": sample.group, "label": sample.label, "annotation": _annotation(api, sample)}
-        about |= {"media_type": sample.media_type, "blob": api.put_blob(content), "size_bytes": len(content)}
-        rows.append(about | {"taken_at": (sample.taken_at or now).isoformat()})
-    if rows:
-        api.post("/samples/import", {"samples": rows})
-    return len(known)
-
-
-def _annotation(api: HubApi, sample: TrainingSample) -> dict[str, Any] | None:
-    from edgewise.wire import plain
-
-    if sample.mask is not None:
-        api.put_blob(sample.mask())
-    return None if sample.annotation is None else plain(sample.annotation)
-
-
-def _is_id(name: str) -> bool:
-    return len(name) == 32 and all(char in "0123456789abcdef" for char in name)
-
-
-def _knows(api: HubApi, sample: str) -> bool:
-    from edgewise.wire import NotValid
-
-    try:
-        api.get(f"/samples/{sample}")
-    except NotValid:
-        return False
-    return True
-
-
-def _labelled(api: HubApi, use_case: str) -> Iterator[dict[str, Any]]:
-    """Every labelled sample of a use case, a page at a time."""
-    asked: dict[str, str | int | bool] = {"use_case": use_case, "labelled": True, "limit": 1000}
-    while True:
-        page = api.get("/samples", **asked)
-        yield from page["samples"]
-        if page["next"] is None:
-            return
-        asked["cursor"] = page["next"]
-
-
-def _sample(api: HubApi, row: dict[str, Any]) -> TrainingSample:
-    from datetime import datetime
-
-    from edgewise.learn import TrainingSample
-    from edgewise.wire import Annotation
-
-    annotation = None if row["annotation"] is None else Annotation.model_validate(row["annotation"])
-    mask = None if annotation is None else annotation.mask
-    history = api.get(f"/samples/{row['id']}")["labels"]
-    columns = {"inclusion_probability": f"{row['inclusion_probability']:g}"}
-    if history:
-        columns |= {"labelled_by": history[-1]["who"], "labelled_at": history[-1]["at"]}
-    return TrainingSample(
-        name=row["id"],
-        label=row["label"],
-        group=row["group"],
-        read=lambda: api.get_blob(row["blob"]),
-        media_type=row["media_type"],
-        site=row["site"],
-        columns=columns,
-        annotation=annotation,
-        mask=None if mask is None else lambda: api.get_blob(mask),
-        taken_at=datetime.fromisoformat(row["taken_at"]),
-        device=row["device"],
-    )
+def _leave(left_out: Sequence[str]) -> None:
+    """Name what could not be read, and leave with the code for it."""
+    tell(left_out)
+    if left_out:
+        raise typer.Exit(FAILED)

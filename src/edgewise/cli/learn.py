@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgewise.cli._hub import HUB, HUB_DATA, ROOT_DIR, TOKEN, connect
-from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli._output import FORMAT, Format, show, tell
 from edgewise.cli._progress import progress
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ app = typer.Typer(help="Labelled samples in, candidate bundle out.", no_args_is_
 
 @app.command(epilog="Example: edgewise learn train --data pictures/ --good ok -o bundle/")
 def train(
-    data: Path = typer.Option(..., "--data", help="images.zip or images beside labels.csv, or one folder per class"),
+    data: Path = typer.Option(
+        ..., "--data", help="images.zip or images beside labels.csv, or one folder per class, or another format"
+    ),
     output: Path = typer.Option(..., "-o", "--output", help="folder for the bundle; it must not exist yet"),
     good: list[str] = typer.Option([], "--good", help="label of good parts; none, free, good, ok or normal without it"),
     group: str = typer.Option("", "--group", help="column whose groups are never split; found by itself without it"),
@@ -63,6 +65,7 @@ def train(
             seed=seed,
             seconds=seconds or None,
             progress=advance,
+            tell=tell,
         )
     typer.echo(f"{output}: bundle {bundle.digest[:12]}, labels {', '.join(bundle.manifest.labels)}")
 

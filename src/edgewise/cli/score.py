@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli._output import FORMAT, Format, show
+from edgewise.cli._output import FORMAT, Format, show, tell
 from edgewise.cli._progress import progress
 from edgewise.cli.usecase import read_file
 
@@ -15,7 +15,9 @@ EXAMPLE = "Example: edgewise score bundle/ --data other-pictures/ -o json"
 
 def command(
     bundle: Path = typer.Argument(..., help="a bundle's folder or packed file", show_default=False),
-    data: Path = typer.Option(..., "--data", help="images.zip or images beside labels.csv, or one folder per class"),
+    data: Path = typer.Option(
+        ..., "--data", help="images.zip or images beside labels.csv, or one folder per class, or another format"
+    ),
     good: list[str] = typer.Option([], "--good", help="label of good parts; what the bundle remembers without it"),
     group: str = typer.Option("", "--group", help="column of groups for the intervals; found by itself without it"),
     usecase: Path | None = typer.Option(None, "--usecase", help="a usecase.yaml, whose slices are scored too"),
@@ -27,6 +29,7 @@ def command(
     declared = None if usecase is None else read_file(usecase)
     with progress("scoring") as advance:
         result = score(bundle, data, good=good, group=group or None, use_case=declared, progress=advance)
+    tell(result["said"])
     if output is Format.table:
         parts = {"": result, **{f"slice:{name} ": part for name, part in result["slices"].items()}}
         rows = [

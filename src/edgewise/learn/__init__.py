@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from edgewise._late import late_names
 
 if TYPE_CHECKING:
-    from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of, read_dataset
+    from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of
     from edgewise.learn._executor import Executor, InProcess, LocalProcess, TrainingLimits
     from edgewise.learn._folder import train_folder
     from edgewise.learn._formats import WRITERS, Written, write_dataset
     from edgewise.learn._ray import RayCluster
+    from edgewise.learn._read import read_dataset
     from edgewise.learn._score import score, score_samples
     from edgewise.learn._site import make_site_variant
     from edgewise.learn._sweep import SweepPlan, Swept, read_plan, run_sweep, sweep_folder
@@ -59,10 +60,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_dataset": ("Dataset", "TrainingSample", "good_labels_of", "read_dataset"),
+    "_dataset": ("Dataset", "TrainingSample", "good_labels_of"),
     "_executor": ("Executor", "InProcess", "LocalProcess", "TrainingLimits"),
     "_folder": ("train_folder",),
     "_formats": ("WRITERS", "Written", "write_dataset"),
+    "_read": ("read_dataset",),
     "_ray": ("RayCluster",),
     "_score": ("score", "score_samples"),
     "_sweep": ("SweepPlan", "Swept", "read_plan", "run_sweep", "sweep_folder"),

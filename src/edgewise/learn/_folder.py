@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgewise.learn._dataset import read_dataset
+from edgewise.learn._read import read_dataset
 from edgewise.learn._train import TrainedBundle, train
 from edgewise.ports import write_bundle
 from edgewise.wire import NotValid
@@ -22,12 +22,14 @@ def train_folder(
     seed: int = 0,
     seconds: float | None = None,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
+    tell: Callable[[str], None] = lambda _sentence: None,
 ) -> TrainedBundle:
     """Train on the labelled data of a folder (see `read_dataset`) and write the bundle.
 
     Args:
         output: folder of the bundle; it must not exist, or be empty. Nothing is written unless the training succeeds.
         trainer: by default `vision` for pictures and `tabular` for rows of numbers.
+        tell: gets each sentence about what the reader left out or did not understand, before the training.
         seconds: about how long the training may take; None leaves it to the trainer.
     Raises:
         NotValid: as `read_dataset`, `train` and `write_bundle` say.
@@ -38,6 +40,8 @@ def train_folder(
     if not folder.absolute().parent.is_dir():
         raise NotValid(f"{folder.absolute().parent} is not a folder; make it first", code="folder_missing")
     dataset = read_dataset(data_dir, good=good, group=group)
+    for sentence in dataset.said:
+        tell(sentence)
     made = train(
         dataset.samples,
         now=datetime.now(UTC),

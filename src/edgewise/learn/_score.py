@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.frames import good_labels as good_labels_in
-from edgewise.learn._dataset import Dataset, TrainingSample, read_dataset
+from edgewise.learn._dataset import Dataset, TrainingSample
+from edgewise.learn._read import read_dataset
 from edgewise.learn._train import check_unreadable
 from edgewise.measure import score_sites
 from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline, read_bundle
@@ -22,7 +23,7 @@ METRICS = ("balanced_accuracy", "macro_recall", "auc", "accuracy")
 LEVEL = 0.9
 VALUES_MAX = 20  # a column of more different values is no category; the group column is shown in any case
 GROUPS_SHOWN_MAX = 500
-NOT_CATEGORIES = frozenset({"file", "label", "uncertain"})
+NOT_CATEGORIES = frozenset({"file", "label", "uncertain", "id", "annotation"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +98,7 @@ def score_samples(
         "uncertain": {"n": len(uncertain), **_plain(_overall(uncertain, good_labels))},
         "latency_ms": round(statistics.median(laps_ms), 4),
         "unreadable": unreadable,
+        "said": list(dataset.said),
     }
 
 
@@ -169,10 +171,10 @@ def _by_column(items: Sequence[_Scored], dataset: Dataset, good_labels: Sequence
     found: dict[str, Any] = {}
     if not items:
         return found
-    for column in items[0].sample.columns:
+    for column in dict.fromkeys(name for item in items for name in item.sample.columns):
         if column in NOT_CATEGORIES:
             continue
-        counts = Counter(item.sample.columns[column] for item in items)
+        counts = Counter(item.sample.columns.get(column, "") for item in items)
         is_group = column == dataset.group_column
         if not (is_group and len(counts) <= GROUPS_SHOWN_MAX) and not _is_category(counts, len(items)):
             continue
@@ -230,7 +232,7 @@ def _value(text: str) -> float | str:
 
 
 def _with(items: Sequence[_Scored], column: str, value: str) -> list[_Scored]:
-    return [item for item in items if item.sample.columns[column] == value]
+    return [item for item in items if item.sample.columns.get(column, "") == value]
 
 
 def _is_category(counts: Mapping[str, int], n: int) -> bool:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgewise.learn._dataset import TrainingSample, grouped_part, read_dataset
+from edgewise.learn._dataset import TrainingSample, grouped_part
 from edgewise.learn._executor import Executor
+from edgewise.learn._read import read_dataset
 from edgewise.learn._task import Made, Task, as_training
 from edgewise.learn._trainer import Cancelled, Progress
 from edgewise.learn._variants import make_variants

@@ -169,7 +169,8 @@ def _of_counts(samples: Sequence[TrainingSample]) -> list[Finding]:
 
 def _of_structure(dataset: Dataset) -> list[Finding]:
     """What is not told of the samples at all."""
-    samples, found = dataset.samples, []
+    samples = dataset.samples
+    found = [_finding("note", "reader", f"of the reader: {sentence}") for sentence in dataset.said]
     if all(sample.group == sample.name for sample in samples):
         text = (
             "nothing says which samples are of one part, place or patient (a column group); without it copies stand on "

@@ -6,38 +6,52 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgewise.learn._dataset import TrainingSample
-from edgewise.learn._formats import _coco, _image_folder, _label_studio, _listed
+from edgewise.learn._formats import (
+    _coco,
+    _coco_writer,
+    _image_folder,
+    _label_studio,
+    _label_studio_writer,
+    _list_writers,
+    _listed,
+)
+from edgewise.learn._formats._bounds import BOUNDS, ReadBounds
 from edgewise.learn._formats._files import Written
+from edgewise.learn._formats._reading import Found, Reading
 from edgewise.wire import NotValid
 
 Write = Callable[[Sequence[TrainingSample], Path], Written]
+Read = Callable[[Reading], Found | None]
 
 WRITERS: dict[str, Write] = {
-    "coco": _coco.write,
+    "coco": _coco_writer.write,
     "imagefolder": _image_folder.write,
-    "csv": _listed.write_csv,
-    "parquet": _listed.write_parquet,
-    "label-studio": _label_studio.write,
+    "csv": _list_writers.write_csv,
+    "parquet": _list_writers.write_parquet,
+    "label-studio": _label_studio_writer.write,
 }
+UNLABELLED = ("label-studio",)  # has a place for samples that wait for their label
 # In the order in which they are looked for; a folder of pictures per class is what is left.
-READERS: dict[str, tuple[Callable[[Path], Path | None], Callable[[Path, Path], list[TrainingSample]]]] = {
-    "parquet": (_listed.find_parquet, _listed.read_parquet),
-    "coco": (_coco.find, _coco.read),
-    "label-studio": (_label_studio.find, _label_studio.read),
+READERS: dict[str, Read] = {
+    "csv": _listed.read_csv,
+    "parquet": _listed.read_parquet,
+    "coco": _coco.read,
+    "label-studio": _label_studio.read,
+    "imagefolder": _image_folder.read,
 }
 
 
-def read_foreign(folder: Path) -> tuple[str, list[TrainingSample]] | None:
-    """The name of the format and the samples, where a folder holds one of `READERS`; None where it holds none.
+def read_folder(reading: Reading) -> Found:
+    """The samples of a folder, in the first of `READERS` that it holds.
 
     Raises:
-        NotValid: the folder holds such data, and it cannot be read; the message says where.
+        NotValid: the folder holds such data, and it cannot be read; the message says where. Or it holds none.
     """
-    for name, (find, read) in READERS.items():
-        listing = find(folder)
-        if listing is not None:
-            return name, read(folder, listing)
-    return None
+    for read in READERS.values():
+        found = read(reading)
+        if found is not None:
+            return found
+    raise NotValid(f"{reading.folder} holds no labelled samples; at least one is needed", code="data_empty")
 
 
 def write_dataset(samples: Sequence[TrainingSample], folder: Path | str, form: str) -> Written:
@@ -52,6 +66,11 @@ def write_dataset(samples: Sequence[TrainingSample], folder: Path | str, form: s
     """
     if form not in WRITERS:
         raise NotValid(f"there is no format {form!r}; there are {', '.join(WRITERS)}", code="format_unknown")
+    if form not in UNLABELLED and (bare := next((one.name for one in samples if not one.label), None)) is not None:
+        raise NotValid(
+            f"{bare} has no label, and {form} has no place for such; write {', '.join(UNLABELLED)}",
+            code="label_missing",
+        )
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise NotValid(f"{place} is not an empty folder; name a new one", code="folder_not_empty")
@@ -61,4 +80,4 @@ def write_dataset(samples: Sequence[TrainingSample], folder: Path | str, form: s
     return WRITERS[form](samples, place)
 
 
-__all__ = ["READERS", "WRITERS", "Written", "read_foreign", "write_dataset"]
+__all__ = ["BOUNDS", "READERS", "WRITERS", "Found", "ReadBounds", "Reading", "Written", "read_folder", "write_dataset"]

@@ -1,225 +1,252 @@
-"""COCO: boxes and masks of objects in pictures. Source: Lin et al., Microsoft COCO, 2014, and cocodataset.org."""
+"""Reading COCO: boxes and masks of objects in pictures.
+
+Source: Lin et al., Microsoft COCO, 2014, and cocodataset.org.
+"""
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgewise.frames import decode_image
 from edgewise.learn._dataset import PICTURE_ENDINGS, TrainingSample
-from edgewise.learn._formats._files import Written, contents_of, facts_of, load_json, made, starts_with, write_contents
+from edgewise.learn._formats._coco_masks import Drawn, is_line, mask_in, png_of
+from edgewise.learn._formats._reading import (
+    Found,
+    Reading,
+    check_count,
+    first_twice,
+    grouped,
+    load_json,
+    made,
+    starts_with,
+)
+from edgewise.learn._formats._tree import split_in, split_of
 from edgewise.wire import Annotation, Box, NotValid
+from edgewise.wire.codec import explain
 
 LISTING = "annotations.json"
 NOTHING = "none"  # the label of a picture without any object, where the file names none
-Mask = NDArray[np.bool_]  # (height, width)
+ASKED = "boxes_asked"  # among our facts of a picture: whether a person was asked for boxes
+Id = int | str
 
 
-def find(folder: Path) -> Path | None:
-    """The file with the objects: `annotations.json`, or one below `annotations/` or beside the pictures."""
-    places = [folder / LISTING, *sorted((folder / "annotations").glob("*.json")), *sorted(folder.glob("*.json"))]
-    for path in places:
-        if path.is_file() and starts_with(path, "{"):
-            body = load_json(path)
-            if isinstance(body, dict) and {"images", "annotations", "categories"} <= set(body):
-                return path
-    return None
+class _Foreign(BaseModel):
+    """As much of another tool's record as is read here; whatever else it holds is passed over."""
+
+    model_config = ConfigDict(allow_inf_nan=False, extra="ignore", frozen=True)
 
 
-def read(folder: Path, listing: Path) -> list[TrainingSample]:
-    """All pictures of the file and of those beside it (train, val), each with its boxes and one mask of all objects."""
-    files = contents_of(folder)
-    beside = sorted(listing.parent.glob("*.json")) if listing.parent.name == "annotations" else [listing]
+class _Category(_Foreign):
+    id: Id
+    name: str = Field(min_length=1, max_length=128, coerce_numbers_to_str=True)
+
+
+class _Picture(_Foreign):
+    id: Id
+    file_name: str = Field(min_length=1)
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    label: str | None = Field(None, max_length=128, coerce_numbers_to_str=True)
+    edgewise: dict[str, Any] | None = None
+
+
+class _Object(_Foreign):
+    id: Id | None = None
+    image_id: Id
+    category_id: Id
+    bbox: tuple[float, float, float, float] | None = None  # x, y, width, height in pixels
+    iscrowd: bool = False  # a crowd is a mask of many, and no box of one
+    segmentation: Drawn = None
+
+
+class _Listing(_Foreign):
+    images: list[_Picture]
+    annotations: list[_Object]
+    categories: list[_Category]
+
+
+def read(reading: Reading) -> Found | None:
+    """All pictures of the lists of a folder (train, val), each with its boxes and one mask of all objects."""
+    lists = _lists(reading)
+    if not lists:
+        return None
     samples: list[TrainingSample] = []
-    for path in beside:
-        samples += _read_one(path, files)
-    return samples
+    for path, body in lists:
+        samples += _One(path=path, several=len(lists) > 1, reading=reading).samples(body)
+    return grouped(samples, reading, "coco")
 
 
-def _read_one(path: Path, files: Mapping[str, Path]) -> list[TrainingSample]:
-    body = load_json(path)
-    try:
-        names = {item["id"]: str(item["name"]) for item in body["categories"]}
-        objects: dict[Any, list[Mapping[str, Any]]] = {}
-        for item in body["annotations"]:
-            if item["category_id"] not in names:
-                raise NotValid(
-                    f"{path}: object {item.get('id')} is of category {item['category_id']}, which the file does not "
-                    f"name; it names {', '.join(names.values()) or 'none'}",
-                    code="category_unknown",
+def _lists(reading: Reading) -> list[tuple[Path, Any]]:
+    """`annotations.json`, or all lists of the first of these places that has some: annotations/, the folder itself,
+    the folders of its splits."""
+    folder = reading.folder
+    only = reading.path(LISTING)
+    splits = [path for path in sorted(folder.iterdir()) if path.is_dir() and split_of(f"{path.name}/x")]
+    for places in ([] if only is None else [[only]], [reading.lists(folder / "annotations")], [reading.lists(folder)]):
+        if found := _coco_among([path for paths in places for path in paths], reading):
+            return found
+    return _coco_among([path for place in splits for path in reading.lists(place)], reading)
+
+
+def _coco_among(paths: Sequence[Path], reading: Reading) -> list[tuple[Path, Any]]:
+    found: list[tuple[Path, Any]] = []
+    for path in paths:
+        body = load_json(path, reading.bounds) if starts_with(path, "{") else None
+        if not isinstance(body, dict) or not {"images", "annotations"} <= set(body):
+            continue
+        if "categories" in body:
+            found.append((path, body))
+        else:
+            reading.notes.count("files without categories were passed over", path.name)
+    instances = [one for one in found if one[0].name.startswith("instances")]
+    for path, _ in found if instances else ():
+        if not path.name.startswith("instances"):
+            reading.notes.count("files beside instances were passed over", path.name)
+    return instances or found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _One:
+    """One list of a folder."""
+
+    path: Path
+    several: bool
+    reading: Reading
+
+    def samples(self, body: Any) -> list[TrainingSample]:
+        try:
+            listing = _Listing.model_validate(body)
+        except ValidationError as error:
+            raise self._wrong(f"it is not COCO: {explain(error)}", "labels_invalid") from error
+        bounds = self.reading.bounds
+        check_count(len(listing.images), bounds.rows_max, f"the pictures of {self.path}")
+        if (twice := first_twice(str(item.id) for item in listing.images)) is not None:
+            raise self._wrong(f"two pictures have the id {twice}; give each its own", "labels_invalid")
+        if (twice := first_twice(str(item.id) for item in listing.categories)) is not None:
+            raise self._wrong(f"two categories have the id {twice}; give each its own", "labels_invalid")
+        objects = self._objects(listing)
+        names = {item.id: item.name for item in listing.categories}
+        files = [self._file(item.file_name) for item in listing.images]
+        if (same := first_twice(files)) is not None:
+            raise self._wrong(f"two pictures are the file {same}; join their objects", "two_labels")
+        return [
+            self._sample(item, file, objects.get(item.id, []), names)
+            for item, file in zip(listing.images, files, strict=True)
+        ]
+
+    def _objects(self, listing: _Listing) -> dict[Id, list[_Object]]:
+        """The objects of each picture."""
+        pictures = {item.id for item in listing.images}
+        names = {item.id: item.name for item in listing.categories}
+        found: dict[Id, list[_Object]] = {}
+        for item in listing.annotations:
+            if item.category_id not in names:
+                known = ", ".join(list(names.values())[:20]) or "none"
+                raise self._wrong(
+                    f"object {item.id} is of category {item.category_id}, which the file does not name; it names "
+                    f"{known}",
+                    "category_unknown",
                 )
-            objects.setdefault(item["image_id"], []).append(item)
-        pictures = {item["id"]: item for item in body["images"]}
-        if lost := [str(name) for name in objects if name not in pictures]:
-            raise NotValid(f"{path}: objects of picture {lost[0]}, which is not in the file", code="labels_invalid")
-        return [_sample(path, item, objects.get(name, []), names, files) for name, item in pictures.items()]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise NotValid(
-            f"{path} is not COCO: {type(error).__name__} {error}; it needs images, annotations and categories with "
-            "their ids",
-            code="labels_invalid",
-        ) from error
+            if item.image_id not in pictures:
+                raise self._wrong(
+                    f"object {item.id} is of picture {item.image_id}, which is not in the file", "labels_invalid"
+                )
+            found.setdefault(item.image_id, []).append(item)
+        return found
 
+    @property
+    def _near(self) -> str:
+        place = self.path.parent.relative_to(self.reading.folder).as_posix()
+        return "" if place in (".", "annotations") else place
 
-def _sample(
-    path: Path, picture: Mapping[str, Any], objects: Sequence[Mapping[str, Any]], names: Mapping[Any, str],
-    files: Mapping[str, Path],
-) -> TrainingSample:  # fmt: skip
-    name = str(picture["file_name"])
-    if name not in files:
-        raise NotValid(
-            f"{path} names {name!r}, which is not in the folder; put the pictures beside it or into images/",
-            code="picture_missing",
+    @property
+    def _split(self) -> str:
+        return split_of(f"{self._near}/x") or split_in(self.path.stem)
+
+    def _file(self, name: str) -> str:
+        where = f"{self.path}"
+        found = self.reading.tree.need(name, where, split=self._split, near=self._near)
+        if Path(found).suffix.lower() not in PICTURE_ENDINGS:
+            raise self._wrong(f"{name} is no picture; COCO lists pictures", "picture_missing")
+        return found
+
+    def _sample(
+        self, picture: _Picture, file: str, objects: Sequence[_Object], names: Mapping[Id, str]
+    ) -> TrainingSample:
+        where = f"{self.path}, {picture.file_name}"
+        check_count(len(objects), self.reading.bounds.objects_max, f"the objects of {where}")
+        facts = dict(picture.edgewise or {})
+        asked = bool(facts.pop(ASKED, True))
+        if self._split:
+            facts.setdefault("split", self._split)
+        single = [item for item in objects if not item.iscrowd]
+        boxes = tuple(self._box(item, names[item.category_id], picture, where) for item in single)
+        crowds = [names[item.category_id] for item in objects if item.iscrowd]
+        told = ASKED in (picture.edgewise or {})
+        asked = asked if told else bool(single) or not crowds
+        named = str(facts.pop("id", "") or (file if self.several else picture.file_name))
+        return made(
+            named,
+            picture.label or _shown(boxes, crowds),
+            self.reading.opener(self.reading.tree.files[file]),
+            media_type=PICTURE_ENDINGS[Path(file).suffix.lower()],
+            facts=facts,
+            annotation=_annotation(boxes, asked, where),
+            mask=self._mask(objects, picture, where),
+            where=str(self.path),
         )
-    width, height = int(picture["width"]), int(picture["height"])
-    single = [item for item in objects if not item.get("iscrowd")]  # a crowd is a mask of many, and no box of one
-    boxes = tuple(_box(path, name, item, names[item["category_id"]], width, height) for item in single)
+
+    def _box(self, item: _Object, label: str, picture: _Picture, where: str) -> Box:
+        if item.bbox is None:
+            raise self._wrong(f"object {item.id} in {picture.file_name} has no bbox; it needs one", "labels_invalid")
+        x, y, across, down = item.bbox
+        width, height = picture.width, picture.height
+        left, top = min(1.0, max(0.0, x / width)), min(1.0, max(0.0, y / height))
+        right, bottom = max(0.0, min(1.0, (x + across) / width)), max(0.0, min(1.0, (y + down) / height))
+        if not (left < right and top < bottom):
+            raise self._wrong(
+                f"the box {list(item.bbox)} in {picture.file_name} is empty or outside its {width} x {height} pixels; "
+                "correct it",
+                "box_outside",
+            )
+        if x < -1 or y < -1 or x + across > width + 1 or y + down > height + 1:
+            self.reading.notes.count("boxes that reach out of their picture were cut at its border", where)
+        return Box(label=label, x1=left, y1=top, x2=right, y2=bottom)
+
+    def _mask(self, objects: Sequence[_Object], picture: _Picture, where: str) -> bytes | None:
+        width, height = picture.width, picture.height
+        if not any(item.segmentation for item in objects):
+            return None
+        check_count(width * height, self.reading.bounds.pixels_max, f"the pixels of {where}")
+        for item in objects:
+            if isinstance(item.segmentation, list) and any(map(is_line, item.segmentation)):
+                self.reading.notes.count("polygons of less than three points were left out", where)
+        drawn = [mask_in(item.segmentation, width, height, where) for item in objects]
+        masks = [mask for mask in drawn if mask is not None]
+        return png_of(np.logical_or.reduce(masks)) if masks else None
+
+    def _wrong(self, text: str, code: str) -> NotValid:
+        return NotValid(f"{self.path}: {text}", code=code)
+
+
+def _annotation(boxes: tuple[Box, ...], asked: bool, where: str) -> Annotation | None:
+    """None where nobody was asked for boxes, an empty tuple where none is there."""
+    if not boxes and not asked:
+        return None
+    try:
+        return Annotation(boxes=boxes)
+    except ValidationError as error:
+        raise NotValid(f"{where}: {explain(error)}", code="labels_invalid") from error
+
+
+def _shown(boxes: Sequence[Box], crowds: Sequence[str]) -> str:
+    """The label of a picture whose file names none: what covers most of it."""
     areas: dict[str, float] = {}
     for box in boxes:
         areas[box.label] = areas.get(box.label, 0.0) + (box.x2 - box.x1) * (box.y2 - box.y1)
-    crowds = [names[item["category_id"]] for item in objects if item.get("iscrowd")]
-    shown = max(sorted(areas), key=areas.__getitem__) if areas else crowds[0] if crowds else NOTHING
-    label = str(picture.get("label") or shown)
-    drawn = [mask for item in objects if (mask := _mask(path, item.get("segmentation"), width, height)) is not None]
-    facts = dict(picture.get("edgewise") or {})
-    return made(
-        str(facts.pop("id", "") or name),
-        label,
-        files[name].read_bytes,
-        media_type=PICTURE_ENDINGS[files[name].suffix.lower()],
-        facts=facts,
-        annotation=None if crowds and not single else Annotation(boxes=boxes),
-        mask=_png(np.logical_or.reduce(drawn)) if drawn else None,
-        where=str(path),
-    )
-
-
-def _box(path: Path, name: str, item: Mapping[str, Any], label: str, width: int, height: int) -> Box:
-    x, y, across, down = (float(value) for value in item["bbox"])
-    left, top = max(0.0, x / width), max(0.0, y / height)
-    right, bottom = min(1.0, (x + across) / width), min(1.0, (y + down) / height)
-    if not (left < right and top < bottom):
-        raise NotValid(
-            f"{path}: the box {item['bbox']} in {name} is empty or outside its {width} x {height} pixels; correct it",
-            code="box_outside",
-        )
-    return Box(label=label, x1=left, y1=top, x2=right, y2=bottom)
-
-
-def _mask(path: Path, drawn: Any, width: int, height: int) -> Mask | None:
-    """Polygons, or runs: uncompressed, or as the text of the COCO tools."""
-    if not drawn:
-        return None
-    if isinstance(drawn, Mapping):
-        rows, columns = (int(value) for value in drawn["size"])
-        counts = drawn["counts"]
-        runs = _runs_of_text(counts) if isinstance(counts, str) else [int(value) for value in counts]
-        if (rows, columns) != (height, width) or sum(runs) != rows * columns or min(runs, default=0) < 0:
-            raise NotValid(
-                f"{path}: a mask of {rows} x {columns} with runs of {sum(runs)} pixels in a picture of {height} x "
-                f"{width}; they need to agree",
-                code="mask_invalid",
-            )
-        values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-        return np.asarray(values.reshape(columns, rows).T, dtype=np.bool_)
-    canvas = Image.new("1", (width, height))
-    for polygon in drawn:
-        if len(polygon) >= 6:
-            ImageDraw.Draw(canvas).polygon([float(value) for value in polygon], fill=1)
-    return np.asarray(canvas, dtype=np.bool_)
-
-
-def _runs_of_text(text: str) -> list[int]:
-    """Runs from the COCO tools' text: groups of five bits, the sixth says that more follow; from the fourth run
-    on each is told as the difference to the one before the last.
-
-    >>> _runs_of_text("52203")
-    [5, 2, 2, 2, 5]
-    """
-    runs: list[int] = []
-    place = 0
-    while place < len(text):
-        value, shift, more = 0, 0, True
-        while more:
-            if place >= len(text) or shift > 60:
-                raise NotValid("the runs of a mask end in the middle of a number; export it again", code="mask_invalid")
-            bits = ord(text[place]) - 48
-            value |= (bits & 31) << shift
-            more, shift, place = bool(bits & 32), shift + 5, place + 1
-        if bits & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-    return runs
-
-
-def _png(mask: Mask) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255, "L").save(file, "PNG", optimize=False)
-    return file.getvalue()
-
-
-def write(samples: Sequence[TrainingSample], folder: Path) -> Written:
-    """`images/` and `annotations.json`; a picture's label and facts are fields that other tools pass over."""
-    pictures = [sample for sample in samples if sample.media_type.startswith("image/")]
-    names, failed = write_contents(pictures, folder / "images")
-    lost = [f"{len(samples) - len(pictures)} samples are no pictures: COCO has no place for them"]
-    lost = lost if len(pictures) < len(samples) else []
-    if any(sample.annotation and (sample.annotation.spans or sample.annotation.values) for sample in pictures):
-        lost.append("spans and values of pictures were left out: COCO has no place for them")
-    categories = _categories(pictures)
-    images: list[dict[str, Any]] = []
-    objects: list[dict[str, Any]] = []
-    for index, name in names.items():
-        sample = pictures[index]
-        try:
-            height, width = decode_image((folder / "images" / name).read_bytes(), channels=1).shape[:2]
-        except NotValid as error:
-            failed.append(f"{sample.name}: {error}")
-            continue
-        about = {"id": index + 1, "file_name": name, "width": width, "height": height, "label": sample.label}
-        images.append(about | {"edgewise": facts_of(sample) | {"id": sample.name}})
-        for box in (sample.annotation.boxes or ()) if sample.annotation else ():
-            objects.append(_object(len(objects) + 1, index + 1, categories[box.label], box, width, height))
-        if sample.mask is not None:
-            objects += _masked(len(objects) + 1, index + 1, categories[sample.label], sample.mask())
-    listed = [{"id": number, "name": label} for label, number in categories.items()]
-    body = {"images": images, "annotations": objects, "categories": listed}
-    (folder / LISTING).write_text(json.dumps(body, indent=1, ensure_ascii=False), encoding="utf-8")
-    return Written(count=len(images), lost=tuple(lost), left_out=tuple(failed))
-
-
-def _categories(samples: Iterable[TrainingSample]) -> dict[str, int]:
-    found = {sample.label for sample in samples}
-    for sample in samples:
-        found |= {box.label for box in (sample.annotation.boxes or ())} if sample.annotation else set()
-    return {label: number for number, label in enumerate(sorted(found), 1)}
-
-
-def _object(number: int, picture: int, category: int, box: Box, width: int, height: int) -> dict[str, Any]:
-    x, y = box.x1 * width, box.y1 * height
-    across, down = (box.x2 - box.x1) * width, (box.y2 - box.y1) * height
-    about = {"id": number, "image_id": picture, "category_id": category, "iscrowd": 0, "segmentation": []}
-    return about | {"bbox": [round(value, 4) for value in (x, y, across, down)], "area": round(across * down, 2)}
-
-
-def _masked(number: int, picture: int, category: int, png: bytes) -> list[dict[str, Any]]:
-    """The whole mask as one object of uncompressed runs."""
-    mask = decode_image(png, channels=1)[:, :, 0] > 0
-    if not mask.any():
-        return []
-    flat = mask.T.ravel()
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff(np.concatenate([[0], edges, [len(flat)]])).tolist()
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
-    about = {"id": number, "image_id": picture, "category_id": category, "iscrowd": 1, "area": int(mask.sum())}
-    return [
-        about | {"bbox": box, "segmentation": {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}}
-    ]
+    return max(sorted(areas), key=areas.__getitem__) if areas else crowds[0] if crowds else NOTHING

@@ -1,22 +1,19 @@
-"""What all formats share: safe file names, pictures by name, and the facts that travel beside a label."""
+"""What all writers share: safe file names, the files themselves, and the facts that travel beside a label."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from edgewise.learn._dataset import MEDIA_TYPES, PICTURE_ENDINGS, ROW_MEDIA_TYPE, TrainingSample
-from edgewise.wire import Annotation, NotValid, digest
+from edgewise.learn._dataset import FACTS, MEDIA_TYPES, PICTURE_ENDINGS, ROW_MEDIA_TYPE, TrainingSample
+from edgewise.wire import NotValid
 
 ENDINGS = {kind: ending for ending, kind in reversed(PICTURE_ENDINGS.items())} | {ROW_MEDIA_TYPE: ".json"}
-JSON_BYTES_MAX = 1 << 30
-NAME_CHARACTERS_MAX = 200
-FACTS = ("site", "group", "device", "taken_at", "inclusion_probability", "labelled_by", "labelled_at")
+PATH_BYTES_MAX = 600  # of a file's relative name; a file system takes 255 for one part and 4,096 for all
+PART_BYTES_MAX = 150
+NO_FACTS = frozenset({"file", "label", "annotation", "id"})  # columns that every writer fills in itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,69 +31,18 @@ class Written:
 
 
 def facts_of(sample: TrainingSample) -> dict[str, str]:
-    """What is known of a sample beside its label, as text, as far as it is known."""
+    """What is known of a sample beside its label, as text, as far as it is known: `FACTS`, then its own columns."""
     own = {
         "site": sample.site,
         "group": "" if sample.group == sample.name else sample.group,
         "device": sample.device or "",
         "taken_at": sample.taken_at.isoformat() if sample.taken_at else "",
+        "uncertain": "true" if sample.uncertain else "",
+        "weight": "" if sample.weight == 1 else repr(sample.weight),
     }
     told = {name: sample.columns.get(name, "") for name in FACTS if name not in own}
-    return {name: value for name, value in (own | told).items() if value}
-
-
-def made(
-    name: str,
-    label: str,
-    read: Callable[[], bytes],
-    *,
-    media_type: str,
-    facts: Mapping[str, Any],
-    annotation: Annotation | None = None,
-    mask: bytes | None = None,
-    where: str,
-) -> TrainingSample:
-    """A sample from what a format says of it.
-
-    Args:
-        facts: of `FACTS`; others are kept as columns.
-        where: the file, for a message.
-    Raises:
-        NotValid: a time that is none.
-    """
-    known = {key: str(value) for key, value in facts.items() if value not in (None, "")}
-    if mask is not None:
-        annotation = (annotation or Annotation()).model_copy(update={"mask": digest(mask)})
-    return TrainingSample(
-        name=name,
-        label=label,
-        group=known.get("group", name),
-        read=read,
-        media_type=media_type,
-        site=known.get("site", ""),
-        columns=known,
-        annotation=annotation,
-        mask=None if mask is None else lambda: mask,
-        taken_at=time_of(known.get("taken_at"), f"{where}, {name}"),
-        device=known.get("device"),
-    )
-
-
-def time_of(text: str | None, where: str) -> datetime | None:
-    """A moment; one without a zone is taken for UTC.
-
-    Raises:
-        NotValid: no moment.
-    """
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise NotValid(
-            f"{where}: taken_at is {text!r}, needs to be like 2026-05-04T22:00:00+02:00", code="labels_invalid"
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    rest = {name: text for name, text in sample.columns.items() if name not in {*own, *told, *NO_FACTS}}
+    return {name: value for name, value in (own | told | rest).items() if value}
 
 
 def safe_name(name: str, media_type: str) -> str:
@@ -105,11 +51,51 @@ def safe_name(name: str, media_type: str) -> str:
     >>> safe_name("../../etc/a b.jpg", "image/jpeg"), safe_name("9f", "image/png")
     ('etc/a b.jpg', '9f.png')
     """
-    parts = [re.sub(r'[\\:*?"<>|\x00-\x1f]', "_", part) for part in PurePosixPath(name.replace("\\", "/")).parts]
-    parts = [part.strip(" .") for part in parts if part not in ("/", ".", "..")]
-    path = "/".join(part for part in parts if part)[-NAME_CHARACTERS_MAX:].lstrip("/") or "sample"
     ending = ENDINGS.get(media_type, ".bin")
-    return path if PurePosixPath(path).suffix.lower() in MEDIA_TYPES else path + ending
+    given = PurePosixPath(name.replace("\\", "/")).suffix.lower()
+    if given in MEDIA_TYPES:
+        name, ending = name[: -len(given)], name[-len(given) :]
+    parts = [safe_part(part) for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".", "..")]
+    parts = [part for part in parts if part] or ["sample"]
+    while len(parts) > 1 and len("/".join(parts).encode()) > PATH_BYTES_MAX:
+        parts = parts[1:]
+    return "/".join(parts) + ending
+
+
+def safe_part(text: str) -> str:
+    """One part of a path: without what a file system refuses, and short enough for one.
+
+    >>> safe_part("a:b?"), safe_part("..")
+    ('a_b_', '')
+    """
+    bare = re.sub(r'[\\/:*?"<>|\x00-\x1f\x7f\x85\u2028\u2029]', "_", text).encode("utf-8", "replace")
+    return bare[:PART_BYTES_MAX].decode("utf-8", "ignore").strip(" .")
+
+
+class Names:
+    """File names that are each used once, also where a file system takes capitals for small letters."""
+
+    def __init__(self) -> None:
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def free(self, name: str) -> str:
+        """This name, or one like it that is free; it is taken from now on."""
+        if any(parent in self._files for parent in _parents(name)):  # a folder cannot be where a file is
+            name = name.replace("/", "_")
+        stem, dot, ending = name.rpartition(".")
+        count, free = 1, name
+        while free.casefold() in self._files or free.casefold() in self._folders:
+            count += 1
+            free = f"{stem}-{count}{dot}{ending}"
+        self._files.add(free.casefold())
+        self._folders.update(_parents(free))
+        return free
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.casefold().split("/")
+    return ["/".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def write_contents(samples: Sequence[TrainingSample], folder: Path) -> tuple[dict[int, str], list[str]]:
@@ -119,20 +105,17 @@ def write_contents(samples: Sequence[TrainingSample], folder: Path) -> tuple[dic
     """
     names: dict[int, str] = {}
     failed: list[str] = []
-    used: set[str] = set()
+    taken = Names()
     for index, sample in enumerate(samples):
+        if sample.media_type not in ENDINGS:
+            failed.append(f"{sample.name}: it is {sample.media_type}; {', '.join(ENDINGS)} have a place here")
+            continue
         try:
             data = sample.read()
         except (NotValid, OSError) as error:
             failed.append(f"{sample.name}: {error}")
             continue
-        name = safe_name(sample.name, sample.media_type)
-        stem, dot, ending = name.rpartition(".")
-        count = 1
-        while name.casefold() in used:
-            count += 1
-            name = f"{stem}-{count}{dot}{ending}"
-        used.add(name.casefold())
+        name = taken.free(safe_name(sample.name, sample.media_type))
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
@@ -140,43 +123,12 @@ def write_contents(samples: Sequence[TrainingSample], folder: Path) -> tuple[dic
     return names, failed
 
 
-def contents_of(folder: Path) -> dict[str, Path]:
-    """Every file below a folder, by its relative name, by that below `images/`, and by its bare name if unique."""
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in MEDIA_TYPES and path.is_file()]
-    root = folder.resolve()
-    inside = [path for path in files if path.resolve().is_relative_to(root)]  # a link may lead elsewhere
-    found: dict[str, Path] = {}
-    bare: dict[str, list[Path]] = {}
-    for path in inside:
-        name = path.relative_to(folder).as_posix()
-        found[name] = path
-        for first in ("images/", "data/", "train/", "val/", "test/"):
-            if name.startswith(first):
-                found.setdefault(name.removeprefix(first), path)
-        bare.setdefault(path.name, []).append(path)
-    for name, paths in bare.items():
-        if len(paths) == 1:
-            found.setdefault(name, paths[0])
-    return found
-
-
-def load_json(path: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-        NotValid: too large, or no JSON; the message says where.
-    """
-    size_bytes = path.stat().st_size
-    if size_bytes > JSON_BYTES_MAX:
-        raise NotValid(f"{path} has {size_bytes} bytes, at most {JSON_BYTES_MAX} can be read", code="data_too_large")
+def mask_of(sample: TrainingSample, failed: list[str]) -> bytes | None:
+    """The bytes of a sample's mask; one that cannot be read is named in `failed`, and the sample goes on without it."""
+    if sample.mask is None:
+        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise NotValid(f"{path} is not JSON: {error}; export it again", code="labels_invalid") from error
-
-
-def starts_with(path: Path, first: str) -> bool:
-    """Whether a JSON file begins so; only a few bytes are read."""
-    with path.open("rb") as file:
-        head: bytes = file.read(200)
-    return head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n").startswith(first)
+        return sample.mask()
+    except (NotValid, OSError) as error:
+        failed.append(f"the mask of {sample.name}: {error}")
+        return None

@@ -1,188 +1,176 @@
-"""Label Studio's JSON: tasks with choices, rectangles and spans. Its server is never needed, its files are enough.
+"""Reading Label Studio's JSON: tasks with choices and regions. Its server is never needed, its files are enough.
 
 Source: labelstud.io, guide to the JSON format of annotations and of tasks, read for version 1.23.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from edgewise.learn._dataset import MEDIA_TYPES, TrainingSample
-from edgewise.learn._formats._files import (
-    Written,
-    contents_of,
-    facts_of,
+from edgewise.learn._formats._label_studio_regions import Result, Said, said_in
+from edgewise.learn._formats._reading import (
+    Found,
+    Notes,
+    Reading,
+    check_count,
+    grouped,
     load_json,
     made,
     starts_with,
-    write_contents,
 )
-from edgewise.wire import Annotation, Box, NotValid, Span
+from edgewise.wire import NotValid
+from edgewise.wire.codec import explain
 
 LISTING = "tasks.json"
 PICTURE, SERIES = "image", "series"  # names of a task's data
-CONFIG = """<View>
-  <Image name="image" value="$image"/>
-  <Choices name="label" toName="image">{choices}</Choices>
-  <RectangleLabels name="boxes" toName="image">{labels}</RectangleLabels>
-</View>
-"""
+ASKED = "asked"  # in a task's meta: which regions a person was asked for, `boxes`, `spans` or both
+UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 
 
-def find(folder: Path) -> Path | None:
-    """The export: a JSON list of tasks with annotations."""
-    for path in [folder / LISTING, *sorted(folder.glob("*.json"))]:
-        if path.is_file() and starts_with(path, "["):
-            body = load_json(path)
-            if isinstance(body, list) and body and isinstance(body[0], dict) and "data" in body[0]:
-                return path
+class _Foreign(BaseModel):
+    """As much of another tool's record as is read here; whatever else it holds is passed over."""
+
+    model_config = ConfigDict(allow_inf_nan=False, extra="ignore", frozen=True)
+
+
+class _Annotation(_Foreign):
+    result: list[Result]
+    was_cancelled: bool | None = None
+    updated_at: str | None = None
+    created_at: str | None = None
+    completed_by: dict[str, Any] | int | str | None = None
+
+    @property
+    def at(self) -> str:
+        return self.updated_at or self.created_at or ""
+
+    @property
+    def who(self) -> str:
+        who = self.completed_by
+        return str((who.get("email") or who.get("id") or "") if isinstance(who, dict) else who or "")
+
+
+class _Task(_Foreign):
+    id: int | str | None = None
+    data: dict[str, Any]
+    annotations: list[_Annotation] | None = None
+    predictions: list[Any] | None = None
+    meta: dict[str, Any] | None = None
+
+
+def read(reading: Reading) -> Found | None:
+    """Every task that was labelled; one with several annotations counts by its newest that was not cancelled."""
+    for path in reading.lists(reading.folder):
+        body = load_json(path, reading.bounds) if starts_with(path, "[") else None
+        if isinstance(body, list) and body and isinstance(body[0], dict) and "data" in body[0]:
+            return grouped(_samples(path, body, reading), reading, "label-studio")
     return None
 
 
-def read(folder: Path, listing: Path) -> list[TrainingSample]:
-    """Every task that was labelled; one with several annotations counts by its newest that was not cancelled."""
-    files = contents_of(folder)
-    try:
-        found = [_sample(listing, task, files) for task in load_json(listing)]
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise NotValid(
-            f"{listing} is no export of Label Studio: {type(error).__name__} {error}; export as JSON, not JSON-MIN",
-            code="labels_invalid",
-        ) from error
-    return [sample for sample in found if sample is not None]
+def _samples(path: Path, tasks: list[Any], reading: Reading) -> list[TrainingSample]:
+    check_count(len(tasks), reading.bounds.rows_max, f"the tasks of {path}")
+    found = []
+    for place, body in enumerate(tasks, 1):
+        try:
+            task = _Task.model_validate(body)
+        except ValidationError as error:
+            number = body.get("id") if isinstance(body, dict) else f"number {place}"
+            raise NotValid(
+                f"{path}: task {number} is none of Label Studio's: {explain(error)}; export as JSON, not JSON-MIN",
+                code="labels_invalid",
+            ) from error
+        newest = _newest(task, reading.notes)
+        if newest is not None:
+            found.append(_One(path=path, task=task, reading=reading).sample(newest))
+    return found
 
 
-def _sample(listing: Path, task: Mapping[str, Any], files: Mapping[str, Path]) -> TrainingSample | None:
-    said = [one for one in task.get("annotations") or () if not one.get("was_cancelled")]
-    if not said:
-        return None
-    newest = max(said, key=lambda one: str(one.get("updated_at") or one.get("created_at") or ""))
-    label, annotation = said_in(newest["result"], f"{listing}, task {task.get('id')}")
-    if label is None:
-        raise NotValid(
-            f"{listing}: task {task.get('id')} has neither a choice nor a label; label it or cancel it",
-            code="labels_invalid",
+def _newest(task: _Task, notes: Notes) -> _Annotation | None:
+    said = [one for one in task.annotations or () if not one.was_cancelled]
+    if said:
+        return max(said, key=lambda one: one.at)
+    what = "a prediction alone" if task.predictions else "no annotation that counts"
+    notes.count(f"tasks with {what} were left out", f"task {task.id}")
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _One:
+    """One task of a list."""
+
+    path: Path
+    task: _Task
+    reading: Reading
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}, task {self.task.id}"
+
+    def sample(self, newest: _Annotation) -> TrainingSample:
+        check_count(len(newest.result), self.reading.bounds.objects_max, f"the regions of {self.where}")
+        facts = dict(self.task.meta or {})
+        asked = str(facts.pop(ASKED, "") or "").split(",")
+        said: Said = said_in(newest.result, asked, self.where, self.reading.notes)
+        if said.label is None:
+            raise NotValid(
+                f"{self.path}: task {self.task.id} has neither a choice nor a label; label it or cancel it",
+                code="labels_invalid",
+            )
+        named, file = self._file()
+        if newest.who:
+            facts.setdefault("labelled_by", newest.who)
+        if newest.at:
+            facts.setdefault("labelled_at", newest.at)
+        return made(
+            str(facts.pop("id", "") or PurePosixPath(named).name or named),
+            said.label,
+            self.reading.opener(self.reading.tree.files[file]),
+            media_type=MEDIA_TYPES[Path(file).suffix.lower()],
+            facts=facts,
+            annotation=said.annotation,
+            where=str(self.path),
         )
-    named = task["data"].get(PICTURE) or task["data"].get(SERIES) or next(iter(task["data"].values()))
-    path = _file_of(str(named), files)
-    if path is None:
+
+    def _file(self) -> tuple[str, str]:
+        """What the task names, and the file in the folder that it means."""
+        data = self.task.data
+        named = data.get(PICTURE) or data.get(SERIES) or next((one for one in data.values() if _is_path(one)), None)
+        for name in _names(str(named or "")):
+            found = self.reading.tree.find(name)
+            if found is not None:
+                return str(named), found
         raise NotValid(
-            f"{listing}: task {task.get('id')} names {str(named)[:120]!r}, which is not in the folder; "
+            f"{self.path}: task {self.task.id} names {str(named)[:120]!r}, which is not in the folder; "
             "export with the files, or put them beside the list",
             code="picture_missing",
         )
-    facts = dict(task.get("meta") or {})
-    who = newest.get("completed_by")
-    facts.setdefault("labelled_by", who.get("email", who.get("id")) if isinstance(who, Mapping) else who)
-    name = str(facts.pop("id", "") or PurePosixPath(str(named)).name)
-    return made(
-        name,
-        label,
-        path.read_bytes,
-        media_type=MEDIA_TYPES[path.suffix.lower()],
-        facts=facts,
-        annotation=annotation,
-        where=str(listing),
-    )
 
 
-def said_in(result: Sequence[Mapping[str, Any]], where: str) -> tuple[str | None, Annotation | None]:
-    """The label and the annotation that a list of results says.
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and PurePosixPath(value.partition("?")[0]).suffix.lower() in MEDIA_TYPES
 
-    Raises:
-        NotValid: a box or span that is empty or outside.
+
+def _names(named: str) -> list[str]:
+    """The names that a task's file may have here: its path, that after `?d=` of a local store, its last part, and that
+    without what an upload puts before it.
+
+    >>> _names("/data/upload/1/0a1b2c3d-a%20b.png")[-1]
+    'a b.png'
+    >>> _names("part-a.png")
+    ['part-a.png']
     """
-    choices: list[str] = []
-    boxes: list[Box] = []
-    spans: list[Span] = []
-    for item in result:
-        value, kind = item["value"], item["type"]
-        if kind == "choices":
-            choices += value["choices"]
-        elif kind == "rectanglelabels":
-            left, top = value["x"] / 100, value["y"] / 100
-            right, bottom = left + value["width"] / 100, top + value["height"] / 100
-            corners = [min(1.0, max(0.0, number)) for number in (left, top, right, bottom)]
-            if not (corners[0] < corners[2] and corners[1] < corners[3]):
-                raise NotValid(f"{where}: a rectangle at {left:.0%}, {top:.0%} is empty or outside", code="box_outside")
-            boxes.append(
-                Box(label=value["rectanglelabels"][0], **dict(zip(("x1", "y1", "x2", "y2"), corners, strict=True)))
-            )
-        elif kind == "timeserieslabels":
-            spans.append(Span(label=value["timeserieslabels"][0], start=int(value["start"]), end=int(value["end"])))
-    marked = [*(box.label for box in boxes), *(span.label for span in spans)]
-    label = choices[0] if choices else max(sorted(marked), key=marked.count) if marked else None
-    if len(set(choices)) > 1:
-        raise NotValid(
-            f"{where} has {len(choices)} choices, {', '.join(choices)}; a sample has one label", code="two_labels"
-        )
-    if not boxes and not spans:
-        return label, None
-    return label, Annotation(boxes=tuple(boxes) or None, spans=tuple(spans) or None)
-
-
-def _file_of(named: str, files: Mapping[str, Path]) -> Path | None:
-    """The file of a task: by its path, by `?d=` of a local store, or by its last part without the upload's prefix."""
-    parts = urlsplit(named)
-    asked = parse_qs(parts.query).get("d", [])
-    for name in (named, *asked, unquote(parts.path).lstrip("/")):
-        bare = PurePosixPath(name).name
-        for one in (name, bare, bare.partition("-")[2]):
-            if one and one in files:
-                return files[one]
-    return None
-
-
-def write(samples: Sequence[TrainingSample], folder: Path) -> Written:
-    """`tasks.json` with `images/`, and `labels.xml`, the labelling page for them: import both into a project."""
-    names, failed = write_contents(samples, folder / "images")
-    tasks = []
-    lost = set()
-    for index, name in names.items():
-        sample = samples[index]
-        kind = PICTURE if sample.media_type.startswith("image/") else SERIES
-        facts = facts_of(sample) | {"id": sample.name}
-        result, missing = result_of(sample)
-        lost |= missing
-        annotation = {"result": result, "was_cancelled": False, "created_at": facts.get("labelled_at")}
-        local = f"/data/local-files/?d=images/{name}"
-        tasks.append({"id": index + 1, "data": {kind: local}, "meta": facts, "annotations": [annotation]})
-    (folder / LISTING).write_text(json.dumps(tasks, indent=1, ensure_ascii=False), encoding="utf-8")
-    labels = sorted({sample.label for sample in samples})
-    page = {
-        "choices": "".join(f"<Choice value={json.dumps(label)}/>" for label in labels),
-        "labels": "".join(f"<Label value={json.dumps(label)}/>" for label in labels),
-    }
-    (folder / "labels.xml").write_text(CONFIG.format(**page), encoding="utf-8")
-    return Written(count=len(tasks), lost=tuple(sorted(lost)), left_out=tuple(failed))
-
-
-def result_of(sample: TrainingSample) -> tuple[list[dict[str, Any]], set[str]]:
-    """What a person said of a sample as results, and sentences about what has no place there."""
-    to = PICTURE if sample.media_type.startswith("image/") else SERIES
-    result: list[dict[str, Any]] = [_item("choices", "label", to, {"choices": [sample.label]})]
-    lost: set[str] = set()
-    said = sample.annotation
-    if said is None:
-        return result, lost
-    for box in said.boxes or ():
-        place = {"x": box.x1, "y": box.y1, "width": box.x2 - box.x1, "height": box.y2 - box.y1}
-        value: dict[str, Any] = {key: round(100 * one, 6) for key, one in place.items()}
-        value |= {"rotation": 0, "rectanglelabels": [box.label]}
-        result.append(_item("rectanglelabels", "boxes", to, value))
-    for span in said.spans or ():
-        value = {"start": span.start, "end": span.end, "timeserieslabels": [span.label]}
-        result.append(_item("timeserieslabels", "spans", to, value))
-    if said.values is not None:
-        lost.add("values were left out: Label Studio has no place for them here")
-    if sample.mask is not None:
-        lost.add("masks were left out: Label Studio's brush is a format of its own; export COCO for them")
-    return result, lost
-
-
-def _item(kind: str, name: str, to: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": kind, "from_name": name, "to_name": to, "value": dict(value)}
+    try:
+        parts = urlsplit(named)
+        paths = [named, *parse_qs(parts.query).get("d", []), unquote(parts.path).lstrip("/")]
+    except ValueError:  # such as http://[x
+        paths = [named]
+    bare = [PurePosixPath(path).name for path in paths]
+    cut = [UPLOADED.sub("", name, count=1) for name in bare if UPLOADED.match(name)]
+    return [name for name in dict.fromkeys([*paths, *bare, *cut]) if name]
