@@ -1,10 +1,12 @@
 """Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
+from edgewise.measure._agreement import Agreement, PairAgreement, agreement
 from edgewise.measure._calibration import calibration
 from edgewise.measure._curve import Curve, Need, learning_curve
 from edgewise.measure._detector import ShareDetector
 from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
 from edgewise.measure._drift import ChannelSums, WindowDetector
+from edgewise.measure._enough import Enough, Gain, enough
 from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
@@ -26,22 +28,27 @@ from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
 __all__ = [
     "E_MAX",
     "OTHER",
+    "Agreement",
     "BackstopVerdict",
     "BudgetSpent",
     "ChannelSums",
     "ClippedSums",
     "Counts",
     "Curve",
+    "Enough",
+    "Gain",
     "Helped",
     "Histogram",
     "Need",
     "NoiseBudget",
     "NoisySums",
     "Pair",
+    "PairAgreement",
     "ProxyResult",
     "ShadowVerdict",
     "ShareDetector",
     "WindowDetector",
+    "agreement",
     "auc",
     "better_e_value",
     "calibration",
@@ -49,6 +56,7 @@ __all__ = [
     "count_pairs",
     "did_it_help",
     "disagreement_max",
+    "enough",
     "gaussian_sums",
     "group_bootstrap",
     "judge",
