@@ -294,7 +294,9 @@ def spoken(yard: Any, **words: Any) -> str:
     kept = device.sample("f1")
     word = {"verdict": "wrong", **words}
     told = Feedback(id=device.id(), frame="f1", site="north", given_at=yard.clock.now(), **word)
-    lost = Feedback(id=device.id(), frame="gone", site="north", given_at=yard.clock.now(), verdict="missed", note="dark")
+    lost = Feedback(
+        id=device.id(), frame="gone", site="north", given_at=yard.clock.now(), verdict="missed", note="dark"
+    )
     device.send(
         device.segment(1, kept),
         device.segment(2, told, lost, record_class="feedback"),
@@ -415,14 +417,18 @@ def bring(yard: Any, contents: list[bytes], media_type: str) -> list[str]:
 
 def picture(shape: int, grain: int) -> bytes:
     base = np.kron(np.random.default_rng(shape).integers(60, 196, (8, 8)), np.ones((8, 8)))
-    noisy = base + np.random.default_rng(grain).normal(0, 12, base.shape)
+    noisy = base + np.random.default_rng(grain).normal(0, 4, base.shape)
     held = io.BytesIO()
     Image.fromarray(noisy.astype(np.uint8)).save(held, "PNG")
     return held.getvalue()
 
 
 def test_pictures_that_look_alike_come_as_one_group(yard):
-    shapes = [(shape, grain) for shape, count in ((1, 4), (2, 2), (3, 1)) for grain in range(count)]
+    shapes = [
+        (shape, grain)
+        for shape, count in ((1, 4), (2, 2), *((one, 1) for one in range(3, 11)))
+        for grain in range(count)
+    ]
     ids = bring(yard, [picture(*shape) for shape in shapes], "image/png")
     assert set(take(yard, ANN, "cluster")) == set(ids[:4])
     assert set(take(yard, BOB, "cluster")) == set(ids[4:6]), "ann has the first group"

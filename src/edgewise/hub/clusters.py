@@ -17,7 +17,7 @@ from edgewise.wire import EdgewiseError
 LOOKED_MAX = 240  # open pictures that are compared: about a second the first time, 20 ms after it
 SHOWN_MAX = 24
 KEPT_MAX = 4000  # fingerprints in memory: 16 MB
-ALIKE_MIN = 0.35  # likeness of two pictures in a group, from -1 to 1; measured, docs/labelling.md
+ALIKE_MIN = 0.5  # likeness of two pictures in a group, from -1 to 1; measured, docs/labelling.md
 
 
 class Marks:
