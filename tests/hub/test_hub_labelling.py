@@ -17,8 +17,8 @@ from edgewise.hub.clusters import largest_group
 from edgewise.hub.labelling import Wish
 from edgewise.hub.labelling_undo import undo
 from edgewise.hub.samples import ImportedSample, import_samples
-from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store import erasures, opinions, samples, tables
+from edgewise.hub.store import labels as label_rows
 from edgewise.hub.suggestions import ORDERS, Seen, Suggestion, ordered
 from edgewise.wire import Annotation, Box, Decision, Feedback, NotValid, Span, plain
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from edgewise.hub import clusters, labels, usecases
+from edgewise.hub import clusters, labels, scope, usecases
 from edgewise.hub.access import Person
 from edgewise.hub.limits import Limits
 from edgewise.hub.store import Store, opinions, samples
@@ -54,7 +55,14 @@ def queue(
     free = [row for row in rows if taken.get(row.id, who.name) == who.name]
     if order == "cluster":
         return seen(connection, clusters.next_group(store, free)[:limit])
+    if order == "second":
+        return [blinded(row) for row in free[:limit]]
     return ordered(order, seen(connection, free))[:limit]
+
+
+def blinded(row: SampleRow) -> Seen:
+    """The sample without anybody's word on it, a machine's neither: a second opinion must be one."""
+    return Seen(row=replace(row, label=None, annotation=None, labelled_at=None, decision=None, shadow=None, why=""))
 
 
 def take(
@@ -76,7 +84,7 @@ def take(
     Args:
         sample: this one and no other; somebody else may have it.
     Raises:
-        NotValid: no such use case, or no such sample in it.
+        NotValid: no such use case, or no such sample in it. NotTrusted: it is of a site that is not this person's.
     """
     if order == "cluster":
         with store.read() as connection:
@@ -86,7 +94,9 @@ def take(
         usecases.need(connection, use_case)
         opinions.drop_claims(connection, use_case, who=who.name, now=now)
         if sample is not None:
-            found = seen(connection, [need_sample(connection, use_case, sample)])
+            row = need_sample(connection, use_case, sample)
+            scope.check_samples(connection, who, [sample])
+            found = [blinded(row)] if order == "second" else seen(connection, [row])
         else:
             most = clusters.SHOWN_MAX if order == "cluster" else limit
             found = queue(store, connection, use_case, order, who=who, now=now, skipped=skipped, limit=most)
