@@ -165,7 +165,7 @@ def _kappa(weights: Floats, first: Floats, second: Floats) -> Floats:
 def _text(alpha: Metric) -> str:
     if alpha.n < ITEMS_MIN:
         return (
-            f"{alpha.n} samples have two opinions; {ITEMS_MIN} or more are needed to say how far people agree. "
+            f"{alpha.n} {'sample has' if alpha.n == 1 else 'samples have'} two opinions; {ITEMS_MIN} or more are needed to say how far people agree. "
             "Give second opinions."
         )
     if alpha.value is None:

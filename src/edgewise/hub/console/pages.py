@@ -22,6 +22,7 @@ STATIC = resources.files("edgewise.hub.console") / "static"
 STATIC_FILES = (
     "app.css",
     "app.js",
+    "label.js",
     "vendor/htmx-4.0.1.min.js",
     "vendor/uplot-1.6.32.iife.min.js",
     "vendor/uplot-1.6.32.min.css",
