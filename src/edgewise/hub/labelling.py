@@ -184,7 +184,7 @@ def _label(
         if (place := label_rows.holds(connection, row.id)) == held[row.id]:
             continue
         item = _moved(row.id, before.get(row.id, []), after[row.id])
-        found.append({**item, "place": place, "held": held[row.id]})
+        found.append({**item, "place": place, "held": 0 if row.label is None else held[row.id]})
     _answer_words(connection, rows, {one.sample: one.label for one in said}, act, who, now)
     return found
 

@@ -164,10 +164,8 @@ def _kappa(weights: Floats, first: Floats, second: Floats) -> Floats:
 
 def _text(alpha: Metric) -> str:
     if alpha.n < ITEMS_MIN:
-        return (
-            f"{alpha.n} {'sample has' if alpha.n == 1 else 'samples have'} two opinions; {ITEMS_MIN} or more are needed to say how far people agree. "
-            "Give second opinions."
-        )
+        have = "1 sample has" if alpha.n == 1 else f"{alpha.n} samples have"
+        return f"{have} two opinions; {ITEMS_MIN} or more are needed to say how far people agree. Give second opinions."
     if alpha.value is None:
         return f"On {alpha.n} samples everybody always used one label, so chance explains all of the agreement."
     if alpha.low is None:
