@@ -78,5 +78,10 @@ def upgrade() -> None:
     for table, wanted in indexes.items():
         for columns in wanted:
             op.create_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table, columns, unique=False)
-    postgresql = op.get_bind().dialect.name == "postgresql"
-    op.execute(BACKFILL.format(true="true" if postgresql else "1", false="false" if postgresql else "0"))
+    op.execute(backfill(op.get_bind().dialect.name))
+
+
+def backfill(dialect: str) -> str:
+    """The statement in the words of this database."""
+    yes, no = ("true", "false") if dialect == "postgresql" else ("1", "0")
+    return BACKFILL.format(true=yes, false=no)
