@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -215,6 +217,21 @@ def test_two_people_never_get_the_same_open_sample_until_a_claim_runs_out(yard):
     assert set(take(yard, CLEO, limit=3)) == set(ids) - {anns}, "bob's ran out, ann's was held on to"
     yard.clock.advance(held)
     say(yard, BOB, (anns, "pit"), act=2)
+
+
+def test_people_who_ask_at_once_all_get_samples_of_their_own(make_yard, tmp_path):
+    yard = make_yard(data_dir=tmp_path / "hub")
+    ids = yard.bring_in(*[("north", f"{at}", "", None) for at in range(12)])
+    crowd = [Person(name=f"p{at}", role="labeller") for at in range(6)]
+    start = threading.Barrier(len(crowd))
+
+    def ask(who: Person) -> list[str]:
+        start.wait(10)
+        return take(yard, who, limit=2)
+
+    with ThreadPoolExecutor(len(crowd)) as pool:
+        got = [one for some in pool.map(ask, crowd) for one in some]
+    assert sorted(got) == sorted(ids)
 
 
 def test_who_skips_a_sample_gives_it_back(yard):

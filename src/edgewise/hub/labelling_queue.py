@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,6 +18,8 @@ from edgewise.hub.suggestions import Order, Seen, ordered, suggestions
 from edgewise.wire import NotValid
 
 POOL_MAX = 400  # samples that an order chooses from
+LOOK_AHEAD = 20  # more than were asked for: others may take some before the claim
+TRIES_MAX = 3
 
 
 def seen(connection: sa.Connection, rows: Sequence[SampleRow]) -> list[Seen]:
@@ -54,7 +57,7 @@ def queue(
     taken = opinions.claimed(connection, [row.id for row in rows], now=now)
     free = [row for row in rows if taken.get(row.id, who.name) == who.name]
     if order == "cluster":
-        return seen(connection, clusters.next_group(store, free)[:limit])
+        return seen(connection, clusters.next_group(store, free)[: min(limit, clusters.SHOWN_MAX)])
     if order == "second":
         return [blinded(row) for row in free[:limit]]
     return ordered(order, seen(connection, free))[:limit]
@@ -86,25 +89,54 @@ def take(
     Raises:
         NotValid: no such use case, or no such sample in it. NotTrusted: it is of a site that is not this person's.
     """
-    if order == "cluster":
+    if sample is not None:
+        return _take_one(store, use_case, order, sample, who=who, now=now, limits=limits)
+    most = clusters.SHOWN_MAX if order == "cluster" else limit
+    for _ in range(TRIES_MAX):
+        # The question is asked before the write, which holds up everybody else; the write looks at its answer again.
         with store.read() as connection:
-            # Pictures are decoded before the write, which holds up everybody else; it compares what is remembered.
-            queue(store, connection, use_case, order, who=who, now=now, skipped=skipped, limit=clusters.SHOWN_MAX)
+            about: dict[str, Any] = {"who": who, "now": now, "skipped": skipped, "limit": most + LOOK_AHEAD}
+            found = queue(store, connection, use_case, order, **about)
+        with store.write() as connection:
+            usecases.need(connection, use_case)
+            opinions.drop_claims(connection, use_case, who=who.name, now=now)
+            still = _still_open(connection, found, order, now)[:most]
+            _claim(connection, use_case, still, who, now, limits)
+        if still or not found:
+            return still
+    return []
+
+
+def _take_one(
+    store: Store, use_case: str, order: Order, sample: str, *, who: Person, now: datetime, limits: Limits
+) -> list[Seen]:
     with store.write() as connection:
-        usecases.need(connection, use_case)
+        row = need_sample(connection, use_case, sample)
+        scope.check_samples(connection, who, [sample])
         opinions.drop_claims(connection, use_case, who=who.name, now=now)
-        if sample is not None:
-            row = need_sample(connection, use_case, sample)
-            scope.check_samples(connection, who, [sample])
-            found = [blinded(row)] if order == "second" else seen(connection, [row])
-        else:
-            most = clusters.SHOWN_MAX if order == "cluster" else limit
-            found = queue(store, connection, use_case, order, who=who, now=now, skipped=skipped, limit=most)
-        taken = opinions.claimed(connection, [one.row.id for one in found], now=now)
-        mine = [one.row.id for one in found if one.row.id not in taken]
-        until = now + timedelta(seconds=limits.label_claim_s)
-        opinions.claim(connection, use_case, mine, who=who.name, until=until)
+        found = [blinded(row)] if order == "second" else seen(connection, [row])
+        if sample not in opinions.claimed(connection, [sample], now=now):
+            _claim(connection, use_case, found, who, now, limits)
     return found
+
+
+def _still_open(connection: sa.Connection, found: Sequence[Seen], order: Order, now: datetime) -> list[Seen]:
+    """Those that nobody has taken, labelled or erased since they were found."""
+    ids = [one.row.id for one in found]
+    taken, rows = opinions.claimed(connection, ids, now=now), samples.these(connection, ids)
+    labelled = order in ("second", "adjudicate")
+    return [
+        one
+        for one in found
+        if one.row.id in rows and one.row.id not in taken and (rows[one.row.id].label is not None) == labelled
+    ]
+
+
+def _claim(
+    connection: sa.Connection, use_case: str, found: Sequence[Seen], who: Person, now: datetime, limits: Limits
+) -> None:
+    until = now + timedelta(seconds=limits.label_claim_s)
+    opinions.claim(connection, use_case, [one.row.id for one in found], who=who.name, until=until)
 
 
 def keep(store: Store, use_case: str, ids: Sequence[str], *, who: Person, now: datetime, limits: Limits) -> int:
