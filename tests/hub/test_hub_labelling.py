@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import loop_world
 from edgewise.frames import SERIES_TYPE
 from edgewise.hub import label_view, labelling, labelling_queue, labelling_stats, labels
 from edgewise.hub.access import Person, Refused
@@ -19,10 +20,10 @@ from edgewise.hub.clusters import largest_group
 from edgewise.hub.labelling import Wish
 from edgewise.hub.labelling_undo import undo
 from edgewise.hub.samples import ImportedSample, import_samples
-from edgewise.hub.store import erasures, opinions, samples, tables
+from edgewise.hub.store import erasures, ledger, opinions, samples, tables, verdicts
 from edgewise.hub.store import labels as label_rows
 from edgewise.hub.suggestions import ORDERS, Seen, Suggestion, ordered
-from edgewise.wire import Annotation, Box, Decision, Feedback, NotValid, Span, plain
+from edgewise.wire import Annotation, Box, Decision, Feedback, NotValid, SiteVerdict, Span, plain
 
 ANN, BOB, CLEO = (Person(name=name, role="labeller") for name in ("ann", "bob", "cleo"))
 BOSS = Person(name="boss", role="approver")
@@ -163,7 +164,7 @@ def test_a_second_opinion_leaves_the_label_and_a_third_person_settles_what_diffe
     assert actions == ["labels.set", "labels.second", "labels.set", "labels.settled"]
 
 
-@pytest.mark.parametrize("word", ["pit", "good"])
+@pytest.mark.parametrize("word", ["pit", "good", "scratch"])
 def test_an_approver_who_differed_may_settle_and_what_they_said_blind_still_counts(yard, word):
     first, _ = two(yard)
     say(yard, ANN, (first, "pit"), act=1)
@@ -172,6 +173,8 @@ def test_an_approver_who_differed_may_settle_and_what_they_said_blind_still_coun
     assert (row(yard, first).label, disputed(yard)) == (word, [])
     found = stats(yard, labelling_stats.agreed, who=ANN)
     assert (found.alpha.n, found.pairs[0].same) == (1, 0)
+    blind = stats(yard, opinions.blind, limit=10, sites=None)
+    assert {(one.who, one.label) for one in blind} == {("ann", "pit"), ("boss", "good")}
 
 
 def test_there_is_no_second_opinion_before_the_first(yard):
@@ -380,7 +383,7 @@ def test_orders_put_first_what_they_are_named_after(yard):
         answered_by=None,
     )
     said = [
-        ((machine("good", 0.9), machine("pit", 0.8, "release")), ()),
+        ((machine("good", 0.99), machine("pit", 0.8, "release")), ()),
         ((machine("good", 0.1),), ()),
         ((), ()),
         ((machine("good", 0.95),), (word,)),
@@ -521,6 +524,33 @@ def test_agreement_is_told_from_blind_opinions_alone(yard):
     assert (found.people, found.alpha.n, found.pairs[0].same) == (2, 12, 12)
     assert found.alpha.value == pytest.approx(1)
     assert stats(yard, labelling_stats.agreed, who=SOUTH).alpha.n == 0
+
+
+def test_rounds_are_the_labels_and_the_mean_over_sites_of_what_the_gate_judged():
+    world = loop_world.LoopWorld()
+    wanted: list[tuple[int, float]] = []
+    for count, least in ((6, 0.0), (4, 0.6), (6, 0.0), (8, 0.0)):
+        world.label(count)
+        bundle = world.candidate(least=least)
+        world.tick()
+        with world.store.read() as connection:
+            verdict = verdicts.newest_on(connection, bundle).verdict
+            order = ledger.order_of_bundle(connection, bundle)
+            size = ledger.revision(connection, order.revision).count
+        if not wanted:
+            world.sign(bundle)
+        sites = [one.candidate for one in verdict.sites if one.site in ("a", "b")]
+        wanted.append((size, sum(sites) / len(sites)))
+    with world.store.read() as connection:
+        assert labelling_stats.rounds_of(connection, "parts") == wanted
+        found = labelling_stats.is_enough(connection, "parts", target=0.99)
+    assert len({size for size, _ in wanted}) == 4
+    assert len({score for _, score in wanted}) == 2, "one of them is wrong about some good parts"
+    assert found.labels == wanted[-1][0]
+    assert found.gain is not None
+    part = SiteVerdict(site="slice:night", result="passed", text="", candidate=0.0)
+    assert labelling_stats.score_of(verdict.model_copy(update={"sites": (*verdict.sites, part)})) == wanted[-1][1]
+    assert labelling_stats.score_of(verdict.model_copy(update={"sites": ()})) is None
 
 
 def test_an_erasure_takes_opinions_and_claims_with_the_sample(yard):

@@ -102,13 +102,13 @@ def rounds_of(connection: sa.Connection, use_case: str) -> list[tuple[int, float
     """Labels that each judged candidate was trained on, and the mean of its metric over the sites."""
     found = []
     for row, labels in verdicts.sized(connection, use_case, limit=ROUNDS_MAX):
-        score = _score(row.verdict)
+        score = score_of(row.verdict)
         if score is not None and labels:
             found.append((labels, score))
     return found[::-1]
 
 
-def _score(verdict: Verdict) -> float | None:
+def score_of(verdict: Verdict) -> float | None:
     """Mean over sites, each counting alike; slices and single labels are parts of the same samples."""
     sites = [one.candidate for one in verdict.sites if ":" not in one.site and one.candidate is not None]
     return fmean(sites) if sites else None
