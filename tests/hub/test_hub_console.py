@@ -118,7 +118,7 @@ def waiting(world: Any, count: int = 3) -> list[str]:
     return made
 
 
-def say(client: httpx.Client, sample: str, **more: Any) -> httpx.Response:
+def say(client: httpx.Client, sample: str | list[str], **more: Any) -> httpx.Response:
     """A form of the labelling page, as a browser sends it; `headers` come on top."""
     headers = {"origin": origin(client), **more.pop("headers", {})}
     body = {"act": uuid.uuid4().hex, "sample": sample, "seen": "=", **more}
@@ -336,6 +336,14 @@ def test_a_form_that_is_sent_twice_labels_once(client: httpx.Client, world: Any)
     for label in ("ok", "crack"):
         assert say(client, first, label=label, act="7" * 32, seen="").status_code == 303
     assert label_of(world, first) == "ok"
+
+
+def test_what_was_taken_out_of_a_group_is_skipped_and_stays_open(client: httpx.Client, world: Any) -> None:
+    first, second, third = waiting(world, 3)
+    fields: dict[str, Any] = {"kind": "bulk", "shown": [first, second, third], "order": "cluster", "seen": ""}
+    answer = say(client, [first, third], label="crack", **fields)
+    assert answer.headers["location"] == f"/label/parts?order=cluster&skip={second}"
+    assert [label_of(world, one) for one in (first, second, third)] == ["crack", None, "crack"]
 
 
 @pytest.mark.parametrize(

@@ -130,11 +130,11 @@ class Bench:
         tab.goto(f"{self.url}/label/press{query}")
 
     def until(self, tab: Any, holds: Callable[[], bool], what: str) -> None:
-        for _ in range(200):
+        for _ in range(800):
             if holds():
                 return
             tab.wait_for_timeout(25)
-        raise AssertionError(f"not seen within 5 s: {what}; the page says {tab.locator('#card').inner_text()[:400]}")
+        raise AssertionError(f"not seen within 20 s: {what}; the page says {tab.locator('#card').inner_text()[:400]}")
 
     def narrow(self, tab: Any) -> None:
         wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -146,6 +146,7 @@ def bench(make_yard: Any) -> Iterator[Bench]:
     api = pytest.importorskip("playwright.sync_api", reason="the extra `dev` brings playwright")
     if not CHROMIUM.exists():
         missing("browser", f"there is no browser at {CHROMIUM}")
+    api.expect.set_options(timeout=20_000)
     yard = make_yard(usecase=False)
     yard.apply(USECASE)
     with contextlib.ExitStack() as stack:
