@@ -364,6 +364,23 @@ def test_a_second_opinion_is_blind_and_what_differs_is_settled(bench):
     bench.narrow(cleo)
 
 
+def test_the_marks_of_one_who_differs_are_taken_over_by_a_click(bench):
+    (sample,) = bench.bring(part(1, pit=True))
+    hub = bench.yard.hub
+    for number, (who, kind, x1) in enumerate([(ANN, "label", 0.1), (BOB, "second", 0.6)]):
+        box = {"label": "pit", "x1": x1, "y1": 0.1, "x2": x1 + 0.2, "y2": 0.3}
+        wish = Wish(sample=sample, annotation=Annotation.model_validate({"boxes": [box]}))
+        about: dict[str, Any] = {"act": f"{number:032x}", "who": who, "now": hub.now(), "limits": hub.limits}
+        labelling.act(hub.store, "press", [wish], kind=kind, **about)  # type: ignore[arg-type]
+    tab = bench.tab("cleo")
+    bench.open(tab, "?order=adjudicate")
+    bench.api.expect(tab.locator("#marks-list li")).to_have_count(1)
+    tab.get_by_role("button", name="take these").nth(1).click()
+    press(tab, "Enter")
+    bench.until(tab, lambda: bench.marks(sample).boxes[0].x1 == 0.6, "bob's box is the settled one")
+    bench.api.expect(tab.get_by_text("Nobody differs")).to_be_visible()
+
+
 def test_an_operators_word_is_seen_with_the_frame_and_answered(bench):
     (sample,) = bench.bring(part(1, pit=True), says="good")
     hub = bench.yard.hub

@@ -177,6 +177,32 @@ def test_an_approver_who_differed_may_settle_and_what_they_said_blind_still_coun
     assert {(one.who, one.label) for one in blind} == {("ann", "pit"), ("boss", "good")}
 
 
+def test_marks_that_lie_elsewhere_are_a_dispute_and_those_nearly_alike_are_none(yard):
+    ids = yard.bring_in(*[("north", f"{at}", "", None) for at in range(3)])
+    pit = Box(label="pit", x1=0.1, y1=0.1, x2=0.3, y2=0.3)
+    near, far = pit.model_copy(update={"x1": 0.12}), pit.model_copy(update={"x1": 0.22, "x2": 0.42})
+
+    def boxes(sample: str, *marked: Box) -> Wish:
+        return Wish(sample=sample, annotation=Annotation(boxes=marked))
+
+    say(yard, ANN, *[boxes(one, pit) for one in ids], act=1)
+    say(yard, BOB, boxes(ids[0], near), boxes(ids[1], far), boxes(ids[2], pit, far), act=2, kind="second")
+    assert set(disputed(yard)) == set(ids[1:])
+    say(yard, CLEO, boxes(ids[1], far), act=3, kind="settle")
+    assert row(yard, ids[1]).annotation == plain(Annotation(boxes=(far,)))
+    assert disputed(yard) == [ids[2]]
+
+
+def test_a_new_first_word_is_held_against_a_second_opinion_that_is_there(yard):
+    first, _ = two(yard)
+    say(yard, ANN, (first, "pit"), act=1)
+    say(yard, BOB, (first, "pit"), act=2, kind="second")
+    take_back(yard, ANN)
+    assert disputed(yard) == []
+    say(yard, CLEO, (first, "good"), act=3)
+    assert disputed(yard) == [first]
+
+
 def test_there_is_no_second_opinion_before_the_first(yard):
     first, _ = two(yard)
     with pytest.raises(NotValid, match="would be the first"):

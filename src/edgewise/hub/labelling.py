@@ -20,6 +20,7 @@ from edgewise.hub.store import Store, opinions, samples
 from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store.opinions import ActRow, FeedbackRow, OpinionRow
 from edgewise.hub.store.samples import SampleRow
+from edgewise.measure import marks_differ
 from edgewise.wire import Annotation, NotValid, UseCase, plain
 
 Kind = Literal["label", "bulk", "second", "settle", "answer"]
@@ -245,7 +246,14 @@ def _hold(
         settled=settled,
         act=act,
         now=now,
+        differs=not settled and _differs(row, said),
     )
+
+
+def _differs(row: SampleRow, said: labels.NewLabel) -> bool:
+    """Whether this is something else than the label, or other marks than those that were set with it."""
+    held = None if row.annotation is None else Annotation.model_validate(row.annotation)
+    return row.label != said.label or marks_differ(held, said.annotation)
 
 
 def _moved(sample: str, before: Sequence[OpinionRow], after: Sequence[OpinionRow]) -> dict[str, Any]:
@@ -261,7 +269,7 @@ def _moved(sample: str, before: Sequence[OpinionRow], after: Sequence[OpinionRow
 
 def in_dispute(row: SampleRow, said: Sequence[OpinionRow]) -> bool:
     """Whether somebody said something else than the label, and nobody has settled it."""
-    return row.label is not None and any(not one.settled and one.label != row.label for one in said)
+    return row.label is not None and any(not one.settled and one.differs for one in said)
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------

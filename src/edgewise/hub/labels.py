@@ -15,6 +15,7 @@ from edgewise.hub.store import Store, opinions, rollouts, samples
 from edgewise.hub.store import labels as rows
 from edgewise.hub.store.opinions import OpinionRow
 from edgewise.hub.store.samples import SampleRow
+from edgewise.measure import marks_differ
 from edgewise.wire import (
     Annotation,
     Gate,
@@ -159,7 +160,13 @@ def _hold(
     # Who settles a dispute keeps what they said blind before: it is one of the opinions that differed.
     mine = [] if kind == "settle" else [one for one in before if one.who == who]
     opinions.replace(connection, [one.position for one in mine])
-    opinions.settle(connection, [one.position for one in before if one not in mine and not one.settled])
+    others = [one for one in before if one not in mine and not one.settled]
+    if row.label is None:
+        # Said without a label to know of, such as after the first one was taken back: others may still differ.
+        for one in others:
+            opinions.differ(connection, [one.position], differs=differs(one, label, annotation))
+    else:
+        opinions.settle(connection, [one.position for one in others])
     blind = row.label is None or any(one.blind for one in mine)
     opinions.add(
         connection,
@@ -174,6 +181,15 @@ def _hold(
         act=act,
         now=now,
     )
+
+
+def differs(one: OpinionRow, label: str, annotation: dict[str, Any] | None) -> bool:
+    """Whether somebody said something else than this label, or marked something else."""
+    return one.label != label or marks_differ(_marks(one.annotation), _marks(annotation))
+
+
+def _marks(annotation: dict[str, Any] | None) -> Annotation | None:
+    return None if annotation is None else Annotation.model_validate(annotation)
 
 
 def _says_more(row: SampleRow, item: NewLabel) -> bool:

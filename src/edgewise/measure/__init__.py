@@ -11,6 +11,7 @@ from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
+from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
 from edgewise.measure._scores import largest_gap, score_sites
@@ -65,6 +66,7 @@ __all__ = [
     "judge_variant",
     "largest_gap",
     "learning_curve",
+    "marks_differ",
     "merge_small",
     "noisy_channels",
     "noisy_counts",

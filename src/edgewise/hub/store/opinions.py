@@ -25,6 +25,7 @@ class OpinionRow:
     kind: str
     blind: bool
     settled: bool
+    differs: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +74,19 @@ def add(
     settled: bool,
     act: str | None,
     now: datetime,
+    differs: bool = False,
 ) -> int:
     """Add what somebody says now; comes back with its position."""
     values = {"use_case": use_case, "sample": sample, "who": who, "label": label, "annotation": annotation}
-    flags = {"kind": kind, "blind": blind, "settled": settled, "act": act, "at": now, "current": True}
+    flags = {
+        "kind": kind,
+        "blind": blind,
+        "settled": settled,
+        "act": act,
+        "at": now,
+        "current": True,
+        "differs": differs,
+    }
     done = connection.execute(sa.insert(opinions).values(**values, **flags))
     assert done.inserted_primary_key is not None
     return int(done.inserted_primary_key[0])
@@ -105,6 +115,11 @@ def settle(connection: sa.Connection, positions: Sequence[int], *, settled: bool
 def bring_back(connection: sa.Connection, positions: Sequence[int]) -> None:
     """These hold again, because what came after was taken back."""
     _set(connection, positions, current=True)
+
+
+def differ(connection: sa.Connection, positions: Sequence[int], *, differs: bool) -> None:
+    """These say something else than the label that was set just now, or the same."""
+    _set(connection, positions, differs=differs)
 
 
 def _set(connection: sa.Connection, positions: Sequence[int], **values: bool) -> None:
@@ -142,7 +157,8 @@ def _in_dispute() -> sa.ColumnElement[bool]:
         opinions.c.sample == samples.c.id,
         opinions.c.current,
         sa.not_(opinions.c.settled),
-        opinions.c.label != samples.c.label,
+        opinions.c.differs,
+        samples.c.label.is_not(None),
     )
 
 

@@ -281,6 +281,14 @@ document.addEventListener("keydown", (event) => {
 }, true);
 
 document.addEventListener("click", (event) => {
+  const theirs = event.target instanceof Element ? event.target.closest("[data-take]") : null;
+  if (theirs && marks) {
+    marks.list = JSON.parse(theirs.dataset.take);
+    marks.chosen = -1;
+    changed();
+    theirs.blur(); // so that Enter saves
+    return;
+  }
   const button = event.target instanceof Element ? event.target.closest("[data-mark-label], [data-mark-new]") : null;
   if (!button || !marks) return;
   const field = document.getElementById("new_label");

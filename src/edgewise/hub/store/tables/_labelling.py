@@ -23,6 +23,7 @@ opinions = Table(
     Column("blind", sa.Boolean, nullable=False),  # nobody's label was known to who gave it: counts for agreement
     Column("current", sa.Boolean, nullable=False),  # false once the same person said something newer, or took it back
     Column("settled", sa.Boolean, nullable=False),  # the label was set knowing of this one: it disputes nothing
+    Column("differs", sa.Boolean, nullable=False),  # from the label, or what was marked with it, when both were said
     Column("act", sa.String(32)),  # by which act; none for labels that came over POST /labels or an import
     Index(None, "sample"),
     Index(None, "use_case", "at"),

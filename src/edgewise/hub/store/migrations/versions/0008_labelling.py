@@ -10,9 +10,10 @@ down_revision = "0006"
 
 # What was labelled before counts as the opinion of whoever said it last; the first word on a sample was given blind.
 BACKFILL = """
-INSERT INTO opinions (sample, use_case, who, label, annotation, at, kind, blind, current, settled)
+INSERT INTO opinions (sample, use_case, who, label, annotation, at, kind, blind, current, settled, differs)
 SELECT sample, use_case, who, label, annotation, at, 'label',
-  CASE WHEN position IN (SELECT min(position) FROM labels GROUP BY sample) THEN {true} ELSE {false} END, {true}, {true}
+  CASE WHEN position IN (SELECT min(position) FROM labels GROUP BY sample) THEN {true} ELSE {false} END,
+  {true}, {true}, {false}
 FROM labels WHERE position IN (SELECT max(position) FROM labels GROUP BY sample, who) ORDER BY position
 """
 
@@ -33,6 +34,7 @@ def upgrade() -> None:
         sa.Column("blind", sa.Boolean(), nullable=False),
         sa.Column("current", sa.Boolean(), nullable=False),
         sa.Column("settled", sa.Boolean(), nullable=False),
+        sa.Column("differs", sa.Boolean(), nullable=False),
         sa.Column("act", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("position", name=op.f("pk_opinions")),
     )
