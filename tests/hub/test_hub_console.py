@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import uuid
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Outline(HTMLParser):
 
 
 def page(client: httpx.Client, path: str, *, status: int = 200) -> str:
-    answer = client.get(path)
+    answer = client.get(path, follow_redirects=True)
     assert answer.status_code == status, answer.text
     Outline(answer.text)
     return answer.text
@@ -115,6 +116,13 @@ def waiting(world: Any, count: int = 3) -> list[str]:
         connection.exec_driver_sql("UPDATE samples SET label = NULL, labelled_at = NULL WHERE device = 'cam'")
         made = [row.id for row in samples.unlabelled(connection, "parts", limit=count)]
     return made
+
+
+def say(client: httpx.Client, sample: str | list[str], **more: Any) -> httpx.Response:
+    """A form of the labelling page, as a browser sends it; `headers` come on top."""
+    headers = {"origin": origin(client), **more.pop("headers", {})}
+    body = {"act": uuid.uuid4().hex, "sample": sample, "seen": "=", **more}
+    return client.post("/label/parts/say", data=body, headers=headers)
 
 
 def label_of(world: Any, sample: str) -> str | None:
@@ -163,15 +171,14 @@ def test_signing_out_ends_the_session_in_the_hub_too(client: httpx.Client) -> No
 
 def test_what_a_role_may_not_do_is_not_offered_and_refused_when_asked(stranger: httpx.Client, world: Any) -> None:
     rollout = busy(world)
-    sample = waiting(world, 1)[0]
+    sample = waiting(world, 3)[0]
     offers = {"/labelling": 'data-key="1"', f"/rollouts/{rollout}": "Take it back"}
     for role, seen in (("viewer", set()), ("labeller", {"/labelling"}), ("operator", set(offers))):
         stranger.cookies.clear()
         as_somebody(stranger, world, role)
         assert {path for path, mark in offers.items() if mark in page(stranger, path)} == seen, role
-        label = {"use_case": "parts", "sample": sample, "label": "ok"}
         if "/labelling" not in seen:
-            answer = stranger.post("/labelling", data=label, headers={"origin": origin(stranger)})
+            answer = say(stranger, sample, label="ok")
             assert (answer.status_code, label_of(world, sample)) == (403, None)
             assert "needs role labeller" in answer.text
         if f"/rollouts/{rollout}" not in seen:
@@ -189,8 +196,7 @@ def test_somebody_of_one_site_sees_that_site_alone(stranger: httpx.Client, world
     for path in (f"/rollouts/{rollout}", f"/labelling?sample={sample}"):
         assert "some-operator (operator) is of site b" in page(stranger, path, status=403)
     assert ">d1<" not in page(stranger, "/releases/parts@1")
-    body = {"use_case": "parts", "sample": sample, "label": "ok"}
-    assert stranger.post("/labelling", data=body, headers={"origin": origin(stranger)}).status_code == 403
+    assert say(stranger, sample, label="ok").status_code == 403
     assert stranger.post(f"/rollouts/{rollout}/pause", headers={"origin": origin(stranger)}).status_code == 403
     assert label_of(world, sample) is None
 
@@ -278,9 +284,10 @@ def test_a_rollout_is_paused_resumed_and_taken_back_by_forms(client: httpx.Clien
 
 def test_a_form_of_another_site_changes_nothing(client: httpx.Client, world: Any) -> None:
     sample = waiting(world, 1)[0]
-    body = {"use_case": "parts", "sample": sample, "label": "crack"}
-    for headers in ({"origin": "http://evil.example"}, {"origin": "null"}, {}):
-        assert client.post("/labelling", data=body, headers=headers).status_code == 403
+    for headers in ({"origin": "http://evil.example"}, {"origin": "null"}):
+        assert say(client, sample, label="crack", headers=headers).status_code == 403
+        assert client.post("/label/parts/undo", headers=headers).status_code == 403
+    for headers in ({"origin": "http://evil.example"}, {}):
         assert client.post("/rollouts/x/pause", headers=headers).status_code == 403
     assert label_of(world, sample) is None
 
@@ -295,35 +302,72 @@ def test_labelling_shows_the_most_urgent_sample_with_the_devices_word(client: ht
     assert 'data-key="Enter"' in text
 
 
-def test_a_label_without_scripts_leads_to_the_next_sample_and_back_to_the_last(
-    client: httpx.Client, world: Any
-) -> None:
+def test_a_label_without_scripts_leads_to_the_next_sample_and_is_taken_back(client: httpx.Client, world: Any) -> None:
     first, second = waiting(world, 2)
-    body = {"use_case": "parts", "sample": first, "label": "crack"}
-    answer = client.post("/labelling", data=body, headers={"origin": origin(client)})
+    answer = say(client, first, label="crack")
     assert answer.status_code == 303
     assert label_of(world, first) == "crack"
     text = page(client, answer.headers["location"])
     assert f'value="{second}"' in text
-    undo = re.search(r'id="undo"[^>]*href="([^"]+)"', text)
-    assert undo is not None
-    assert "Labelled <strong>crack</strong>" in page(client, undo[1].replace("&amp;", "&"))
+    assert 'action="/label/parts/undo"' in text
+    answer = client.post("/label/parts/undo", headers={"origin": origin(client)})
+    assert f'value="{first}"' in answer.text
+    assert "Your last word is taken back." in answer.text
+    assert label_of(world, first) is None
+    assert client.post("/label/parts/undo", headers={"origin": origin(client)}).status_code == 409
 
 
 def test_a_label_with_htmx_answers_with_the_next_card_alone(client: httpx.Client, world: Any) -> None:
     first, second = waiting(world, 2)
-    headers = {"origin": origin(client), "hx-request": "true"}
-    answer = client.post("/labelling", data={"use_case": "parts", "sample": first, "label": "ok"}, headers=headers)
+    answer = say(client, first, label="ok", headers={"hx-request": "true"})
     assert answer.status_code == 200
     assert answer.text.lstrip().startswith('<section id="card"')
     assert f'value="{second}"' in answer.text
     Outline(answer.text)
+    answer = say(client, first, label="crack", headers={"hx-request": "true"})
+    assert answer.status_code == 200
+    assert "look again" in answer.text
+    assert say(client, first, label="crack").status_code == 409
+    assert label_of(world, first) == "ok"
+
+
+def test_a_form_that_is_sent_twice_labels_once(client: httpx.Client, world: Any) -> None:
+    first, _ = waiting(world, 2)
+    for label in ("ok", "crack"):
+        assert say(client, first, label=label, act="7" * 32, seen="").status_code == 303
+    assert label_of(world, first) == "ok"
+
+
+def test_what_was_taken_out_of_a_group_is_skipped_and_stays_open(client: httpx.Client, world: Any) -> None:
+    first, second, third = waiting(world, 3)
+    fields: dict[str, Any] = {"kind": "bulk", "shown": [first, second, third], "order": "cluster", "seen": ""}
+    answer = say(client, [first, third], label="crack", **fields)
+    assert answer.headers["location"] == f"/label/parts?order=cluster&skip={second}"
+    assert [label_of(world, one) for one in (first, second, third)] == ["crack", None, "crack"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"act": "x"},
+        {"kind": "answer2"},
+        {"annotation": "{"},
+        {"annotation": '{"boxes": [{"label": "x", "x1": 2, "y1": 0, "x2": 3, "y2": 1}]}'},
+        {"label": ""},
+        {"label": "x" * 201},
+        {"sample": ["0" * 32] * 101},
+    ],
+)
+def test_a_form_that_is_wrong_changes_nothing(client: httpx.Client, world: Any, fields: dict[str, Any]) -> None:
+    first, _ = waiting(world, 2)
+    answer = say(client, **{"sample": first, "label": "ok", **fields})
+    assert answer.status_code == 422
+    assert label_of(world, first) is None
 
 
 def test_a_new_class_is_named_once_and_offered_from_then_on(client: httpx.Client, world: Any) -> None:
     first, _second = waiting(world, 2)
-    body = {"use_case": "parts", "sample": first, "label": "ok", "new_label": " dent "}
-    client.post("/labelling", data=body, headers={"origin": origin(client)})
+    say(client, first, label="ok", new_label=" dent ")
     assert label_of(world, first) == "dent"
     with world.store.read() as connection:
         assert "dent" in labels.known(connection, "parts")
@@ -335,31 +379,24 @@ def test_skipping_shows_another_sample_and_the_end_says_what_to_do(client: httpx
     assert f'value="{second}"' in page(client, f"/labelling?skip={first}")
     assert "Only skipped ones are left" in page(client, f"/labelling?skip={first},{second}")
     for sample in (first, second):
-        client.post(
-            "/labelling",
-            data={"use_case": "parts", "sample": sample, "label": "ok"},
-            headers={"origin": origin(client)},
-        )
+        say(client, sample, label="ok")
     assert "All done" in page(client, "/labelling")
 
 
 def test_what_people_write_is_shown_and_never_run(client: httpx.Client, world: Any) -> None:
     first, _ = waiting(world, 2)
     nasty = "<script>alert(1)</script>"
-    client.post(
-        "/labelling",
-        data={"use_case": "parts", "sample": first, "new_label": nasty},
-        headers={"origin": origin(client)},
-    )
-    text = page(client, "/labelling")
-    assert nasty not in text
-    assert "&lt;script&gt;" in text
+    say(client, first, new_label=nasty)
+    for path in ("/labelling", f"/labelling?sample={first}", "/label/parts/progress"):
+        text = page(client, path)
+        assert nasty not in text
+        assert "&lt;script&gt;" in text
 
 
 def test_pages_load_everything_from_the_hub_itself(client: httpx.Client, world: Any) -> None:
     busy(world)
-    for path in ("/", "/labelling", "/releases/parts@1"):
-        answer = client.get(path)
+    for path in ("/", "/labelling", "/label/parts/progress", "/label/parts/words", "/releases/parts@1"):
+        answer = client.get(path, follow_redirects=True)
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert not re.search(r"(src|href)=\"(https?:)?//", answer.text)
         assert "<style" not in answer.text
@@ -383,8 +420,8 @@ def test_static_files_are_a_closed_list(client: httpx.Client) -> None:
 def test_every_field_has_a_label_and_every_picture_a_text(client: httpx.Client, world: Any) -> None:
     busy(world)
     waiting(world, 1)
-    for path in ("/", "/labelling", "/?token=wrong"):
-        tags = Outline(client.get(path).text).tags
+    for path in ("/", "/labelling", "/label/parts/progress", "/label/parts/words", "/?token=wrong"):
+        tags = Outline(client.get(path, follow_redirects=True).text).tags
         named = {attributes.get("for") for tag, attributes in tags if tag == "label"}
         for tag, attributes in tags:
             if tag in ("input", "select") and attributes.get("type") != "hidden":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -11,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from edgewise.hub import Store, audit
-from edgewise.hub.store import leases, meta, tables
+from edgewise.hub.store import labels, leases, meta, opinions, tables, verdicts
 from edgewise.ports import MemoryBlobs
 from edgewise.wire import NotNow, NotValid
 
@@ -40,6 +41,38 @@ def test_opening_a_store_again_changes_nothing(store, store_url):
     with again.read() as connection:
         assert meta.get(connection, "key") == "value"
     again.close()
+
+
+def test_labels_from_before_opinions_were_kept_become_opinions(store):
+    who_said = [("s1", "ann", "pit"), ("s1", "bob", "good"), ("s1", "ann", "good"), ("s2", "bob", "pit")]
+    row = {"use_case": "press", "site": "north", "frame": "f", "group": "g", "why": "import", "blob": "0" * 64}
+    times = dict.fromkeys(("taken_at", "kept_at", "received_at"), NOW)
+    more = {"inclusion_probability": 1.0, "media_type": "image/png", "priority": 5}
+    with store.write() as connection:
+        for sample in ("s1", "s2"):
+            connection.execute(sa.insert(tables.samples).values(id=sample, **row, **times, **more))
+        for sample, who, label in who_said:
+            labels.add(connection, "press", sample, label=label, who=who, now=NOW)
+        step = importlib.import_module("edgewise.hub.store.migrations.versions.0008_labelling")
+        connection.execute(sa.text(step.backfill(connection.dialect.name)))
+        held = opinions.of(connection, ["s1", "s2"])
+    said = {sample: [(one.who, one.label, one.blind, one.settled) for one in rows] for sample, rows in held.items()}
+    assert said == {
+        "s1": [("bob", "good", False, True), ("ann", "good", False, True)],
+        "s2": [("bob", "pit", True, True)],
+    }
+
+
+def test_questions_about_labelling_are_answered_on_every_home(store):
+    with store.read() as connection:
+        for pool in (opinions.newest, opinions.apart, opinions.uncertain, opinions.disputed):
+            assert pool(connection, "press", limit=5, sites=["north"]) == []
+        assert opinions.for_second(connection, "press", "ann", limit=5) == []
+        assert opinions.blind(connection, "press", limit=5, sites=["north"]) == []
+        assert opinions.counted(connection, "press", since=NOW, sites=["north"]) == []
+        assert opinions.words(connection, "press", answered=None, limit=5, sites=None) == []
+        assert opinions.words_of(connection, [("cam", "f"), ("cam", "g")]) == []
+        assert verdicts.sized(connection, "press", limit=5) == []
 
 
 def test_a_database_of_a_newer_version_is_refused_with_what_to_do(store, store_url):

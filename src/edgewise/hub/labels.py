@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from edgewise.hub import audit, usecases
-from edgewise.hub.store import Store, rollouts, samples
+from edgewise.hub.store import Store, opinions, rollouts, samples
 from edgewise.hub.store import labels as rows
+from edgewise.hub.store.opinions import OpinionRow
 from edgewise.hub.store.samples import SampleRow
+from edgewise.measure import marks_differ
 from edgewise.wire import (
     Annotation,
     Gate,
@@ -107,8 +109,16 @@ def set_labels(store: Store, wanted: Sequence[Said], *, who: str, now: datetime)
         return set_in(connection, wanted, who=who, now=now)
 
 
-def set_in(connection: sa.Connection, wanted: Sequence[Said], *, who: str, now: datetime) -> tuple[int, int]:
-    """`set_labels` inside the caller's write."""
+def set_in(
+    connection: sa.Connection,
+    wanted: Sequence[Said],
+    *,
+    who: str,
+    now: datetime,
+    act: str | None = None,
+    kind: str = "label",
+) -> tuple[int, int]:
+    """`set_labels` inside the caller's write, as part of an act that can be taken back where one is named."""
     newest = {item.sample: item._replace(label=check_label(item.label)) for item in (NewLabel(*one) for one in wanted)}
     found = samples.these(connection, newest)
     unknown = [sample for sample in newest if sample not in found]
@@ -118,6 +128,7 @@ def set_in(connection: sa.Connection, wanted: Sequence[Said], *, who: str, now: 
             code="sample_unknown",
         )
     changed = [(found[sample], item) for sample, item in newest.items() if _says_more(found[sample], item)]
+    before = opinions.of(connection, [row.id for row, _ in changed])
     gates: dict[str, Gate] = {}
     # Groups that get their first label together take turns by hash: their order in the request decides nothing.
     for row, item in sorted(changed, key=lambda pair: (digest(pair[0].group.encode()), pair[0].id)):
@@ -127,9 +138,58 @@ def set_in(connection: sa.Connection, wanted: Sequence[Said], *, who: str, now: 
         said = None if item.annotation is None else plain(item.annotation)
         samples.set_label(connection, row.id, label=item.label, annotation=said, purpose=purpose, now=now)
         rows.add(connection, row.use_case, row.id, label=item.label, annotation=said, who=who, now=now)
+        _hold(connection, row, item.label, said, before.get(row.id, ()), who=who, now=now, act=act, kind=kind)
     if changed:
         _note(connection, [(row, item.label) for row, item in changed], who, now)
     return len(changed), len(wanted) - len(changed)
+
+
+def _hold(
+    connection: sa.Connection,
+    row: SampleRow,
+    label: str,
+    annotation: dict[str, Any] | None,
+    before: Sequence[OpinionRow],
+    *,
+    who: str,
+    now: datetime,
+    act: str | None,
+    kind: str,
+) -> None:
+    """The label is this person's opinion now. Who says something else later disputes it; earlier ones are settled."""
+    # Who settles a dispute keeps what they said blind before: it is one of the opinions that differed.
+    mine = [] if kind == "settle" else [one for one in before if one.who == who]
+    opinions.replace(connection, [one.position for one in mine])
+    others = [one for one in before if one not in mine and not one.settled]
+    if row.label is None:
+        # Said without a label to know of, such as after the first one was taken back: others may still differ.
+        for one in others:
+            opinions.differ(connection, [one.position], differs=differs(one, label, annotation))
+    else:
+        opinions.settle(connection, [one.position for one in others])
+    blind = row.label is None or any(one.blind for one in mine)
+    opinions.add(
+        connection,
+        row.use_case,
+        row.id,
+        who=who,
+        label=label,
+        annotation=annotation,
+        kind=kind,
+        blind=blind,
+        settled=True,
+        act=act,
+        now=now,
+    )
+
+
+def differs(one: OpinionRow, label: str, annotation: dict[str, Any] | None) -> bool:
+    """Whether somebody said something else than this label, or marked something else."""
+    return one.label != label or marks_differ(_marks(one.annotation), _marks(annotation))
+
+
+def _marks(annotation: dict[str, Any] | None) -> Annotation | None:
+    return None if annotation is None else Annotation.model_validate(annotation)
 
 
 def _says_more(row: SampleRow, item: NewLabel) -> bool:

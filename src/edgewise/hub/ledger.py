@@ -7,7 +7,7 @@ anything else than they do; a walk over `made_of` leads back to samples, over `l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -80,12 +80,20 @@ def look(connection: sa.Connection, kind: Kind, name: str) -> Entry:
     return entry
 
 
+def _said(item: Mapping[str, Any]) -> str:
+    """One entry of a sample's history of labels."""
+    back = item["taken_back_by"]
+    if not item["label"]:
+        return f"label taken back by {back}"
+    return f"{item['label']}, said by {item['who']}" + (f"; the one after it taken back by {back}" if back else "")
+
+
 def _sample(connection: sa.Connection, name: str) -> Entry | None:
     row = samples.get(connection, name)
     if row is None:
         return _erased(connection, name)
     said = [
-        Link(kind="label", id=str(item["position"]), text=f"{item['label']}, said by {item['who']}", at=item["at"])
+        Link(kind="label", id=str(item["position"]), text=_said(item), at=item["at"])
         for item in labels.history(connection, name)
     ]
     decided = (row.decision or {}).get("release")

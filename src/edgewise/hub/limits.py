@@ -29,6 +29,9 @@ class Limits:
     json_bytes_max: int = 8 << 20  # body of a call by a person, worker or signer
     import_samples_max: int = 10_000  # in one call
     labels_max: int = 10_000  # in one call
+    label_act_samples_max: int = 100  # in one act, which is taken back as one
+    label_claim_s: float = 180  # how long a sample is kept for who looks at it; their page asks again in time
+    label_undo_s: float = 86_400  # how far back a person can take back what they did
     page_max: int = 1000  # rows in one answer
     order_lease_s: float = 120  # a worker that is silent for longer loses its order
     order_attempts_max: int = 3

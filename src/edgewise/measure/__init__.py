@@ -1,14 +1,17 @@
 """Scorecards, intervals, the gate's judgement, sequential tests, additive histograms and private counts; pure."""
 
+from edgewise.measure._agreement import Agreement, PairAgreement, agreement
 from edgewise.measure._calibration import calibration
 from edgewise.measure._curve import Curve, Need, learning_curve
 from edgewise.measure._detector import ShareDetector
 from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
 from edgewise.measure._drift import ChannelSums, WindowDetector
+from edgewise.measure._enough import Enough, Gain, enough
 from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
+from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
 from edgewise.measure._norms import SITE_SHARE, site_norm
@@ -28,22 +31,27 @@ __all__ = [
     "E_MAX",
     "OTHER",
     "SITE_SHARE",
+    "Agreement",
     "BackstopVerdict",
     "BudgetSpent",
     "ChannelSums",
     "ClippedSums",
     "Counts",
     "Curve",
+    "Enough",
+    "Gain",
     "Helped",
     "Histogram",
     "Need",
     "NoiseBudget",
     "NoisySums",
     "Pair",
+    "PairAgreement",
     "ProxyResult",
     "ShadowVerdict",
     "ShareDetector",
     "WindowDetector",
+    "agreement",
     "auc",
     "better_e_value",
     "calibration",
@@ -51,6 +59,7 @@ __all__ = [
     "count_pairs",
     "did_it_help",
     "disagreement_max",
+    "enough",
     "gaussian_sums",
     "group_bootstrap",
     "judge",
@@ -59,6 +68,7 @@ __all__ = [
     "judge_variant",
     "largest_gap",
     "learning_curve",
+    "marks_differ",
     "merge_small",
     "noisy_channels",
     "noisy_counts",

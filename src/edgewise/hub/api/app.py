@@ -20,6 +20,7 @@ from edgewise.hub.api import (
     est,
     gate,
     history,
+    labelling,
     ledger,
     openapi,
     orders,
@@ -64,7 +65,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people, previews, ledger, revisions):
+    for module in (readings, people, previews, ledger, revisions, labelling):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

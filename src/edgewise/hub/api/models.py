@@ -107,10 +107,11 @@ class SamplePage(Out):
 
 
 class LabelHistory(Out):
-    label: str
+    label: str = Field(description="empty where the only label was taken back")
     annotation: dict[str, Any] | None
     who: str
     at: datetime
+    taken_back_by: str | None = Field(description="who undid the label before, so that this one holds again")
 
 
 class SampleWithHistory(SampleOut):

@@ -51,6 +51,7 @@ STATUS = {
     "scorecard_unknown": 404,
     "request_unknown": 404,
     "people_token_unknown": 404,
+    "feedback_unknown": 404,
     "file_unknown": 404,
     "waiting_unknown": 404,
     "metadata_version": 409,
@@ -73,6 +74,10 @@ STATUS = {
     "illegal_move": 409,
     "act_not_now": 409,
     "nothing_to_train": 409,
+    "nothing_to_undo": 409,
+    "claimed": 409,
+    "labelled_meanwhile": 409,
+    "no_dispute": 409,
     "too_big": 413,
     "range_invalid": 416,
 }

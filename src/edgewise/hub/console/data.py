@@ -8,38 +8,36 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import labels, scope, usecases
 from edgewise.hub import releases as release_acts
 from edgewise.hub import rollouts as rollout_acts
+from edgewise.hub import scope, usecases
 from edgewise.hub.access import Person
 from edgewise.hub.console import acts
+from edgewise.hub.console.label_data import names
 from edgewise.hub.console.story import stages_of, story_of, words_of
 from edgewise.hub.console.todo import things_to_do
 from edgewise.hub.pins import pin_text
 from edgewise.hub.rollout_status import RolloutStatus, statuses
 from edgewise.hub.rollout_words import DEVICE_STATES, device_state
 from edgewise.hub.situation import Situation
-from edgewise.hub.store import Store, bundles, champions, devices, intake, orders, pages, releases, samples, verdicts
+from edgewise.hub.store import Store, bundles, champions, devices, intake, orders, releases, samples, verdicts
 from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store import rollouts as rollout_rows
-from edgewise.hub.store import usecases as usecase_rows
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.hub.store.rollouts import RolloutRow
 from edgewise.wire import NotValid, UseCase
 
 ROUNDS_MAX = 12
 ROLLOUTS_MAX = 6
-QUEUE_LOOK = 60
-TEXT_BYTES_MAX = 20_000
 
 
 def overview(store: Store, who: Person, use_case: str | None, now: datetime) -> dict[str, Any]:
     """The loop of one use case in numbers, as far as this person's sites go, and what a person should do."""
     with store.read() as connection:
-        names = _names(connection, who)
-        if not names:
+        known = names(connection, who)
+        if not known:
             return {"names": [], "usecase": None, "active": "overview"}
-        usecase = usecases.need(connection, use_case or names[0])
+        usecase = usecases.need(connection, use_case or known[0])
         scope.check_some(connection, who, usecase.name, f"use case {usecase.name}")
         fleet = devices.find(connection, use_case=usecase.name, sites=who.sites)
         whole = who.sees_all(usecases.sites_of(connection, usecase.name))
@@ -47,7 +45,7 @@ def overview(store: Store, who: Person, use_case: str | None, now: datetime) -> 
         shown = statuses(connection, found, now=now)
         counts = _counts(connection, who, usecase)
         return {
-            "names": names,
+            "names": known,
             "active": "overview",
             "usecase": usecase,
             "champion": champions.champion(connection, usecase.name),
@@ -61,48 +59,6 @@ def overview(store: Store, who: Person, use_case: str | None, now: datetime) -> 
         }
 
 
-def labelling(
-    store: Store,
-    who: Person,
-    use_case: str | None,
-    *,
-    sample: str | None,
-    last: str,
-    skipped: Sequence[str],
-    now: datetime,
-) -> dict[str, Any]:
-    """One sample to label, and how the work goes."""
-    with store.read() as connection:
-        names = _names(connection, who)
-        if not names:
-            return {"names": [], "usecase": None, "active": "labelling"}
-        usecase = usecases.need(connection, use_case or names[0])
-        scope.check_some(connection, who, usecase.name, f"use case {usecase.name}")
-        known = labels.known_labels(connection, usecase.name)
-        waiting = pages.waiting_by_why(connection, usecase.name, sites=who.sites)
-        today = pages.labelled_since(connection, usecase.name, now.replace(hour=0, minute=0, second=0, microsecond=0))
-        if sample is not None:
-            scope.check_samples(connection, who, [sample])
-            row = samples.get(connection, sample)
-        else:
-            queue = labels.queue(connection, usecase.name, limit=QUEUE_LOOK, now=now, sites=who.sites)
-            row = next((item for item in queue if item.id not in skipped), None)
-    return {
-        "names": names,
-        "active": "labelling",
-        "usecase": usecase,
-        "labels": known,
-        "row": row,
-        "text": _text(store, row),
-        "last": last,
-        "skipped": skipped,
-        "waiting": waiting,
-        "waiting_total": sum(waiting.values()),
-        "labelled_today": today,
-        "budget": usecase.labelling.labels_per_day,
-    }
-
-
 def release(store: Store, who: Person, name: str) -> dict[str, Any]:
     """One release with its verdict, bundle and the devices that run it."""
     with store.read() as connection:
@@ -114,7 +70,7 @@ def release(store: Store, who: Person, name: str) -> dict[str, Any]:
         mine = {device.id for device in fleet}
         return {
             "active": "",
-            "names": _names(connection, who),
+            "names": names(connection, who),
             "release": row,
             "manifest": bundles.manifest(connection, row.bundle),
             "verdict": None if verdict is None else verdict.verdict,
@@ -136,7 +92,7 @@ def rollout(store: Store, who: Person, name: str, now: datetime) -> dict[str, An
         stages = stages_of(status)
         return {
             "active": "",
-            "names": _names(connection, who),
+            "names": names(connection, who),
             "rollout": status,
             "story": story_of(status),
             "stages": stages,
@@ -159,7 +115,7 @@ def device(store: Store, who: Person, name: str, now: datetime) -> dict[str, Any
         newest = next((item for item in found if item.state not in ("waiting", "superseded", "aborted")), None)
         return {
             "active": "",
-            "names": _names(connection, who),
+            "names": names(connection, who),
             "device": row,
             "pinned": pin_text(row.pin),
             "stands": None if newest is None else _standing(connection, usecase, newest, name, now),
@@ -179,12 +135,6 @@ def _standing(
     state = device_state(rollout, seen, now)
     means = next(text for name, text, _ in DEVICE_STATES if name is state)
     return {"rollout": row, "device": seen, "state": state.value, "means": means}
-
-
-def _names(connection: sa.Connection, who: Person) -> list[str]:
-    """The use cases that this person sees."""
-    names = usecase_rows.names(connection)
-    return [name for name in names if who.sites is None or who.sees_any(usecases.sites_of(connection, name))]
 
 
 def _counts(connection: sa.Connection, who: Person, usecase: UseCase) -> dict[str, Any]:
@@ -262,12 +212,3 @@ def _chart(status: RolloutStatus | None) -> dict[str, Any] | None:
         "times": [point[0].timestamp() for point in status.history],
         "e_values": [point[3] for point in status.history],
     }
-
-
-def _text(store: Store, row: samples.SampleRow | None) -> str | None:
-    """The content of a sample that is no picture."""
-    if row is None or row.media_type.startswith("image/"):
-        return None
-    if not store.blobs.has(row.blob):
-        return "the content of this sample is not stored"
-    return store.blobs.get(row.blob)[:TEXT_BYTES_MAX].decode(errors="replace")

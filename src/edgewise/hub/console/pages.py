@@ -5,28 +5,28 @@ from __future__ import annotations
 import mimetypes
 from importlib import resources
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from fastapi import Depends, Form, Request, Response
+from fastapi import Depends, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from edgewise.hub import labels, scope
 from edgewise.hub.access import Action, Person
-from edgewise.hub.api.auth import Labeller, ThisHub
+from edgewise.hub.api.auth import ThisHub
 from edgewise.hub.console import data
-from edgewise.hub.console._render import is_part, page
+from edgewise.hub.console._render import page, render
 from edgewise.hub.console._router import router
+from edgewise.hub.console.label_data import names
 from edgewise.hub.console.login import Visitor, Visits, sign_in
 
 STATIC = resources.files("edgewise.hub.console") / "static"
 STATIC_FILES = (
     "app.css",
     "app.js",
+    "label.js",
     "vendor/htmx-4.0.1.min.js",
     "vendor/uplot-1.6.32.iife.min.js",
     "vendor/uplot-1.6.32.min.css",
 )
-SKIPPED_MAX = 50
 
 
 class Enters(Visits):
@@ -57,42 +57,15 @@ def live(hub: ThisHub, who: Visitor, use_case: str | None = None) -> Response:
 
 
 @router.get("/labelling")
-def labelling(
-    request: Request,
-    hub: ThisHub,
-    who: Visitor,
-    use_case: str | None = None,
-    sample: str | None = None,
-    last: str = "",
-    skip: str = "",
-) -> Response:
-    """The sample that most wants a label, or the one that is named."""
-    skipped = tuple(item for item in skip.split(",") if item)[-SKIPPED_MAX:]
-
-    def values() -> dict[str, Any]:
-        return data.labelling(hub.store, who, use_case, sample=sample, last=last, skipped=skipped, now=hub.now())
-
-    return page(hub, who, "_card.html" if is_part(request) else "labelling.html", values)
-
-
-@router.post("/labelling")
-def set_label(
-    request: Request,
-    hub: ThisHub,
-    who: Labeller,
-    use_case: Annotated[str, Form()],
-    sample: Annotated[str, Form()],
-    label: Annotated[str, Form()] = "",
-    new_label: Annotated[str, Form()] = "",
-    skip: Annotated[str, Form()] = "",
-) -> Response:
-    """Label one sample and show the next."""
+def labelling(request: Request, hub: ThisHub, who: Visitor, use_case: str | None = None) -> Response:
+    """To where the use case is labelled, the first one where none is named."""
     with hub.store.read() as connection:
-        scope.check_samples(connection, who, [sample])
-    labels.set_labels(hub.store, [(sample, new_label.strip() or label)], who=who.name, now=hub.now())
-    if not is_part(request):
-        return RedirectResponse(f"/labelling?use_case={quote(use_case)}&last={quote(sample)}", status_code=303)
-    return labelling(request, hub, who, use_case=use_case, last=sample, skip=skip)
+        name = use_case or next(iter(names(connection, who)), None)
+    if name is None:
+        text = "There is no use case yet, so there is nothing to label."
+        return render("message.html", {"title": "Labelling", "text": text, "back": "/"}, who=who)
+    query = urlencode([(key, value) for key, value in request.query_params.multi_items() if key != "use_case"])
+    return RedirectResponse(f"/label/{quote(name, safe='')}{'?' if query else ''}{query}", status_code=303)
 
 
 @router.get("/releases/{release}")

@@ -13,13 +13,16 @@ from edgewise.hub.store._rows import chunks, columns, many, of_sites, one
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.hub.store.samples import SampleRow
 from edgewise.hub.store.tables import (
+    answers,
     devices,
     erasure_acks,
     erasures,
     events,
     feedback,
     fingerprints,
+    label_claims,
     labels,
+    opinions,
     samples,
     segments,
     tombstones,
@@ -138,7 +141,12 @@ def remove_records(connection: sa.Connection, device: str, ids: Sequence[str]) -
     for some in chunks(ids):
         has_label = sa.select(labels.c.sample).where(labels.c.sample.in_(some))
         mine = (samples.c.device == device, samples.c.id.in_(some))
+        unlabelled = sa.select(samples.c.id).where(*mine, samples.c.id.not_in(has_label))
+        for table in (opinions, label_claims):
+            connection.execute(sa.delete(table).where(table.c.sample.in_(unlabelled)))
         gone += connection.execute(sa.delete(samples).where(*mine, samples.c.id.not_in(has_label))).rowcount
+        spoken = sa.select(feedback.c.id).where(feedback.c.device == device, feedback.c.id.in_(some))
+        connection.execute(sa.delete(answers).where(answers.c.feedback.in_(spoken)))
         for table in (feedback, events):
             gone += connection.execute(sa.delete(table).where(table.c.device == device, table.c.id.in_(some))).rowcount
     return gone
@@ -153,10 +161,10 @@ def bury(connection: sa.Connection, row: SampleRow, *, erasure: int, now: dateti
 
 
 def remove_samples(connection: sa.Connection, ids: Sequence[str]) -> None:
-    """Samples with their labels and fingerprints."""
+    """Samples with their labels, opinions, claims and fingerprints."""
     for some in chunks(ids):
-        connection.execute(sa.delete(labels).where(labels.c.sample.in_(some)))
-        connection.execute(sa.delete(fingerprints).where(fingerprints.c.sample.in_(some)))
+        for table in (labels, opinions, label_claims, fingerprints):
+            connection.execute(sa.delete(table).where(table.c.sample.in_(some)))
         connection.execute(sa.delete(samples).where(samples.c.id.in_(some)))
 
 

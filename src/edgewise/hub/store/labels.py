@@ -20,9 +20,32 @@ def add(
     annotation: dict[str, Any] | None = None,
     who: str,
     now: datetime,
-) -> None:
+    taken_back_by: str | None = None,
+    stands_for: int | None = None,
+) -> int:
+    """Add to the history; comes back with the place in it.
+
+    Args:
+        label: empty where a sample's only label was taken back.
+        taken_back_by: who undid the label before, so that the one at place `stands_for`, of `who`, holds again.
+    """
     row = {"use_case": use_case, "sample": sample, "label": label, "annotation": annotation, "who": who, "at": now}
-    connection.execute(sa.insert(labels).values(**row))
+    done = connection.execute(sa.insert(labels).values(**row, taken_back_by=taken_back_by, stands_for=stands_for))
+    assert done.inserted_primary_key is not None
+    return int(done.inserted_primary_key[0])
+
+
+def holds(connection: sa.Connection, sample: str) -> int:
+    """Place in the history of the entry that holds now; 0 where the sample has no label."""
+    place = sa.func.coalesce(labels.c.stands_for, labels.c.position)
+    statement = sa.select(place).where(labels.c.sample == sample).order_by(labels.c.position.desc()).limit(1)
+    return int(connection.execute(statement).scalar_one_or_none() or 0)
+
+
+def at_place(connection: sa.Connection, position: int) -> Mapping[str, Any] | None:
+    """One entry of the history."""
+    found = connection.execute(sa.select(labels).where(labels.c.position == position)).mappings().first()
+    return None if found is None else dict(found)
 
 
 def history(connection: sa.Connection, sample: str) -> list[Mapping[str, Any]]:
@@ -38,9 +61,12 @@ def position(connection: sa.Connection, use_case: str) -> int:
 
 
 def labelled_after(connection: sa.Connection, use_case: str, position: int) -> list[str]:
-    """Ids of samples labelled (or labelled anew) after this position."""
-    where = (labels.c.use_case == use_case, labels.c.position > position)
-    statement = sa.select(labels.c.sample).where(*where).group_by(labels.c.sample).order_by(labels.c.sample)
+    """Ids of samples labelled (or labelled anew) after this position; not those whose label was taken back."""
+    joined = labels.join(samples, samples.c.id == labels.c.sample)
+    where = (labels.c.use_case == use_case, labels.c.position > position, samples.c.label.is_not(None))
+    statement = (
+        sa.select(labels.c.sample).select_from(joined).where(*where).group_by(labels.c.sample).order_by(labels.c.sample)
+    )
     return list(connection.execute(statement).scalars())
 
 

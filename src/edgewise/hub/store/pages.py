@@ -20,8 +20,8 @@ def waiting_by_why(connection: sa.Connection, use_case: str, *, sites: Collectio
 
 
 def labelled_since(connection: sa.Connection, use_case: str, since: datetime) -> int:
-    """Labels given since then, corrections included."""
-    where = (labels.c.use_case == use_case, labels.c.at >= since)
+    """Labels given since then, corrections included; taking one back is none."""
+    where = (labels.c.use_case == use_case, labels.c.at >= since, labels.c.taken_back_by.is_(None))
     return int(connection.execute(sa.select(sa.func.count()).select_from(labels).where(*where)).scalar_one())
 
 

@@ -234,6 +234,12 @@ def set_label(
     connection.execute(sa.update(samples).where(samples.c.id == sample).values(**values))
 
 
+def take_label_away(connection: sa.Connection, sample: str) -> None:
+    """The sample waits for a label again; what it is for stays as it was said."""
+    values = {"label": None, "annotation": None, "labelled_at": None}
+    connection.execute(sa.update(samples).where(samples.c.id == sample).values(**values))
+
+
 def purpose(connection: sa.Connection, use_case: str, site: str, group: str) -> str | None:
     """What this group is for; None before its first label."""
     where = (groups.c.use_case == use_case, groups.c.site == site, groups.c.group == group)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, many, one
 from edgewise.hub.store.orders import RETURNED
-from edgewise.hub.store.tables import orders, scorecards, signing_requests, verdicts
+from edgewise.hub.store.tables import orders, revisions, scorecards, signing_requests, verdicts
 from edgewise.wire import Scorecard, Verdict, decode, encode, record_digest
 
 WAITING, SIGNED, REFUSED, WITHDRAWN = "waiting", "signed", "refused", "withdrawn"
@@ -124,6 +124,20 @@ def find(
     if candidate is None and not variants:
         statement = statement.where(verdicts.c.order.is_not(None))
     return many(connection, VerdictRow, statement)
+
+
+def sized(connection: sa.Connection, use_case: str, *, limit: int) -> list[tuple[VerdictRow, int]]:
+    """Verdicts on candidates of orders, newest first, each with how many labels the order's revision has."""
+    own = [verdicts.c[name] for name in VerdictRow.__dataclass_fields__]
+    joined = verdicts.join(orders, orders.c.id == verdicts.c.order).join(
+        revisions, revisions.c.digest == orders.c.revision
+    )
+    statement = sa.select(*own, revisions.c.count.label("labels")).select_from(joined)
+    statement = statement.where(verdicts.c.use_case == use_case)
+    rows = connection.execute(statement.order_by(verdicts.c.made_at.desc(), verdicts.c.digest).limit(limit)).mappings()
+    return [
+        (VerdictRow(**{name: row[name] for name in VerdictRow.__dataclass_fields__}), row["labels"]) for row in rows
+    ]
 
 
 def newest_on(connection: sa.Connection, candidate: str) -> VerdictRow | None:

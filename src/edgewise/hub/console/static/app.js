@@ -48,7 +48,7 @@ async function refresh() {
 }
 
 function typing(target) {
-  return target instanceof HTMLElement && target.matches("input, select, textarea");
+  return target instanceof HTMLElement && target.matches("input:not([type=checkbox]), select, textarea");
 }
 
 function onKey(event) {

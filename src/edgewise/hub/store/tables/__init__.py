@@ -9,6 +9,7 @@ from edgewise.hub.store.tables._columns import metadata
 from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures, failures
 from edgewise.hub.store.tables._hub import audit, leases, meta, usecases
 from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
+from edgewise.hub.store.tables._labelling import answers, label_acts, label_claims, opinions
 from edgewise.hub.store.tables._learning import (
     bundles,
     deltas,
@@ -34,6 +35,7 @@ FORMAT_VERSION = 1  # of the whole data folder; see hub/folder.py
 
 __all__ = [
     "FORMAT_VERSION",
+    "answers",
     "audit",
     "bundles",
     "commits",
@@ -47,11 +49,14 @@ __all__ = [
     "feedback",
     "fingerprints",
     "groups",
+    "label_acts",
+    "label_claims",
     "labels",
     "leases",
     "logins",
     "meta",
     "metadata",
+    "opinions",
     "orders",
     "readings",
     "releases",

@@ -90,6 +90,7 @@ feedback = Table(
     name("label", nullable=True),
     text("note"),
     Index(None, "device", "frame"),
+    Index(None, "use_case", "given_at"),
 )
 
 telemetry = Table(

@@ -27,10 +27,12 @@ labels = Table(
     Column("position", Position, primary_key=True, autoincrement=True),
     Column("sample", sa.String(32), ForeignKey("samples.id"), nullable=False),
     name("use_case"),
-    name("label"),
+    name("label"),  # empty where the only one was taken back
     json("annotation"),  # an Annotation, where more than the label was said
     text("who"),
     time("at"),
+    text("taken_back_by", nullable=True),  # who undid the one before, so that an older one holds again …
+    Column("stands_for", sa.BigInteger),  # … this one, by its position; 0 where there was none
     Index(None, "sample"),
     Index(None, "use_case", "position"),
 )
