@@ -7,6 +7,7 @@ from edgewise.measure._detector import ShareDetector
 from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
 from edgewise.measure._drift import ChannelSums, WindowDetector
 from edgewise.measure._enough import Enough, Gain, enough
+from edgewise.measure._field import Audited, FieldResult, field_result
 from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
@@ -32,6 +33,7 @@ __all__ = [
     "OTHER",
     "SITE_SHARE",
     "Agreement",
+    "Audited",
     "BackstopVerdict",
     "BudgetSpent",
     "ChannelSums",
@@ -39,6 +41,7 @@ __all__ = [
     "Counts",
     "Curve",
     "Enough",
+    "FieldResult",
     "Gain",
     "Helped",
     "Histogram",
@@ -60,6 +63,7 @@ __all__ = [
     "did_it_help",
     "disagreement_max",
     "enough",
+    "field_result",
     "gaussian_sums",
     "group_bootstrap",
     "judge",

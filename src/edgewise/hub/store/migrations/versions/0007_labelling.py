@@ -5,7 +5,7 @@ from alembic import op
 
 from edgewise.hub.store.types import Json, Position, UtcDateTime
 
-revision = "0008"
+revision = "0007"
 down_revision = "0006"
 
 # What was labelled before counts as the opinion of whoever said it last; the first word on a sample was given blind.
