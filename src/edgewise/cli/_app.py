@@ -22,6 +22,7 @@ GROUPS = (
     "label",
     "erasure",
     "audit",
+    "field",
     "ledger",
     "bundle",
     "courier",

@@ -136,16 +136,25 @@ def _ratio(
     mean = float(weight @ (inside * values)) / whole
     parts = weight * inside * (values - mean) / whole
     variance, freedom = 0.0, 0
-    clusters: dict[str, dict[str, float]] = {}
-    for (site, row), part in zip(rows, parts, strict=True):
-        mine = clusters.setdefault(site, {})
-        mine[row.cluster] = mine.get(row.cluster, 0.0) + float(part)
-    for mine in clusters.values():
-        sums = np.array(list(mine.values()))
-        if len(sums) > 1:
-            variance += len(sums) / (len(sums) - 1) * float(((sums - sums.mean()) ** 2).sum())
-            freedom += len(sums) - 1
-    return _interval(mean, variance, counted, _kish(weight * inside), max(freedom, 1), level)
+    places = np.array([site for site, _row in rows])
+    names = np.array([row.cluster for _site, row in rows])
+    for site in strata:
+        here = places == site
+        clusters = {name: float(parts[here & (names == name)].sum()) for name in np.unique(names[here])}
+        sums = np.array(list(clusters.values()))
+        seen = len(sums) / (len(sums) - 1) * float(((sums - sums.mean()) ** 2).sum()) if len(sums) > 1 else 0.0
+        variance += max(seen, _least(weight[here] * inside[here], values[here], whole))
+        freedom += len(sums) - 1
+    effective = mean * (1 - mean) / variance if 0 < mean < 1 else _kish(weight * inside)
+    return _interval(mean, effective, counted, max(freedom, 1), level)
+
+
+def _least(weight: Floats, values: Floats, whole: float) -> float:
+    """The variance that a stratum adds at least: where all of a few samples are right, it is not known to be none."""
+    if not weight.sum():
+        return 0.0
+    share = (float(weight @ values) + 0.5 * weight.mean()) / (weight.sum() + weight.mean())
+    return float((weight.sum() / whole) ** 2 * share * (1 - share) / _kish(weight))
 
 
 def _kish(weight: Floats) -> float:
@@ -153,11 +162,8 @@ def _kish(weight: Floats) -> float:
     return float(weight.sum() ** 2 / (weight**2).sum())
 
 
-def _interval(mean: float, variance: float, counted: int, kish: float, freedom: int, level: float) -> Metric:
-    spread = mean * (1 - mean)
-    # Where all or none are right the sample shows no variance; then the weights say how much it is worth.
-    effective = min(spread / variance, float(counted)) if variance > 0 and spread > 0 else kish
-    z = student_quantile((1 + level) / 2, freedom)
+def _interval(mean: float, effective: float, counted: int, freedom: int, level: float) -> Metric:
+    spread, z = mean * (1 - mean), student_quantile((1 + level) / 2, freedom)
     middle = (mean + z * z / (2 * effective)) / (1 + z * z / effective)
     half = z * math.sqrt(spread / effective + z * z / (4 * effective * effective)) / (1 + z * z / effective)
     return Metric(

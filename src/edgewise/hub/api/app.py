@@ -18,6 +18,7 @@ from edgewise.hub.api import (
     device,
     erasures,
     est,
+    field,
     gate,
     history,
     labelling,
@@ -65,7 +66,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people, previews, ledger, revisions, labelling):
+    for module in (readings, people, previews, ledger, field, revisions, labelling):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

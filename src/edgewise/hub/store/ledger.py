@@ -38,6 +38,18 @@ class AuditCount:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AuditRow:
+    """One frame that was drawn at random for audit: what the release said, and the label where there is one."""
+
+    id: str
+    site: str
+    group: str
+    inclusion_probability: float
+    told: str | None
+    label: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FieldCount:
     """What one device counted while it ran a release."""
 
@@ -132,13 +144,34 @@ def audit_counts(connection: sa.Connection, use_case: str, good_labels: Sequence
     ]
 
 
-def field_counts(connection: sa.Connection, use_case: str) -> list[FieldCount]:
-    """Decisions and operators' overrides by release and device, over all telemetry."""
+def audit_rows(
+    connection: sa.Connection, use_case: str, release: str, *, since: datetime, limit: int
+) -> list[AuditRow]:
+    """Audit samples that a release decided since then, newest first, with and without a label."""
+    told = samples.c.decision["label"].as_string()
+    columns = (samples.c.id, samples.c.site, samples.c.group, samples.c.inclusion_probability, told, samples.c.label)
+    where = (
+        samples.c.use_case == use_case,
+        samples.c.why == "audit",
+        samples.c.decision["release"].as_string() == release,
+        samples.c.taken_at >= since,
+    )
+    statement = sa.select(*columns).where(*where).order_by(samples.c.taken_at.desc(), samples.c.id).limit(limit)
+    return [
+        AuditRow(id=id_, site=site, group=group, inclusion_probability=chance, told=word, label=label)
+        for id_, site, group, chance, word, label in connection.execute(statement)
+    ]
+
+
+def field_counts(connection: sa.Connection, use_case: str, *, since: datetime | None = None) -> list[FieldCount]:
+    """Decisions and operators' overrides by release and device, over all telemetry, or that which came since then."""
     key = (telemetry.c.release, telemetry.c.site, telemetry.c.device)
     hidden = sa.func.sum(sa.case((telemetry.c.overrides.is_(None), 1), else_=0))
     sums = (sa.func.sum(telemetry.c.decisions), sa.func.sum(telemetry.c.overrides), hidden)
     where = (telemetry.c.use_case == use_case, telemetry.c.release.is_not(None))
     statement = sa.select(*key, *sums).where(*where).group_by(*key).order_by(*key)
+    if since is not None:
+        statement = statement.where(telemetry.c.end >= since)
     return [
         FieldCount(
             release=release,
