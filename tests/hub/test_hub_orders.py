@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -129,6 +131,63 @@ def test_time_alone_makes_an_order_once_there_is_any_new_label(yard):
     label_some(yard, 1, start=4)
     tick(yard)
     assert len(yard.rows(tables.orders)) == 2
+
+
+@pytest.mark.parametrize("trigger", ["labels", "every", "daily"])
+def test_a_trigger_fires_once_a_cause_over_many_rounds(yard, trigger: str) -> None:
+    """Six rounds: ticking between causes makes nothing, and each cause makes one order."""
+    usecase = yard.apply()
+    settings = {
+        "labels": {"labels_min": 4},
+        "every": {"labels_min": 500, "every_hours": 2.0},
+        "daily": {"labels_min": 500, "daily_at": "02:30", "zone": "Asia/Tokyo"},
+    }[trigger]
+    label_some(yard, 8)
+    if trigger != "labels":
+        create(yard)
+        finish(yard, claim(yard))
+    yard.apply(retrain=usecase.retrain.model_copy(update=settings))
+    before = len(yard.rows(tables.orders))
+    for number in range(6):
+        label_some(yard, 4, start=100 + 10 * number)
+        if trigger != "labels":
+            tick(yard)
+            assert len(yard.rows(tables.orders)) == before + number, "its time has not come"
+            yard.clock.advance({"every": 2 * 3600 + 60, "daily": 86_400}[trigger])
+        for _ in range(3):
+            tick(yard)
+        assert len(yard.rows(tables.orders)) == before + number + 1
+        finish(yard, claim(yard))
+        for _ in range(3):
+            tick(yard)
+            yard.clock.advance(5)
+        assert len(yard.rows(tables.orders)) == before + number + 1, "nothing new has happened"
+
+
+@pytest.mark.parametrize(("local", "made"), [("02:29", 1), ("02:31", 2)])
+def test_a_time_of_day_is_that_of_its_zone(yard, local: str, made: int) -> None:
+    usecase = yard.apply()
+    label_some(yard, 6)
+    create(yard)
+    finish(yard, claim(yard))
+    zone = ZoneInfo("Asia/Tokyo")
+    here = yard.hub.now().astimezone(zone)
+    hour, minute = map(int, local.split(":"))
+    morning = here.replace(hour=2, minute=30, second=0, microsecond=0)
+    daily = {"labels_min": 500, "daily_at": "02:30", "zone": "Asia/Tokyo"}
+    # From just after one 02:30 there, so that the next one is the cause.
+    start = (morning + timedelta(days=1, minutes=1) - here).total_seconds()
+    yard.clock.advance(start)
+    yard.apply(retrain=usecase.retrain.model_copy(update={"labels_min": 500}))
+    label_some(yard, 2, start=50)
+    create(yard)
+    finish(yard, claim(yard))
+    yard.apply(retrain=usecase.retrain.model_copy(update=daily))
+    label_some(yard, 2, start=60)
+    target = (morning + timedelta(days=2)).replace(hour=hour, minute=minute)
+    yard.clock.advance((target - yard.hub.now().astimezone(zone)).total_seconds())
+    tick(yard)
+    assert len(yard.rows(tables.orders)) == made + 1
 
 
 def test_one_unfinished_order_a_use_case(yard):

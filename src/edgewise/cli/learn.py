@@ -108,6 +108,20 @@ def order(
     show(made, output)
 
 
+@app.command(epilog="Example: edgewise learn suggest surface-inspection")
+def suggest(
+    use_case: str = typer.Argument(..., help="name of the use case", show_default=False),
+    why: str = typer.Option("by hand", "--why", help="the reason, for the audit log"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+) -> None:
+    """Order that the champion looks at all that waits for a label, so that people start from its word."""
+    with connect(hub, token, data_dir) as api:
+        made = api.post("/orders/score", {"use_case": use_case, "why": why})
+    typer.echo(f"order {made['id']}: a worker makes it; labelling shows its words as suggestions")
+
+
 @app.command(epilog="Example: edgewise learn orders --state open")
 def orders(
     use_case: str = typer.Option("", "--use-case", help="of this use case only"),

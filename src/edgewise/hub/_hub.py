@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import control, likeness, orders, repository
+from edgewise.hub import control, likeness, orders, repository, score_orders
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
@@ -153,6 +153,7 @@ class Hub:
         repository.renew(self.store, self.online, moment)
         likeness.tick(self.store)
         orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
+        score_orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
         control.tick(self, moment)
         return True
 

@@ -164,9 +164,10 @@ def _order(connection: sa.Connection, name: str) -> Entry | None:
     if row is None:
         return None
     order = row.order
-    made_of = [Link(kind="revision", id=order.revision, text="what it trains on")]
+    trains = order.kind == "train"
+    made_of = [Link(kind="revision", id=order.revision, text="what it trains on")] if trains else []
     if order.base is not None:
-        made_of.append(Link(kind="bundle", id=order.base, text="where it starts from"))
+        made_of.append(Link(kind="bundle", id=order.base, text="where it starts from" if trains else "what is asked"))
     led_to = []
     if row.returned is not None:
         led_to.append(Link(kind="bundle", id=row.returned.bundle, text="its candidate", at=row.updated_at))

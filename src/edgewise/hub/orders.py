@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -70,10 +71,26 @@ def due(connection: sa.Connection, usecase: UseCase, now: datetime) -> str | Non
         if not samples.labelled(connection, usecase.name, TRAIN):
             return None
         return f"{count} new labels, an order is made at {usecase.retrain.labels_min}"
+    daily = _daily(usecase, last, now) if count else None
+    if daily is not None:
+        return f"it is past {daily}, {count} new labels"
     hours = usecase.retrain.every_hours
     if hours is not None and last is not None and count > 0 and now - last.made_at >= timedelta(hours=hours):
         return f"{hours:g} hours since the last order, {count} new labels"
     return None
+
+
+def _daily(usecase: UseCase, last: OrderRow | None, now: datetime) -> str | None:
+    """The time of day, where it has come since the last order."""
+    retrain = usecase.retrain
+    if retrain.daily_at is None or last is None:
+        return None
+    here = now.astimezone(ZoneInfo(retrain.zone))
+    hour, minute = map(int, retrain.daily_at.split(":"))
+    newest = here.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    if newest > here:
+        newest -= timedelta(days=1)
+    return f"{retrain.daily_at} {retrain.zone}" if last.made_at < newest else None
 
 
 def create(store: Store, wish: OrderWish, *, who: str, now: datetime, chance: Chance, limits: Limits) -> Order:
@@ -173,7 +190,7 @@ def heartbeat(store: Store, order: str, worker: str, *, now: datetime, limits: L
         NotValid: there is no such order, or it is not this worker's any more: it must stop.
     """
     with store.write() as connection:
-        row = _mine(connection, order, worker)
+        row = mine(connection, order, worker)
         until = now + timedelta(seconds=limits.order_lease_s)
         rows.change(connection, row.id, now=now, lease_until=until)
         return until
@@ -206,7 +223,7 @@ def fail(store: Store, order: str, worker: str, error: str, *, now: datetime) ->
         NotValid: there is no such order, or it is not this worker's.
     """
     with store.write() as connection:
-        _give_up(connection, _mine(connection, order, worker), error, now)
+        _give_up(connection, mine(connection, order, worker), error, now)
         return need(connection, order)
 
 
@@ -275,7 +292,12 @@ def _manifest(connection: sa.Connection, bundle: str) -> Manifest:
     return manifest
 
 
-def _mine(connection: sa.Connection, order: str, worker: str) -> OrderRow:
+def mine(connection: sa.Connection, order: str, worker: str) -> OrderRow:
+    """The order, where this worker holds it.
+
+    Raises:
+        NotValid: there is none, or it is not its.
+    """
     row = need(connection, order)
     if row.state != CLAIMED or row.worker != worker:
         raise _lost(row, worker)

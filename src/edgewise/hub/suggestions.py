@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
+from edgewise.hub.store import predictions
 from edgewise.hub.store.opinions import FeedbackRow
+from edgewise.hub.store.predictions import PredictionRow
 from edgewise.hub.store.samples import SampleRow
 
 Order = Literal["urgent", "newest", "uncertain", "disagreement", "cluster", "second", "adjudicate"]
@@ -26,9 +28,12 @@ MEANS: Mapping[Order, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suggestion:
-    """A machine's word on a sample: `source` is device, or release for the other one that saw the same frame."""
+    """A machine's word on a sample.
 
-    source: Literal["device", "release"]
+    `source` is device, release for the other one that saw the same frame, or champion for the one that looked later.
+    """
+
+    source: Literal["device", "release", "champion"]
     label: str
     confidence: float
     margin: float
@@ -45,13 +50,21 @@ class Seen:
     words: tuple[FeedbackRow, ...] = ()
 
 
-def suggestions(_connection: sa.Connection, rows: Sequence[SampleRow]) -> dict[str, tuple[Suggestion, ...]]:
+def suggestions(connection: sa.Connection, rows: Sequence[SampleRow]) -> dict[str, tuple[Suggestion, ...]]:
     """What machines say of these samples, by sample; the first of each is what a person is offered to accept.
 
-    The one place where labelling learns of it: today the decision that travelled with the sample, and the other
-    release's where both saw the frame.
+    The one place where labelling learns of it: the champion's word where it looked at the sample later, then the
+    decision that travelled with it, and the other release's where both saw the frame.
     """
-    return {row.id: tuple(_of_decisions(row)) for row in rows}
+    later = predictions.of(connection, [row.id for row in rows])
+    return {row.id: (*_of_champion(later.get(row.id)), *_of_decisions(row)) for row in rows}
+
+
+def _of_champion(row: PredictionRow | None) -> list[Suggestion]:
+    if row is None:
+        return []
+    said = {"label": row.label, "confidence": row.confidence, "margin": row.margin, "release": row.release}
+    return [Suggestion(source="champion", **said)]  # type: ignore[arg-type]
 
 
 def _of_decisions(row: SampleRow) -> list[Suggestion]:

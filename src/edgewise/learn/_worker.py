@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import FrameType
 
 from edgewise.learn._checkpoint import EVERY_S, SUFFIX, Checkpoint, tidy
 from edgewise.learn._executor import Executor, InProcess
+from edgewise.learn._suggest import suggest
 from edgewise.learn._sweep import plan_of, run_sweep
 from edgewise.learn._task import Made, Task, blobs_of
 from edgewise.learn._trainer import Cancelled
@@ -29,6 +30,8 @@ from edgewise.wire import (
     NotTrusted,
     NotValid,
     Order,
+    Scored,
+    ToScore,
     decode,
     digest,
     encode,
@@ -107,14 +110,38 @@ class Worker:
         Raises:
             NotNow: the hub does not answer. NotTrusted: the token is refused.
         """
-        body = self._api.post("/orders/claim", {"worker": self.name, "kinds": ["train"]})
+        body = self._api.post("/orders/claim", {"worker": self.name, "kinds": ["train", "score"]})
         if body is None:
             return False
         order = Order.model_validate(body)
         self._say(f"order {order.id}: {order.why}")
         with self._heartbeat(order) as lost:
-            self._work(order, lost)
+            (self._suggest if order.kind == "score" else self._work)(order, lost)
         return True
+
+    def _suggest(self, order: Order, lost: threading.Event) -> None:
+        """Tell what the order's bundle says of the samples that wait for a label."""
+
+        def ask(said: Sequence[Scored]) -> list[ToScore]:
+            body = {"worker": self.name, "scored": [plain(one) for one in said]}
+            return [ToScore.model_validate(one) for one in self._api.post(f"/orders/{order.id}/scored", body)]
+
+        def go_on(_count: int) -> None:
+            if lost.is_set() or self.stop.is_asked:
+                raise Cancelled
+
+        try:
+            assert order.base is not None, "the hub makes no score order without a bundle"
+            count = suggest(self._bundle(order.base), ask, self._api.get_blob, go_on)
+        except Cancelled:
+            if not lost.is_set():
+                self._fail(order, "the worker was stopped before it had looked at all samples")
+        except NotNow:
+            raise
+        except EdgewiseError as error:
+            self._fail(order, str(error))
+        else:
+            self._say(f"order {order.id}: looked at {count} samples")
 
     def _work(self, order: Order, lost: threading.Event) -> None:
         def go_on(_what: str, _share: float) -> None:

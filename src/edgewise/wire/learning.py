@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -82,8 +82,8 @@ class Order(Record):
     id: Id
     kind: Literal["train", "score"] = "train"
     use_case: Name
-    revision: Digest
-    base: Digest | None = None  # manifest digest of the warm start
+    revision: Digest  # of a score order, which trains on nothing: the bundle that is asked
+    base: Digest | None = None  # manifest digest of the warm start, or of the bundle that is asked
     seed: int = 0
     trainer: Name = "vision"
     config: dict[str, str | float | int | bool] = Field(default_factory=dict)
@@ -91,6 +91,23 @@ class Order(Record):
     good_labels: tuple[str, ...] = ()
     made_at: Time
     why: str = ""
+
+
+class ToScore(Record):
+    """A sample that a score order's worker looks at."""
+
+    sample: Id
+    blob: Digest
+    media_type: str
+
+
+class Scored(Record):
+    """What a bundle says of it."""
+
+    sample: Id
+    label: Annotated[str, Field(min_length=1, max_length=160)]
+    confidence: Share
+    margin: Share
 
 
 class Metric(Record):

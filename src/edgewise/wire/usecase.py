@@ -110,13 +110,18 @@ class Upload(Strict):
 
 class Labelling(Strict):
     labels_per_day: int = Field(400, ge=0)
+    suggest: bool = Field(False, description="let a new champion look at what waits for a label, docs/labelling.md")
 
 
 class Retrain(Strict):
     """When a training order is made."""
 
     labels_min: int = Field(20, ge=1, description="new labels since the last order")
-    every_hours: float | None = Field(None, gt=0)
+    every_hours: float | None = Field(None, gt=0, description="once so long ago, where there is any new label")
+    daily_at: str | None = Field(
+        None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="at this time of day, such as 02:30, with any new label"
+    )
+    zone: str = Field("UTC", description="time zone of daily_at, such as Europe/Berlin")
     trainer: Name | None = Field(None, description="vision for pictures and tabular for measurements without it")
     config: dict[str, str | float | int | bool] = Field(
         default_factory=dict, description="the trainer's settings, docs/learn.md"
@@ -124,6 +129,13 @@ class Retrain(Strict):
     variants: tuple[Literal["fp16", "int8"], ...] = Field(
         (), max_length=2, description="smaller forms of each trained network, for devices that cannot run it as it is"
     )
+
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, zone: str) -> str:
+        if zone_of(zone) is None:
+            raise ValueError(f"{zone!r} is not a time zone; name one as Europe/Berlin or UTC")
+        return zone
 
 
 class Gate(Strict):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgewise.hub.body import Body
 from edgewise.hub.samples import ImportedSample
-from edgewise.wire import Annotation, Assignment, Candidate, CapabilityCard, Order, Release, Report, UseCase
+from edgewise.wire import Annotation, Assignment, Candidate, CapabilityCard, Order, Release, Report, Scored, UseCase
 from edgewise.wire._record import Digest, Id, Name
 
 
@@ -185,6 +185,16 @@ class FailIn(Body):
 
 class CancelIn(Body):
     reason: str = Field(min_length=1, max_length=500)
+
+
+class SuggestIn(Body):
+    use_case: Name
+    why: str = Field(default="by hand", max_length=500)
+
+
+class ScoredIn(Body):
+    worker: Name
+    scored: tuple[Scored, ...] = Field(default=(), max_length=1000)
 
 
 class CandidateIn(Body):

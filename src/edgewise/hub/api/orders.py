@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from edgewise.hub import bundles, orders, releases, scope
+from edgewise.hub import bundles, orders, releases, scope, score_orders
 from edgewise.hub.api.auth import Operator, OrderReader, Reader, ThisHub, Trainer
 from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
@@ -20,6 +20,8 @@ from edgewise.hub.api.models import (
     OrderOut,
     ReleaseOut,
     ReleaseWhere,
+    ScoredIn,
+    SuggestIn,
 )
 from edgewise.hub.api.problems import responses
 from edgewise.hub.orders import OrderWish
@@ -27,7 +29,7 @@ from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import devices, verdicts
 from edgewise.hub.store import orders as rows
 from edgewise.hub.store import releases as release_rows
-from edgewise.wire import DatasetRevision, Manifest, NotValid, Order, decode
+from edgewise.wire import DatasetRevision, Manifest, NotValid, Order, ToScore, decode
 
 router = APIRouter()
 MANIFEST = {"schema": {"$ref": "#/components/schemas/Manifest"}}
@@ -98,6 +100,23 @@ def cancel_order(order: str, wish: CancelIn, hub: ThisHub, who: Operator) -> Ord
         row = orders.need(connection, order)
         scope.check_whole(connection, who, row.use_case, f"order {order}")
     return OrderOut.model_validate(orders.cancel(hub.store, order, reason=wish.reason, who=who.name, now=hub.now()))
+
+
+@router.post("/orders/score", tags=["orders"], status_code=201, responses=responses(404, 409))
+def make_score_order(wish: SuggestIn, hub: ThisHub, who: Operator) -> Order:
+    """Let the champion look at all that waits for a label, so that people start from its word."""
+    with hub.store.read() as connection:
+        scope.check_whole(connection, who, wish.use_case, f"a score order of {wish.use_case}")
+    return score_orders.create(
+        hub.store, wish.use_case, why=wish.why, who=who.name, now=hub.now(), chance=hub.chance, limits=hub.limits
+    )
+
+
+@router.post("/orders/{order}/scored", tags=["orders"], responses=responses(404, 409))
+def take_scored(order: str, wish: ScoredIn, hub: ThisHub, who: Trainer) -> list[ToScore]:
+    """Give what the bundle says of some samples, and get the next ones; an empty list: the order is done."""
+    who.check_everywhere("a worker's order")
+    return list(score_orders.take(hub.store, order, wish.worker, wish.scored, now=hub.now(), limits=hub.limits))
 
 
 @router.post("/orders/{order}/candidate", tags=["orders"], responses=responses(404, 409))

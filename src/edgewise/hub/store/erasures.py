@@ -23,6 +23,7 @@ from edgewise.hub.store.tables import (
     label_claims,
     labels,
     opinions,
+    predictions,
     samples,
     segments,
     tombstones,
@@ -142,7 +143,7 @@ def remove_records(connection: sa.Connection, device: str, ids: Sequence[str]) -
         has_label = sa.select(labels.c.sample).where(labels.c.sample.in_(some))
         mine = (samples.c.device == device, samples.c.id.in_(some))
         unlabelled = sa.select(samples.c.id).where(*mine, samples.c.id.not_in(has_label))
-        for table in (opinions, label_claims):
+        for table in (opinions, label_claims, predictions):
             connection.execute(sa.delete(table).where(table.c.sample.in_(unlabelled)))
         gone += connection.execute(sa.delete(samples).where(*mine, samples.c.id.not_in(has_label))).rowcount
         spoken = sa.select(feedback.c.id).where(feedback.c.device == device, feedback.c.id.in_(some))
@@ -163,7 +164,7 @@ def bury(connection: sa.Connection, row: SampleRow, *, erasure: int, now: dateti
 def remove_samples(connection: sa.Connection, ids: Sequence[str]) -> None:
     """Samples with their labels, opinions, claims and fingerprints."""
     for some in chunks(ids):
-        for table in (labels, opinions, label_claims, fingerprints):
+        for table in (labels, opinions, label_claims, fingerprints, predictions):
             connection.execute(sa.delete(table).where(table.c.sample.in_(some)))
         connection.execute(sa.delete(samples).where(samples.c.id.in_(some)))
 

@@ -137,6 +137,21 @@ deltas = Table(
     Index(None, "delta"),
 )
 
+# The newest word of a later bundle on a sample that waits for a label.
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("sample", sa.String(32), primary_key=True),
+    name("use_case"),
+    Column("bundle", sa.String(64), nullable=False),
+    name("release", nullable=True),
+    name("label"),
+    Column("confidence", sa.Float, nullable=False),
+    Column("margin", sa.Float, nullable=False),
+    time("at"),
+    Index(None, "use_case", "bundle"),
+)
+
 scorecards = Table(
     "scorecards",
     metadata,
