@@ -21,15 +21,24 @@ def read_plan_file(path: Path) -> SweepPlan:
     Raises:
         NotValid: it cannot be read, or what is wrong with it.
     """
+    return read_plan(read_yaml(path, "a plan", "sweep_invalid"))
+
+
+def read_yaml(path: Path, what: str, code: str) -> object:
+    """The plain values of a short YAML file.
+
+    Raises:
+        NotValid: it cannot be read, is too long, or is no YAML.
+    """
     try:
         text = path.read_bytes()[: PLAN_BYTES_MAX + 1]
         if len(text) > PLAN_BYTES_MAX:
-            raise NotValid(f"{path} has more than {PLAN_BYTES_MAX} bytes; a plan is a few lines", code="sweep_invalid")
-        return read_plan(yaml.safe_load(text))
+            raise NotValid(f"{path} has more than {PLAN_BYTES_MAX} bytes; {what} is a few lines", code=code)
+        return yaml.safe_load(text)
     except OSError as error:
         raise NotValid(f"{path} cannot be read: {error.strerror}; name a YAML file", code="file_unreadable") from None
     except yaml.YAMLError as error:
-        raise NotValid(f"{path} is no YAML: {' '.join(str(error).split())[:300]}", code="sweep_invalid") from None
+        raise NotValid(f"{path} is no YAML: {' '.join(str(error).split())[:300]}", code=code) from None
 
 
 def show_swept(swept: Swept, form: Format) -> None:

@@ -71,6 +71,39 @@ def show_bundle(bundle: Path = BUNDLE, output: Format = FORMAT) -> None:
     )
 
 
+@app.command("import", epilog="Example: edgewise bundle import press.onnx --spec press.yaml -o bundle/")
+def import_bundle(
+    model: Path = typer.Argument(..., help="an ONNX file", show_default=False),
+    spec: Path | None = typer.Option(None, "--spec", help="YAML: what the file does not say, docs/learn.md"),
+    out: Path | None = typer.Option(None, "-o", "--out", help="folder for the bundle; without it only the report"),
+    data: Path | None = typer.Option(None, "--data", help="labelled data: what is usual, for drift"),
+    form: Format = typer.Option(Format.table, "--format", help="table for people, json or yaml for programs"),
+) -> None:
+    """Make a bundle of a network that was made elsewhere; say what is missing."""
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from edgewise.cli._sweep import read_yaml
+    from edgewise.learn import import_model, read_dataset, read_spec
+    from edgewise.ports import write_bundle
+
+    asked = None if spec is None else read_spec(read_yaml(spec, "a spec", "spec_invalid"))
+    samples = () if data is None else read_dataset(data).samples
+    found = import_model(model, asked, now=datetime.now(UTC), samples=samples)
+    missing = [one for one in found.findings if one.level == "missing"]
+    told = [asdict(one) for one in found.findings]
+    if form is Format.table:
+        show(told, form, ("level", "about", "text"))
+    else:
+        show({"bundle": found.bundle.digest if found.bundle else None, "findings": told}, form)
+    if missing or found.bundle is None:
+        raise typer.Exit(1)
+    if out is not None:
+        write_bundle(out, found.bundle.manifest, found.bundle.blobs)
+        if form is Format.table:
+            typer.echo(f"{out}: bundle {found.bundle.digest[:12]}, labels {', '.join(found.bundle.manifest.labels)}")
+
+
 @app.command(epilog="Example: edgewise bundle variants bundle/ -o variants/ --calibrate pictures/")
 def variants(
     bundle: Path = BUNDLE,

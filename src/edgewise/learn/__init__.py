@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgewise.learn._executor import Executor, InProcess, LocalProcess, TrainingLimits
     from edgewise.learn._folder import train_folder
     from edgewise.learn._formats import WRITERS, Written, write_dataset
+    from edgewise.learn._import import Imported, ImportSpec, import_model, read_spec
     from edgewise.learn._ray import RayCluster
     from edgewise.learn._read import read_dataset
     from edgewise.learn._score import score, score_samples
@@ -31,6 +32,8 @@ __all__ = [
     "Dataset",
     "Executor",
     "Fitted",
+    "ImportSpec",
+    "Imported",
     "InProcess",
     "Job",
     "LocalProcess",
@@ -45,10 +48,12 @@ __all__ = [
     "Worker",
     "Written",
     "good_labels_of",
+    "import_model",
     "make_site_variant",
     "make_variants",
     "read_dataset",
     "read_plan",
+    "read_spec",
     "run_sweep",
     "run_worker",
     "score",
@@ -65,6 +70,7 @@ _HOMES = {
     "_folder": ("train_folder",),
     "_formats": ("WRITERS", "Written", "write_dataset"),
     "_read": ("read_dataset",),
+    "_import": ("ImportSpec", "Imported", "import_model", "read_spec"),
     "_ray": ("RayCluster",),
     "_score": ("score", "score_samples"),
     "_sweep": ("SweepPlan", "Swept", "read_plan", "run_sweep", "sweep_folder"),
