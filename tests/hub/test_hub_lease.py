@@ -279,3 +279,65 @@ def wait_until_over(world, rollout: str) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError(f"rollout {rollout} did not finish in two minutes")
+
+
+class SlowRuntime:
+    """Networks that take their time: a run lasts 0.3 s of the hub's clock, and another hub asks for the lease then."""
+
+    def __init__(self, world, inner):
+        self.world, self.inner, self.asked, self.got = world, inner, 0, []
+
+    def open(self, model, *, threads=None):
+        session, slow = self.inner.open(model, threads=threads), self
+
+        class Session:
+            inputs, outputs = session.inputs, session.outputs
+
+            def bind(self, shape, outputs=()):
+                bound = session.bind(shape, outputs)
+
+                class Bound:
+                    def __getattr__(self, name):
+                        return getattr(bound, name)
+
+                    def run(self):
+                        slow.pass_time()
+                        return bound.run()
+
+                return Bound()
+
+            def run(self, values):
+                slow.pass_time()
+                return session.run(values)
+
+            def run_named(self, values, outputs=()):
+                slow.pass_time()
+                return session.run_named(values, outputs)
+
+        return Session()
+
+    def pass_time(self):
+        self.world.clock.advance(0.3)
+        now = self.world.hub.now()
+        with self.world.store.write() as connection:
+            until = now + timedelta(seconds=LEASE_S)
+            self.got.append(leases.take(connection, "controllers", holder="other/1", until=until, now=now))
+
+    def vet(self, *about):
+        self.inner.vet(*about)
+
+
+def test_a_gate_that_scores_for_longer_than_the_lease_keeps_it(store_url):
+    world = LoopWorld(url=store_url)
+    with contextlib.closing(world.hub):
+        world.tick()
+        world.label(40)
+        world.candidate()
+        slow = SlowRuntime(world, world.hub.runtime)
+        world.hub.runtime = slow
+        began = world.hub.now()
+        world.hub.tick(began)
+        assert (world.hub.now() - began).total_seconds() > 2 * LEASE_S, "it was no long look"
+        assert set(slow.got) == {None}, "another hub got the lease meanwhile"
+        with world.store.read() as connection:
+            assert connection.execute(sa.select(sa.func.count()).select_from(tables.verdicts)).scalar_one() == 1

@@ -67,13 +67,21 @@ def tick(hub: Hub, now: datetime) -> None:
     """
     memory = _MEMORIES.setdefault(hub, _Memory(started_at=now))
     check = _fence(hub)
+    beat = _beat(hub, check)
     with hub.store.read() as connection:
         names = usecase_rows.names(connection)
     for name in names:
         try:
             for _ in range(JUDGED_MAX):
                 judged = gate.judge_next(
-                    hub.store, name, now, runtime=hub.runtime, chance=hub.chance, answers=memory.answers, check=check
+                    hub.store,
+                    name,
+                    now,
+                    runtime=hub.runtime,
+                    chance=hub.chance,
+                    answers=memory.answers,
+                    check=check,
+                    beat=beat,
                 )
                 if judged is None:
                     break
@@ -287,3 +295,17 @@ class _Walk:
 
     def _reload(self, rollout: str) -> None:
         self._rows[rollout] = rollouts.need(self._connection, rollout)
+
+
+def _beat(hub: Hub, check: Callable[[sa.Connection], None]) -> Callable[[], None]:
+    """Keeps the lease while a gate scores for longer than it lasts: a write every quarter of it."""
+    every, told_at = timedelta(seconds=hub.limits.controller_lease_s / 4), hub.now()
+
+    def beat() -> None:
+        nonlocal told_at
+        if hub.now() - told_at >= every:
+            with hub.store.write() as connection:
+                check(connection)
+            told_at = hub.now()
+
+    return beat

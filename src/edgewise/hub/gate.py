@@ -58,19 +58,21 @@ def judge_next(
     chance: Chance,
     answers: Answers,
     check: Callable[[sa.Connection], None],
+    beat: Callable[[], None] = lambda: None,
 ) -> Verdict | None:
     """Judge the candidate that waits longest; None when none waits. Again changes nothing.
 
     Args:
         answers: what bundles said before; bundles and blobs never change, so it saves work and alters nothing.
         check: called first in the transaction; it raises where this hub no longer holds the controllers' lease.
+        beat: called before each sample is scored, outside of any transaction: it keeps the lease, or raises like check.
     """
     with store.read() as connection:
         case = _next_case(connection, use_case)
     if case is None:
         return None
     # Scoring takes seconds and holds no connection: contacts of devices go on meanwhile.
-    bench = _Bench(store=store, case=case, now=now, runtime=runtime, answers=answers)
+    bench = _Bench(store=store, case=case, now=now, runtime=runtime, answers=answers, beat=beat)
     ours, problem = bench.score(case.candidate.bundle, case.manifest)
     theirs = None
     if case.champion_manifest is not None and problem is None:
@@ -215,6 +217,7 @@ class _Bench:
     now: datetime
     runtime: Runtime
     answers: Answers
+    beat: Callable[[], None]
 
     def card(self, manifest: bytes) -> Scorecard:
         return score_bundle(
@@ -225,6 +228,7 @@ class _Bench:
             good_labels=self.case.usecase.outcome.good_labels,
             now=self.now,
             answers=self.answers,
+            beat=self.beat,
         )
 
     def score(self, bundle: str, manifest: bytes) -> tuple[Scorecard, str | None]:

@@ -46,6 +46,7 @@ def score_bundle(
     good_labels: Collection[str],
     now: datetime,
     answers: Answers | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Scorecard:
     """The scorecard of a bundle, after its golden outputs held on this machine.
 
@@ -53,6 +54,7 @@ def score_bundle(
         manifest: the manifest's exact bytes.
         samples: what to score on; their blobs come from `read_blob`, checked against their digests.
         answers: what is known already, so that a champion is not run over the same samples in every round.
+        beat: called before each sample; it may raise to end the scoring.
     Raises:
         NotTrusted: bytes that do not have their digest. NotValid: the bundle does not run, or a blob is missing.
     """
@@ -60,7 +62,7 @@ def score_bundle(
     pipeline = open_pipeline(record, digest, read_blob, runtime)
     pipeline.check_golden()
     known = answers or Answers()
-    predictions = tuple(_predict(pipeline, sample, read_blob, known) for sample in samples)
+    predictions = tuple(_predict(pipeline, sample, read_blob, known, beat) for sample in samples)
     sites, overall = score_sites(predictions, good_labels=good_labels)
     places = [one for one in sites if not one.site.startswith("slice:")]
     return Scorecard(
@@ -77,8 +79,13 @@ def score_bundle(
 
 
 def _predict(
-    pipeline: Pipeline, sample: LabelledSample, read_blob: Callable[[str], bytes], known: Answers
+    pipeline: Pipeline,
+    sample: LabelledSample,
+    read_blob: Callable[[str], bytes],
+    known: Answers,
+    beat: Callable[[], None],
 ) -> Prediction:
+    beat()
     answer = known.get(pipeline.bundle, sample.blob)
     if answer is None:
         answer = _answer(pipeline, read_blob(sample.blob), sample.media_type)
