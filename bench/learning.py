@@ -3,8 +3,8 @@
 The generated world (`learning_parts/world.py`): eight sites that inspect surfaces, one drift each, seven rounds, ten
 crops a site and round; macro recall on the next round. Beside the loop: random upload, entropy, Sedna's filter, and
 sending everything, each with the plain recipe that the world was calibrated with, and the first three with our recipe
-too, so that the choice and the training can be told apart. Two hospitals of real chest X-rays, where EDGEWISE_DATA is
-set: how little of one's labels brings the other's model there. Writes `learning.json` and `learning.md` into the results
+too, so that the choice and the training can be told apart. Two hospitals of real chest X-rays, with EDGEWISE_DATA:
+how little of one's labels brings the other's model there. Writes `learning.json` and `learning.md` into the results
 folder; exit code 1 if a figure that is needed is missed.
 """
 

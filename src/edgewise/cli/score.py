@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -13,6 +15,39 @@ from edgewise.cli.usecase import read_file
 EXAMPLE = "Example: edgewise score bundle/ --data other-pictures/ -o json"
 
 
+def _harmed(
+    bundle: Path, beside: Path | None, data: Path, good: Sequence[str], group: str
+) -> dict[str, dict[str, Any]]:
+    from edgewise.learn import read_dataset, robustness
+    from edgewise.ports import read_bundle
+
+    others = {} if beside is None else {"beside": read_bundle(beside)}
+    samples = [one for one in read_dataset(data, good=good, group=group or None).samples if not one.uncertain]
+    with progress("harming") as advance:
+        return robustness({**others, "bundle": read_bundle(bundle)}, samples, progress=advance)
+
+
+def _harm_rows(found: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    rows = []
+    for kind, told in found["bundle"].items():
+        row = {"harm": kind, "macro recall": _points(told["macro_recall"]), "lost": _points(told.get("loss"))}
+        rows.append(row | ({"behind the other": _points(told["behind"])} if "behind" in told else {}))
+    return rows
+
+
+def _points(one: dict[str, float | None] | None) -> str:
+    """A share in points of a hundred, with its interval.
+
+    >>> _points({"value": 0.9, "low": 0.85, "high": None}), _points(None)
+    ('90.0', '')
+    """
+    if one is None or one["value"] is None:
+        return ""
+    low, high = one["low"], one["high"]
+    shown = f"{100 * one['value']:.1f}"
+    return shown if low is None or high is None else f"{shown} ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def command(
     bundle: Path = typer.Argument(..., help="a bundle's folder or packed file", show_default=False),
     data: Path = typer.Option(
@@ -21,6 +56,8 @@ def command(
     good: list[str] = typer.Option([], "--good", help="label of good parts; what the bundle remembers without it"),
     group: str = typer.Option("", "--group", help="column of groups for the intervals; found by itself without it"),
     usecase: Path | None = typer.Option(None, "--usecase", help="a usecase.yaml, whose slices are scored too"),
+    robust: bool = typer.Option(False, "--robustness", help="also on the same pictures out of focus, darker, noisy …"),
+    beside: Path | None = typer.Option(None, "--beside", help="another bundle, compared under each of these harms"),
     output: Format = FORMAT,
 ) -> None:
     """Score a bundle on a folder of labelled data: every metric with its interval, overall, per group and slice."""
@@ -29,6 +66,8 @@ def command(
     declared = None if usecase is None else read_file(usecase)
     with progress("scoring") as advance:
         result = score(bundle, data, good=good, group=group or None, use_case=declared, progress=advance)
+    if robust or beside is not None:
+        result["robustness"] = _harmed(bundle, beside, data, good, group)
     tell(result["said"])
     if output is Format.table:
         parts = {"": result, **{f"slice:{name} ": part for name, part in result["slices"].items()}}
@@ -39,5 +78,7 @@ def command(
             if isinstance(value, dict) and "value" in value
         ]
         show(rows, output, ("metric", "value", "low", "high"))
+        if "robustness" in result:
+            show(_harm_rows(result["robustness"]), output)
     else:
         show(result, output)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgewise.learn._import import Imported, ImportSpec, import_model, read_spec
     from edgewise.learn._ray import RayCluster
     from edgewise.learn._read import read_dataset
+    from edgewise.learn._robust import robustness
     from edgewise.learn._score import score, score_samples
     from edgewise.learn._site import make_site_variant
     from edgewise.learn._sweep import SweepPlan, Swept, read_plan, run_sweep, sweep_folder
@@ -54,6 +55,7 @@ __all__ = [
     "read_dataset",
     "read_plan",
     "read_spec",
+    "robustness",
     "run_sweep",
     "run_worker",
     "score",
@@ -72,6 +74,7 @@ _HOMES = {
     "_read": ("read_dataset",),
     "_import": ("ImportSpec", "Imported", "import_model", "read_spec"),
     "_ray": ("RayCluster",),
+    "_robust": ("robustness",),
     "_score": ("score", "score_samples"),
     "_sweep": ("SweepPlan", "Swept", "read_plan", "run_sweep", "sweep_folder"),
     "_train": ("TrainedBundle", "train"),

@@ -27,7 +27,7 @@ from edgewise.learn._read import read_dataset
 from edgewise.learn._task import Made, Task, as_training
 from edgewise.learn._trainer import Cancelled, Progress
 from edgewise.learn._variants import make_variants
-from edgewise.measure import group_bootstrap
+from edgewise.measure import macro_mean
 from edgewise.ports import FolderBlobs, OnnxRuntime, StoredBundle, open_pipeline
 from edgewise.wire import DatasetRevision, EdgewiseError, LabelledSample, NotValid, Order, digest, revision_digest
 
@@ -276,17 +276,10 @@ def _right(made: Made, samples: Sequence[TrainingSample]) -> np.ndarray:
 
 
 def _recall(values: np.ndarray, samples: Sequence[TrainingSample]) -> tuple[float, float | None, float | None]:
-    """Mean over the labels of the mean over their samples, with its interval over whole groups."""
-    labels = [sample.label for sample in samples]
-    inside = np.array([[label == name for label in labels] for name in sorted(set(labels))], np.float64)
-
-    def macro(weights: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            shares = (weights @ (inside * values).T) / (weights @ inside.T)
-            return np.asarray(np.nanmean(shares, axis=1))
-
-    low, high = group_bootstrap(macro, [sample.group for sample in samples], level=LEVEL)
-    return float(macro(np.ones((1, len(labels))))[0]), low, high
+    """Macro recall on samples, or a paired difference of two, with its interval over whole groups."""
+    found = macro_mean(values, [one.label for one in samples], [one.group for one in samples], level=LEVEL)
+    assert found.value is not None, "there are samples"
+    return found.value, found.low, found.high
 
 
 def _cost(made: Sequence[Made]) -> dict[str, Any]:

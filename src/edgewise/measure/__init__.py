@@ -12,6 +12,7 @@ from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
+from edgewise.measure._macro import macro_mean
 from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
@@ -72,6 +73,7 @@ __all__ = [
     "judge_variant",
     "largest_gap",
     "learning_curve",
+    "macro_mean",
     "marks_differ",
     "merge_small",
     "noisy_channels",
