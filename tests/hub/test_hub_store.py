@@ -53,7 +53,7 @@ def test_labels_from_before_opinions_were_kept_become_opinions(store):
             connection.execute(sa.insert(tables.samples).values(id=sample, **row, **times, **more))
         for sample, who, label in who_said:
             labels.add(connection, "press", sample, label=label, who=who, now=NOW)
-        step = importlib.import_module("edgewise.hub.store.migrations.versions.0008_labelling")
+        step = importlib.import_module("edgewise.hub.store.migrations.versions.0007_labelling")
         connection.execute(sa.text(step.backfill(connection.dialect.name)))
         held = opinions.of(connection, ["s1", "s2"])
     said = {sample: [(one.who, one.label, one.blind, one.settled) for one in rows] for sample, rows in held.items()}
