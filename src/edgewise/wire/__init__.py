@@ -16,6 +16,7 @@ from edgewise.wire.bundle import (
     Provenance,
     Reference,
     SeriesSpec,
+    SketchBasis,
     TableSpec,
 )
 from edgewise.wire.card import CARD_TYPE, CapabilityCard, ReferenceRun
@@ -93,6 +94,7 @@ from edgewise.wire.sinks import (
     WebhookSink,
     WritableRegister,
 )
+from edgewise.wire.sketch import DaySketch
 from edgewise.wire.slices import Slice, slice_facts, slices_of
 from edgewise.wire.sources import (
     CameraSpec,
@@ -162,6 +164,7 @@ __all__ = [
     "CsvSpec",
     "DataPolicy",
     "DatasetRevision",
+    "DaySketch",
     "Decision",
     "DeltaOffer",
     "Director",
@@ -241,6 +244,7 @@ __all__ = [
     "Site",
     "SiteScore",
     "SiteVerdict",
+    "SketchBasis",
     "Slice",
     "SourceSpec",
     "Span",
