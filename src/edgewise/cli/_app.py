@@ -22,6 +22,7 @@ GROUPS = (
     "label",
     "erasure",
     "audit",
+    "drift",
     "ledger",
     "bundle",
     "courier",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from edgewise.frames import prepare
+from edgewise.learn._dataset import TrainingSample
 from edgewise.learn._trainer import Fitted
-from edgewise.measure import ChannelSums
+from edgewise.measure import ChannelSums, Sketcher
 from edgewise.ports import Session
-from edgewise.wire import Reference
+from edgewise.wire import NotValid, Reference, SketchBasis
 
 DIGITS = 5
+SKETCH_SAMPLES_MAX = 1000  # that the basis of day sketches is learned from
 CHANNELS_MAX = 4096
 
 
-def reference_of(fitted: Fitted, session: Session) -> Reference | None:
+def reference_of(fitted: Fitted, session: Session, samples: Sequence[TrainingSample] = ()) -> Reference | None:
     """Mean and deviation by channel over the trainer's probe; None without one, or with too many channels."""
     probe = fitted.probe
     if not len(probe):
@@ -31,7 +36,32 @@ def reference_of(fitted: Fitted, session: Session) -> Reference | None:
         input_std=_rounded(inputs.deviation()),
         embedding_mean=() if embedding is None else _rounded(embedding.mean()),
         embedding_std=() if embedding is None else _rounded(embedding.deviation()),
+        sketch=sketch_basis(samples, fitted, session),
     )
+
+
+def sketch_basis(samples: Sequence[TrainingSample], fitted: Fitted, session: Session) -> SketchBasis | None:
+    """How a device sketches its days; None without an embedding, or with too few samples to learn it from."""
+    if fitted.embedding is None:
+        return None
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    every = max(1, len(samples) // SKETCH_SAMPLES_MAX)
+    for sample in samples[::every]:
+        try:
+            value = prepare(sample.read(), sample.media_type, fitted.pre)
+        except NotValid:
+            continue  # it was left out of the training too
+        outputs = session.run(value[None])
+        parts.append((outputs[fitted.embedding][:1], outputs[fitted.scores][:1]))
+    if not parts:
+        return None
+    embeddings, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if embeddings.ndim != 2 or scores.ndim != 2:
+        return None
+    try:
+        return Sketcher.fit(embeddings, scores.argmax(axis=1)).basis()
+    except NotValid:
+        return None
 
 
 def _rounded(values: np.ndarray) -> tuple[float, ...]:

@@ -24,11 +24,11 @@ from edgewise.measure._days import COORDINATE_MAX, chi2_quantile
 from edgewise.wire import NotValid
 
 Floats = NDArray[np.float64]
-CALIBRATION_DAYS = 10  # before a change can begin; fewer tell too little of what is usual on the device
+CALIBRATION_DAYS = 14  # before a change can begin; fewer tell too little of what is usual on the device
 MEAN_DAYS = 10_000.0  # device-days until a false alarm, at least, in the mean
 SIZES = (0.1, 1.0, 10.0)  # variances of a change in one coordinate, in those of a day; our choice
 SMOOTHING = 0.3  # of the average over days
-PRIOR_SQUARES = 50.0  # our choice
+PRIOR_SQUARES = 300.0  # our choice
 QUIET_SHARE = 0.95  # of usual days are quiet
 LOG_MAX = 600.0  # what is held stays a finite number
 

@@ -22,7 +22,7 @@ from edgewise.wire.sketch import BINS, CLASSES_MAX, CLIP, DIMENSIONS, STEPS, UNI
 Floats = NDArray[np.floating]
 DIRECTIONS_MAX = 64
 QUANTILES = (0.5, 0.8, 0.95, 0.98)  # of novelty in training, between the first steps
-BEYOND = (1.3, 1.7, 2.2)  # times the last of them, between the others
+BEYOND = (1.3, 1.7)  # times the last of them, between the others
 CONFIDENCE_PER_STEP = 3  # steps of confidence for each factor of ten of what is missing to 1
 RIDGE = 1e-3  # of the widest direction: narrower ones count as so wide, or rounding would be taken for novelty
 
@@ -36,7 +36,7 @@ class Sketcher:
         whiten: float32 (D, W), to directions with a deviation of 1 within a class.
         mix: float32 (W, 16), to the directions that are summed.
         means: float32 (C, W), of each class that training had.
-        steps: float32 (7,), squared distances between the steps of novelty.
+        steps: float32 (6,), squared distances between the steps of novelty.
     """
 
     center: NDArray[np.float32]

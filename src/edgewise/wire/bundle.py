@@ -118,7 +118,7 @@ class SketchBasis(Record):
     whiten: str = Field(max_length=1_048_576)  # (D, width)
     mix: str = Field(max_length=4_096)  # (width, 16), to what is summed
     means: str = Field(max_length=262_144)  # (classes, width)
-    steps: tuple[float, ...] = Field(min_length=7, max_length=7)  # squared distances between the steps of novelty
+    steps: tuple[float, ...] = Field(min_length=6, max_length=6)  # squared distances between the steps of novelty
 
 
 class Reference(Record):
