@@ -367,10 +367,14 @@ def table(found: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[s
             f"| {one['median_day']} | {day_1:.0%} | {bars} |"
         )
     false = [run["false_devices"] for run in runs]
-    lines += ["", f"False devices of {HEALTHY} in {LOOKED} days, by seed: {', '.join(map(str, false))}; false cohorts of "
-              f"{runs[0]['cohorts']}: {', '.join(str(run['false_cohorts']) for run in runs)}. "
-              f"Bytes a device-day: {runs[0]['bytes'][1]:.0f} (most {max(run['bytes'][2] for run in runs)}), "
-              f"as text {max(run['text_bytes_max'] for run in runs)}."]  # fmt: skip
+    cohorts = ", ".join(str(run["false_cohorts"]) for run in runs)
+    lines += [
+        "",
+        f"False devices of {HEALTHY} in {LOOKED} days, by seed: {', '.join(map(str, false))}; "
+        f"false cohorts of {runs[0]['cohorts']}: {cohorts}.",
+        f"Bytes a device-day: {runs[0]['bytes'][1]:.0f} (most {max(run['bytes'][2] for run in runs)}), "
+        f"as text {max(run['text_bytes_max'] for run in runs)}.",
+    ]
     for name in peers if all(run["peers"] for run in runs) else ():
         rates = [run["peers"][name]["false_at_textbook"] for run in runs]
         if None not in rates:

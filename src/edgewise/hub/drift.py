@@ -404,7 +404,7 @@ def _text(found: Sequence[StateRow], alarms: Sequence[AlarmRow]) -> str:
     if not found:
         return (
             "nothing is looked at yet: devices send a sketch a day, from bundles trained with a sketch basis, and the "
-            "fleet needs about 50 pairs of days"
+            "fleet needs 100 pairs of days"
         )
     learning = sum(state.data["word"] == "learning" for state in found)
     count = len({alarm.subject for alarm in alarms if alarm.closed_at is None and alarm.kind == DEVICE})

@@ -5,8 +5,8 @@ tail), corrected for all values looked at and all looks (Bonferroni): the chance
 whatever depends on what. What a named cause explains is taken out and the rest is looked at again, `CAUSES_MAX` looks
 at most.
 
-Sources: R. A. Fisher, The logic of inductive inference, 1935 (one-sided); one cause at a time as Nazar (2023) mines them
-over the attributes of devices.
+Sources: R. A. Fisher, The logic of inductive inference, 1935 (one-sided); one cause at a time as
+Nazar (2023) mines them over the attributes of devices.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from edgewise.wire import DaySketch, NotValid
 from edgewise.wire.sketch import UNITS
 
 Floats = NDArray[np.float64]
-DIFFERENCES_PER_FEATURE = 5  # fewer would make the covariance say more than it knows: then the look is left out
-DIFFERENCES_MIN = 50  # under so many nothing is tested
+DIFFERENCES_PER_FEATURE = 15  # fewer would make the covariance say more than it knows: then the look is left out
+DIFFERENCES_MIN = 100  # under so many nothing is tested
 NARROW = 0.05  # least variance of a direction beside a feature's own: what hardly varies is not normal at all
 WIDER = 1.25  # times the covariance: days have heavier tails than normal ones; chosen on one seed, tried on others
 FAR_STEPS = 3  # of novelty that are looked at one by one
@@ -123,8 +123,10 @@ def _robust_whitening(differences: Floats) -> Floats:
     sizes = ((differences @ _whitening(_shrunk(differences))) ** 2).sum(axis=1)
     covariance = _shrunk(differences[sizes <= np.quantile(sizes, 1 - TRIMMED_SHARE)])
     # Without the largest the rest looks narrower than it is: brought to the median that all of them have.
+    count, width = differences.shape
+    few = count / (count - width - 1)  # what a covariance learned from so many hides; Anderson 2003, 7.7
     usual = float(np.median(((differences @ _whitening(covariance)) ** 2).sum(axis=1)))
-    return _whitening(covariance * WIDER * max(usual / chi2_quantile(0.5, differences.shape[1]), 1.0))
+    return _whitening(covariance * WIDER * few * max(usual / chi2_quantile(0.5, width), 1.0))
 
 
 def chi2_quantile(share: float, freedom: float) -> float:
