@@ -232,9 +232,9 @@ def _cohorts(
     for name in sorted(days):
         for attribute, value in attributes.get(name, {}).items():
             values.setdefault(f"{attribute}={value}", []).append(name)
-    for title, members in values.items():
-        if len(members) >= COHORT_MIN and len(groups) < COHORTS_MAX:
-            groups.setdefault(tuple(members), title)  # two values with the same members are one cohort
+    for title, names in values.items():
+        if len(names) >= COHORT_MIN and len(groups) < COHORTS_MAX:
+            groups.setdefault(tuple(names), title)  # two values with the same members are one cohort
     found = []
     for members, title in groups.items():
         shared = sorted(set.intersection(*(set(days[name]) for name in members)))
@@ -271,7 +271,7 @@ def _state(use_case: str, found: Found) -> dict[str, Any]:
         why_not = "what it sees has changed, and confidence may not be believed then; label some samples instead"
     elif found.accuracy is None:
         why_not = "its sketches tell no confidence"
-    data = {
+    data: dict[str, Any] = {
         "word": "learning" if learning else "changed" if alarm else "quiet" if change.is_quiet else "unusual",
         "evidence": float(f"{change.evidence[-1]:.4g}"),
         "threshold": found.threshold,
