@@ -8,10 +8,23 @@ import random
 import numpy as np
 import pytest
 
+from edgewise.edge._day_sketch import _private
 from edgewise.frames import golden_inputs
 from edgewise.measure import Sketcher
 from edgewise.ports import Frame, MemoryRuntime
-from edgewise.wire import DaySketch, Manifest, Reference, SumsNoise, canonical, decode, digest, encode, loads, plain
+from edgewise.wire import (
+    DataPolicy,
+    DaySketch,
+    Manifest,
+    Reference,
+    SumsNoise,
+    canonical,
+    decode,
+    digest,
+    encode,
+    loads,
+    plain,
+)
 
 DAY = 86_400
 
@@ -74,10 +87,7 @@ def test_each_day_is_told_once_with_all_its_frames(fleet):
     [({}, True), ({"counts_min": 10}, True), ({"counts_min": 10_000}, False), ({"sums_noise": SumsNoise(
         epsilon_per_day=0.9, embedding_clip=3, input_clip=3)}, False)],
 )  # fmt: skip
-def test_what_the_policy_hides_is_not_told(fleet, private, told):
-    from edgewise.edge._day_sketch import _private
-    from edgewise.wire import DataPolicy
-
+def test_what_the_policy_hides_is_not_told(private, told):
     policy = DataPolicy()
     policy = policy.model_copy(update={"private": policy.private.model_copy(update=private)})
     sketch = DaySketch(count=20, sums=(5,) * 16, classes=(19, 1), novelty=(20, *(0,) * 6))

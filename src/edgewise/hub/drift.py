@@ -43,7 +43,6 @@ STALE_DAYS = 3  # a device that told nothing for so long is not looked at
 COHORT_MIN = 5  # members
 COHORTS_MAX = 200
 COHORT_MEAN_DAYS = 1_000.0  # until a false alarm of any cohort of a use case, at least, in the mean
-QUIET_DAYS = 3  # in a row close an alarm
 SHOWN_DAYS = 30
 ACCURACY_DAYS = 7
 ALARMS_MAX = 10_000  # read at once
@@ -78,12 +77,6 @@ class Found:
     @property
     def has_alarm(self) -> bool:
         return self.change.first_alarm(self.threshold) is not None
-
-    @property
-    def has_settled(self) -> bool:
-        """Whether the newest days look as they did at first."""
-        newest = self.change.smooth[-QUIET_DAYS:]
-        return len(newest) == QUIET_DAYS and bool((newest <= self.change.limit).all())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,7 +295,7 @@ def _open(
     closed = {alarm.key: alarm.closed_at.date().isoformat() for alarm in reversed(known) if alarm.closed_at}
     opened = []
     for one in found:
-        if one.key in is_open or not one.has_alarm or one.has_settled:
+        if one.key in is_open or not one.has_alarm or one.change.has_settled:
             continue
         assert one.change.began is not None
         began = one.days[one.change.began]
@@ -334,8 +327,8 @@ def _close(
         if alarm.closed_at is not None:
             continue
         one, why = by_key.get(alarm.key), None
-        if one is not None and one.has_settled:
-            why = f"the newest {QUIET_DAYS} days look as days did at first"
+        if one is not None and one.change.has_settled:
+            why = "its newest days look as days did at first"
         elif (alarm.kind == DEVICE and runs.get((alarm.subject, alarm.pipeline), alarm.bundle) != alarm.bundle) or (
             alarm.kind == COHORT and places and (alarm.pipeline, alarm.bundle) not in places
         ):

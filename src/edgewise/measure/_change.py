@@ -30,6 +30,8 @@ SIZES = (0.1, 1.0, 10.0)  # variances of a change in one coordinate, in those of
 SMOOTHING = 0.3  # of the average over days
 PRIOR_SQUARES = 300.0  # our choice
 QUIET_SHARE = 0.95  # of usual days are quiet
+SETTLED_DAYS = 5  # in which a device must look as at first before an alarm of it is over
+SETTLED_SHARE = 0.99  # of usual stretches do, in one look
 LOG_MAX = 600.0  # what is held stays a finite number
 
 
@@ -43,6 +45,7 @@ class Change:
         t2: (T,), the squared distance of each day from the first ones; NaN in the calibration.
         smooth: (T,), the same of the average over days.
         limit: what 95 of 100 usual averages stay below.
+        has_settled: the newest five days together look as the first ones, in every look.
     """
 
     evidence: Floats
@@ -50,6 +53,7 @@ class Change:
     t2: Floats
     smooth: Floats
     limit: float
+    has_settled: bool = False
 
     @property
     def is_quiet(self) -> bool:
@@ -108,7 +112,14 @@ def find_change(
     evidence[:calibration] = 0.0
     t2, smooth = _distances(moved[:, :width], weights, calibration)
     began = int(ratios[:, -1].argmax()) + calibration
-    return Change(evidence=evidence, began=began, t2=t2, smooth=smooth, limit=limit)
+    return Change(
+        evidence=evidence,
+        began=began,
+        t2=t2,
+        smooth=smooth,
+        limit=limit,
+        has_settled=_has_settled(moved, weights, widths, calibration),
+    )
 
 
 def _own_scales(moved: Floats, weights: Floats, widths: Sequence[int], calibration: int) -> Floats:
@@ -122,6 +133,15 @@ def _own_scales(moved: Floats, weights: Floats, widths: Sequence[int], calibrati
         known = (calibration - 1) * len(look)
         scales += [np.sqrt((PRIOR_SQUARES + look.sum()) / (PRIOR_SQUARES + known))] * len(look)
     return np.array(scales)
+
+
+def _has_settled(moved: Floats, weights: Floats, widths: Sequence[int], calibration: int) -> bool:
+    if len(moved) < calibration + SETTLED_DAYS:
+        return False
+    last = np.average(moved[-SETTLED_DAYS:], axis=0, weights=weights[-SETTLED_DAYS:])
+    spread = 1 / weights[-SETTLED_DAYS:].sum() + 1 / weights[:calibration].sum()
+    looks = np.split(last, np.cumsum(widths)[:-1])
+    return all((look**2).sum() <= spread * chi2_quantile(SETTLED_SHARE, len(look)) for look in looks)
 
 
 def _log_ratios(days: Floats, weights: Floats, calibration: int) -> Floats:
