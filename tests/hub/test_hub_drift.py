@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import loop_world
+from edgewise.cli._app import build
 from edgewise.hub import drift
 from edgewise.hub.store import tables
 from edgewise.measure import Sketcher
@@ -141,3 +145,28 @@ def test_sketches_older_than_the_bound_are_forgotten(yard):
 def test_the_drift_of_no_use_case_is_an_error(yard):
     with yard.hub.store.read() as connection, pytest.raises(NotValid):
         drift.overview(connection, "nothing", limit=10)
+
+
+def test_routes_the_page_and_the_commands_say_the_same(yard):
+    days = Days(yard, blurred=5)
+    days.run(STARTS + 2)
+    name, token = days.blurred[0], yard.hub.tokens.text("admin")
+    with loop_world.served(yard.hub) as url, httpx.Client(base_url=url, timeout=60) as client:
+        who = {"Authorization": f"Bearer {token}"}
+        found = client.get("/api/v1/usecases/press/drift", headers=who).json()
+        assert name in [alarm["subject"] for alarm in found["alarms"]]
+        assert found["causes"][0]["value"] == "south"
+        states = client.get("/api/v1/usecases/press/drift/devices", headers=who).json()
+        assert {one["data"]["word"] for one in states if one["subject"] == name} == {"changed"}
+        assert client.get("/api/v1/usecases/press/drift/cohorts", headers=who).json()
+        assert client.get("/api/v1/usecases/press/drift/causes", headers=who).json() == found["causes"]
+        assert client.get("/api/v1/usecases/nothing/drift", headers=who).status_code == 404
+        client.get("/", params={"token": token})
+        page = client.get("/drift/press")
+        assert page.status_code == 200, page.text
+        assert name in page.text
+        assert "<polyline" in page.text
+        told = CliRunner().invoke(build("drift"), ["drift", "status", "press", "--hub", url, "--token", token])
+        assert "likely cause: site south" in told.output, told.output
+        shown = CliRunner().invoke(build("drift"), ["drift", "show", name, "--hub", url, "--token", token])
+        assert "changed" in shown.output, shown.output
