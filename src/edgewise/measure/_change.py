@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.measure._days import COORDINATE_MAX, chi2_quantile
+from edgewise.measure._days import COORDINATE_MAX, SUMS_WIDER, WIDER, chi2_quantile
 from edgewise.wire import NotValid
 
 Floats = NDArray[np.float64]
@@ -190,4 +190,5 @@ def cohort_days(members: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     # Members differ from each other for ever; each is taken from its own mean first, so that weights do not mix them.
     moved = [(days - np.average(days[:CALIBRATION_DAYS], axis=0, weights=weights[:CALIBRATION_DAYS]), weights)
              for days, weights in members]  # fmt: skip
-    return np.asarray(np.sum([days * weights[:, None] for days, weights in moved], axis=0) / total[:, None]), total
+    days = np.sum([days * weights[:, None] for days, weights in moved], axis=0) / total[:, None]
+    return np.asarray(days * np.sqrt(WIDER / SUMS_WIDER)), total
