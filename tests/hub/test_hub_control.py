@@ -351,7 +351,7 @@ def test_work_read_under_an_old_lease_is_not_written() -> None:
     """The fence: a hub that slept while another one worked must not act on what it read before."""
     world = LoopWorld()
     world.tick()
-    check = control._fence(world.hub)
+    check = control.fence(world.hub)
     now = world.hub.now()
     with world.store.write() as connection:
         leases.release(connection, control.LEASE, holder=world.hub.holder, now=now)

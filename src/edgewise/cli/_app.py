@@ -23,6 +23,7 @@ GROUPS = (
     "erasure",
     "audit",
     "field",
+    "drift",
     "ledger",
     "bundle",
     "courier",

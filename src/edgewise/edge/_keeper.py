@@ -12,6 +12,7 @@ from typing import Any
 from edgewise.edge import _outbox_sql as sql
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._counts import Windows
+from edgewise.edge._day_sketch import DAY_SKETCH, DaySketches
 from edgewise.edge._decider import Decider
 from edgewise.edge._drift_watch import DriftWatch
 from edgewise.edge._notes import Notes
@@ -82,6 +83,8 @@ class Keeper:
         self._selection = Selection(chance, audit_share=use_case.upload.audit_share)
         self._notes = Notes(outbox)
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
+        self.sketches: DaySketches | None = None  # of days, where the device makes them
+        self.sketches_before: list[Any] = []  # what they were when the device stopped
         self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
         self._sums = SumsTold(use_case.data.private.sums_noise)  # its budget is durable with everything else
         self._turn = threading.RLock()  # feedback comes from the local API's thread
@@ -245,7 +248,7 @@ class Keeper:
         self.recorded.take(period)
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
-        sums = self._look_for_drift(period, now)
+        sums = [*self._look_for_drift(period, now), *self._sketch(period, now)]
         try:
             entries = self._selected(period, now)
         except Exception as error:
@@ -299,6 +302,22 @@ class Keeper:
         text = f"what {data['release']} sees here has changed; the sums of its channels are attached"
         record = Event(id=self._chance.id(), at=now, what=CHANNEL_SUMS, text=text, data=data)
         return [self._records.plain("telemetry", record)]
+
+    def _sketch(self, period: Period, now: datetime) -> list[Entry]:
+        """Add to the day's sketch; comes back with those of days that are over, stored in one transaction with it."""
+        if self.sketches is None or not self._records.may_leave("telemetry"):
+            return []
+        try:
+            self.sketches.take(period)
+        except Exception as error:
+            self._count_not_kept(f"sketch_{type(error).__name__}")
+        return [
+            self._records.plain(
+                "telemetry",
+                Event(id=self._chance.id(), at=now, what=DAY_SKETCH, text=f"sketch of {data['day']}", data=data),
+            )
+            for data in self.sketches.told(period.opened_at.date(), self.policy)
+        ]
 
     def _selected(self, period: Period, now: datetime) -> list[Entry]:
         room = self.credit.room(now)
@@ -406,6 +425,7 @@ class Keeper:
             "apart": asdict(self.apart),
             "windows": self.windows.plain(),
             "sums": self._sums.plain(),
+            "sketches": self.sketches_before if self.sketches is None else self.sketches.plain(),
         }
         return json.dumps(value).encode()
 
@@ -423,6 +443,7 @@ class Keeper:
         self.apart = Credit(**{**value.get("apart", value["credit"]), **bounds}).owed()
         self.windows = Windows.from_plain(value["windows"])
         self._sums = SumsTold(self.policy.private.sums_noise, value.get("sums"))
+        self.sketches_before = value.get("sketches", [])
 
     def _load_name_key(self) -> bytes:
         """The key under which names that may not travel are hashed; it never leaves the device."""

@@ -15,6 +15,7 @@ from edgewise.edge._beside import Beside
 from edgewise.edge._cascade import Cascade
 from edgewise.edge._contacts import Contacts
 from edgewise.edge._data_key import device_safe
+from edgewise.edge._day_sketch import restored
 from edgewise.edge._decider import Decider, LoopLimits
 from edgewise.edge._device_status import DeviceStatus
 from edgewise.edge._drift_watch import DriftWatch
@@ -170,6 +171,7 @@ class Device:
                 metered=self.meter.plain,
             )
             self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
+            self.keeper.sketches = restored(lambda: self.updater.running, self.keeper.sketches_before)
             self._pace = UpdatePace()
             contact_s = usecase.connectivity.contact_s
             self.keeper.recorded.remember_only([part.name for part in parts])

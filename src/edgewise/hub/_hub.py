@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import control, likeness, orders, repository, score_orders
+from edgewise.hub import control, drift, likeness, orders, repository, score_orders
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
@@ -121,6 +121,7 @@ class Hub:
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
         self.holder = self._holder()
         self._leads = False
+        self._drift_seen: dict[str, tuple[str | None, int]] = {}
 
     def close(self) -> None:
         """Give the folder back; what was acknowledged is durable without it."""
@@ -155,6 +156,8 @@ class Hub:
         orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
         score_orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
         control.tick(self, moment)
+        check = control.fence(self)
+        drift.tick(self.store, moment, chance=self.chance, limits=self.limits, seen=self._drift_seen, check=check)
         return True
 
     @property

@@ -66,7 +66,7 @@ def tick(hub: Hub, now: datetime) -> None:
         NotNow: another hub took the lease over meanwhile; nothing more is changed here.
     """
     memory = _MEMORIES.setdefault(hub, _Memory(started_at=now))
-    check = _fence(hub)
+    check = fence(hub)
     beat = _beat(hub, check)
     with hub.store.read() as connection:
         names = usecase_rows.names(connection)
@@ -139,7 +139,7 @@ def _to_roll_out(connection: sa.Connection, use_case: str) -> str | None:
     return release.id if release.signed_as == "gate" and release.reverted_at is None and not known else None
 
 
-def _fence(hub: Hub) -> Callable[[sa.Connection], None]:
+def fence(hub: Hub) -> Callable[[sa.Connection], None]:
     """A check for the start of each write: this hub still holds the lease under which it read the situation."""
 
     def take(connection: sa.Connection) -> int | None:

@@ -23,7 +23,7 @@ from edgewise.frames import golden_inputs, input_shape, prepare
 from edgewise.learn._dataset import TrainingSample
 from edgewise.learn._graph import norms_of
 from edgewise.learn._needs import measure_needs
-from edgewise.learn._reference import reference_from
+from edgewise.learn._reference import reference_from, sketch_basis
 from edgewise.learn._train import GOLDEN_COUNT, GOLDEN_TOLERANCE, MODEL_BLOB, TrainedBundle, library_versions
 from edgewise.learn._trainer import Floats
 from edgewise.ports import OnnxRuntime, Session, VetLimits
@@ -174,7 +174,10 @@ def import_model(
     _vet(data, graph, needs)
     note("found", "run", f"{needs.latency_ms:.2f} ms an input on one thread here, {len(data) / 1e6:.1f} MB")
     inputs = _prepared(samples, spec.input)
-    reference = reference_from(inputs, session, spec.embedding) if len(inputs) else None
+    basis = None
+    if spec.embedding is not None:
+        basis = sketch_basis(samples, spec.input, session, embedding=spec.embedding, scores=graph.scores)
+    reference = reference_from(inputs, session, spec.embedding, basis) if len(inputs) else None
     if reference is None:
         note("assumed", "reference", "no data given: what is usual is not known, so drift stays off; give --data")
     if not spec.good_labels:

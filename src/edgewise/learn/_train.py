@@ -146,7 +146,7 @@ def train(
             scores=_rows(session.run(golden)[fitted.scores]),
             tolerance=GOLDEN_TOLERANCE,
         ),
-        reference=reference_of(fitted, session),
+        reference=reference_of(fitted, session, taught),
         needs=measure_needs(fitted.graph, session, golden),
         provenance=Provenance(
             order=order,

@@ -2,7 +2,16 @@
 
 from edgewise.measure._agreement import Agreement, PairAgreement, agreement
 from edgewise.measure._calibration import calibration
+from edgewise.measure._causes import Cause, find_causes
+from edgewise.measure._change import (
+    CALIBRATION_DAYS,
+    MEAN_DAYS,
+    Change,
+    cohort_days,
+    find_change,
+)
 from edgewise.measure._curve import Curve, Need, learning_curve
+from edgewise.measure._days import Yardstick, features_of, yardstick
 from edgewise.measure._detector import ShareDetector
 from edgewise.measure._did import BackstopVerdict, Counts, ProxyResult, judge_backstop
 from edgewise.measure._drift import ChannelSums, WindowDetector
@@ -27,16 +36,21 @@ from edgewise.measure._sequential import (
     worse_e_value,
 )
 from edgewise.measure._shadow import ShadowVerdict, disagreement_max, judge_shadow
+from edgewise.measure._sketch import Sketcher, confidence_of_bin
 from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
 
 __all__ = [
+    "CALIBRATION_DAYS",
     "E_MAX",
+    "MEAN_DAYS",
     "OTHER",
     "SITE_SHARE",
     "Agreement",
     "Audited",
     "BackstopVerdict",
     "BudgetSpent",
+    "Cause",
+    "Change",
     "ChannelSums",
     "ClippedSums",
     "Counts",
@@ -54,17 +68,24 @@ __all__ = [
     "ProxyResult",
     "ShadowVerdict",
     "ShareDetector",
+    "Sketcher",
     "WindowDetector",
+    "Yardstick",
     "agreement",
     "auc",
     "better_e_value",
     "calibration",
+    "cohort_days",
+    "confidence_of_bin",
     "count_apart_ties",
     "count_pairs",
     "did_it_help",
     "disagreement_max",
     "enough",
+    "features_of",
     "field_result",
+    "find_causes",
+    "find_change",
     "gaussian_sums",
     "group_bootstrap",
     "judge",
@@ -84,4 +105,5 @@ __all__ = [
     "tells_of_few",
     "wilson",
     "worse_e_value",
+    "yardstick",
 ]

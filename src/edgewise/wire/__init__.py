@@ -16,6 +16,7 @@ from edgewise.wire.bundle import (
     Provenance,
     Reference,
     SeriesSpec,
+    SketchBasis,
     TableSpec,
 )
 from edgewise.wire.card import CARD_TYPE, CapabilityCard, ReferenceRun
@@ -95,6 +96,7 @@ from edgewise.wire.sinks import (
     WebhookSink,
     WritableRegister,
 )
+from edgewise.wire.sketch import DaySketch
 from edgewise.wire.slices import Slice, slice_facts, slices_of
 from edgewise.wire.sources import (
     CameraSpec,
@@ -164,6 +166,7 @@ __all__ = [
     "CsvSpec",
     "DataPolicy",
     "DatasetRevision",
+    "DaySketch",
     "Decision",
     "DeltaOffer",
     "Director",
@@ -244,6 +247,7 @@ __all__ = [
     "Site",
     "SiteScore",
     "SiteVerdict",
+    "SketchBasis",
     "Slice",
     "SourceSpec",
     "Span",

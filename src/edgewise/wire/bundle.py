@@ -110,6 +110,17 @@ class Golden(Record):
     paths: tuple[Name, ...] | None = Field(None, max_length=64)
 
 
+class SketchBasis(Record):
+    """How a device reduces embeddings to a day's sketch: little-endian half-precision numbers in base64."""
+
+    width: int = Field(ge=1, le=64)  # whitened directions
+    center: str = Field(max_length=16_384)  # (D,) mean of the embedding
+    whiten: str = Field(max_length=1_048_576)  # (D, width)
+    mix: str = Field(max_length=4_096)  # (width, 16), to what is summed
+    means: str = Field(max_length=262_144)  # (classes, width)
+    steps: tuple[float, ...] = Field(min_length=6, max_length=6)  # squared distances between the steps of novelty
+
+
 class Reference(Record):
     """What inputs and embeddings are like in training, by channel: what a site's own sums are compared with."""
 
@@ -118,6 +129,7 @@ class Reference(Record):
     input_std: tuple[float, ...] = Field(max_length=4096)
     embedding_mean: tuple[float, ...] = Field((), max_length=4096)
     embedding_std: tuple[float, ...] = Field((), max_length=4096)
+    sketch: SketchBasis | None = None  # none where training had too few samples, or before there was one
 
 
 class Needs(Record):

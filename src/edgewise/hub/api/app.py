@@ -16,6 +16,7 @@ from edgewise.hub.access import Refused
 from edgewise.hub.api import (
     courier,
     device,
+    drift,
     erasures,
     est,
     field,
@@ -66,7 +67,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people, previews, ledger, field, revisions, labelling):
+    for module in (readings, people, previews, ledger, field, drift, revisions, labelling):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from edgewise.hub._hub import Hub
 from edgewise.hub.folder import software_version
+from edgewise.hub.store import drift
 from edgewise.hub.store import overview as rows
 
 
@@ -65,6 +66,12 @@ class _Store(Collector):
                     "devices",
                     ("use_case", "why"),
                     rows.devices_left_alone(connection),
+                ),
+                (
+                    "edgewise_hub_drift_alarms",
+                    "open alarms of drift",
+                    ("use_case", "kind"),
+                    drift.open_by_kind(connection),
                 ),
             ]
             waiting = rows.waiting_to_be_signed(connection)
