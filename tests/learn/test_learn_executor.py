@@ -208,7 +208,7 @@ def killer_at(path: Path) -> Callable[[], None]:
 def test_a_killed_training_goes_on_and_makes_the_same_bundle(
     world: Any, blobs: FolderBlobs, tmp_path: Path, architecture: str
 ) -> None:
-    task = a_task(world, blobs, architecture=architecture, steps=150, validation_share=0.3)
+    task = a_task(world, blobs, architecture=architecture, steps=90, validation_share=0.3)
     whole = InProcess().run(task, blobs, go_on)
     path = tmp_path / "state.checkpoint"
     killer = threading.Thread(target=killer_at(path))

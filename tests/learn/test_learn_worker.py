@@ -305,13 +305,13 @@ def test_a_cancelled_training_ends_within_a_heartbeat_and_leaves_nothing(
 def test_a_killed_worker_is_followed_by_one_that_goes_on(plant: Plant, tmp_path: Path, world: Any) -> None:
     """SIGKILL of a real worker process and its training: the next one on this machine ends what it began."""
     plant.label(world.surfaces(12, labels=("none", "scratch")))
-    order = plant.order(config={"architecture": "small", "steps": 1200})
+    order = plant.order(config={"architecture": "small", "steps": 500})
     code = (
         "import sys; from pathlib import Path; from edgewise.learn import LocalProcess, Worker; "
         "from edgewise.learn._worker import WorkerLimits; from edgewise.ports.api import HubApi\n"
         "if __name__ == '__main__': "
         "Worker(HubApi(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), name='w1', executor=LocalProcess(), "
-        "limits=WorkerLimits(poll_s=0.05, checkpoint_s=0.3)).step()"
+        "limits=WorkerLimits(poll_s=0.05, checkpoint_s=0.1)).step()"
     )
     script = tmp_path / "worker.py"
     script.write_text(code)

@@ -84,7 +84,7 @@ def find_change(
     >>> days[30:] += 1.0
     >>> change = find_change(days, np.ones(40))
     >>> change.first_alarm(), change.began
-    (30, 30)
+    (33, 30)
     """
     if days.ndim != 2 or weights.shape != days.shape[:1] or not np.isfinite(days).all() or (weights <= 0).any():
         raise NotValid(

@@ -67,7 +67,7 @@ def features_of(day: DaySketch) -> Floats:
     """A sketch as numbers: shares beyond each step of novelty, of classes, means of 16 directions, of confidence.
 
     >>> features_of(DaySketch(count=4, sums=(64,) * 16, classes=(4, 0))).round(2).tolist()[:4]
-    [2.0, 0.14, 0.5, 0.5]
+    [2.01, 0.18, 0.5, 0.5]
     """
     beyond = np.cumsum(np.array(day.novelty, np.float64)[::-1])[::-1][1:]
     shares = [2 * np.sqrt(np.array(counts, np.float64) / day.count + SHARE_MIN) for counts in (
