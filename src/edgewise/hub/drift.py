@@ -396,7 +396,7 @@ def overview(connection: sa.Connection, use_case: str, *, limit: int) -> Overvie
 def _text(found: Sequence[StateRow], alarms: Sequence[AlarmRow]) -> str:
     if not found:
         return (
-            "nothing is looked at yet: devices send a sketch a day, from bundles trained with a sketch basis, and the "
+            "Nothing is looked at yet: devices send a sketch a day, from bundles trained with a sketch basis, and the "
             "fleet needs 100 pairs of days"
         )
     learning = sum(state.data["word"] == "learning" for state in found)
