@@ -184,12 +184,13 @@ def test_a_training_that_hangs_is_ended_when_it_is_not_wanted(world: Any, blobs:
 
 
 def training_processes() -> list[psutil.Process]:
+    """What the server of forks has forked; the server itself stays."""
     found = []
-    for child in psutil.Process().children(recursive=True):
+    for server in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
+            if "multiprocessing.forkserver" in " ".join(server.cmdline()):
+                found += server.children()
+    return [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
 
 
 def killer_at(path: Path) -> Callable[[], None]:
