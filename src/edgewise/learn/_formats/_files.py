@@ -50,10 +50,12 @@ def safe_name(name: str, media_type: str) -> str:
 
     >>> safe_name("../../etc/a b.jpg", "image/jpeg"), safe_name("9f", "image/png")
     ('etc/a b.jpg', '9f.png')
+    >>> safe_name("0.JSON", "image/png")
+    '0.JSON.png'
     """
     ending = ENDINGS.get(media_type, ".bin")
     given = PurePosixPath(name.replace("\\", "/")).suffix.lower()
-    if given in MEDIA_TYPES:
+    if given in MEDIA_TYPES and (MEDIA_TYPES[given] == ROW_MEDIA_TYPE) == (media_type == ROW_MEDIA_TYPE):
         name, ending = name[: -len(given)], name[-len(given) :]
     parts = [safe_part(part) for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".", "..")]
     parts = [part for part in parts if part] or ["sample"]
