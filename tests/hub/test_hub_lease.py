@@ -22,11 +22,14 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from edgewise.hub import Store, audit, rollouts
+from edgewise.hub import Store, audit, control, gate, rollouts
 from edgewise.hub.rollout import MOVES, State
 from edgewise.hub.store import audit as audit_rows
 from edgewise.hub.store import leases, tables
+from edgewise.hub.store import usecases as usecase_rows
 from edgewise.ports import MemoryBlobs
+from edgewise.ports.scoring import Answers
+from edgewise.wire import NotNow
 
 _SPEC = importlib.util.spec_from_file_location("loop_world", Path(__file__).parents[1] / "loop_world.py")
 assert _SPEC is not None
@@ -341,3 +344,29 @@ def test_a_gate_that_scores_for_longer_than_the_lease_keeps_it(store_url):
         assert set(slow.got) == {None}, "another hub got the lease meanwhile"
         with world.store.read() as connection:
             assert connection.execute(sa.select(sa.func.count()).select_from(tables.verdicts)).scalar_one() == 1
+
+
+class Overtaken(SlowRuntime):
+    """A look that lasts longer than the lease in one step: another hub gets the lease meanwhile."""
+
+    def pass_time(self):
+        self.world.clock.advance(2 * LEASE_S)
+        super().pass_time()
+
+
+def test_a_gate_whose_lease_went_to_another_hub_writes_no_verdict(store_url):
+    world = LoopWorld(url=store_url)
+    with contextlib.closing(world.hub):
+        world.tick()
+        world.label(40)
+        world.candidate()
+        hub, slow = world.hub, Overtaken(world, world.hub.runtime)
+        with world.store.read() as connection:
+            name = usecase_rows.names(connection)[0]
+        with pytest.raises(NotNow, match="took the controllers over"):
+            gate.judge_next(
+                hub.store, name, hub.now(), runtime=slow, chance=hub.chance, answers=Answers(), check=control.fence(hub)
+            )
+        assert any(slow.got), "no other hub got the lease: nothing was tried"
+        with world.store.read() as connection:
+            assert connection.execute(sa.select(sa.func.count()).select_from(tables.verdicts)).scalar_one() == 0
