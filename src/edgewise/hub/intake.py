@@ -110,14 +110,17 @@ def handle_contact(
         else _Segment(header=segment, payload=payload)
         for segment, payload in zip(header.segments, payloads, strict=True)
     ]
+
+    def take(connection: sa.Connection) -> tuple[Receipt, DeviceRow]:
+        receipt, row = _take(connection, header, looked, now, hub_epoch)
+        # After what it sent: that may have been sealed before it erased.
+        version = usecase.data.version
+        if erasures.heard(connection, row, header, hub_epoch=hub_epoch, policy_version=version, now=now):
+            row = known_device(connection, device)
+        return receipt, row
+
     try:
-        with store.write() as connection:
-            receipt, row = _take(connection, header, looked, now, hub_epoch)
-            # After what it sent: that may have been sealed before it erased.
-            if erasures.heard(
-                connection, row, header, hub_epoch=hub_epoch, policy_version=usecase.data.version, now=now
-            ):
-                row = known_device(connection, device)
+        receipt, row = store.write_grouped(take)
     except ClonedKey as error:
         _note_clone(store, device, error, now)
         raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
@@ -18,6 +19,26 @@ from edgewise.wire import EdgewiseError, NotNow, NotValid
 BUSY_MS = 30_000
 # One number for all hubs on one PostgreSQL database: whoever holds it is the writer.
 WRITER_LOCK = 0x65_64_67_65
+GROUP_MAX = 128  # pieces of work that share one commit
+T = TypeVar("T")
+
+
+class _Work(Generic[T]):
+    """A piece of work on its way into a shared commit."""
+
+    def __init__(self, do: Callable[[sa.Connection], T]) -> None:
+        self._do = do
+        self.done = False
+        self._result: T
+        self.error: BaseException | None = None
+
+    def run(self, connection: sa.Connection) -> None:
+        self._result = self._do(connection)
+
+    def result(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self._result
 
 
 class Store:
@@ -41,6 +62,7 @@ class Store:
         self._memory = url in ("sqlite://", "sqlite:///:memory:")
         self.engine = _engine(url, memory=self._memory)
         self._writer = threading.RLock()
+        self._waiting: deque[_Work[Any]] = deque()
         self._local = threading.local()
         try:
             with self.write() as connection:
@@ -92,6 +114,54 @@ class Store:
                     yield connection
                 finally:
                     self._local.connection = None
+
+    def write_grouped(self, do: Callable[[sa.Connection], T]) -> T:
+        """What `do` returns, once all that it changed is durable; waits no longer for the disk than the others do.
+
+        Work that arrives while another commit is under way shares the next one: the first thread that becomes the
+        writer runs it for all. Each is a savepoint of its own, so one that fails undoes nothing but itself.
+
+        Raises:
+            Whatever `do` raises; nothing of it is stored then.
+            NotNow: as `write`; then it stands for everybody in the group.
+        """
+        if getattr(self._local, "connection", None) is not None:
+            return do(self._local.connection)
+        work = _Work(do)
+        self._waiting.append(work)
+        with self._writer:
+            while not work.done:  # often whoever was the writer before has run it
+                count = min(len(self._waiting), GROUP_MAX)
+                self._run_group([self._waiting.popleft() for _ in range(count)])
+        return work.result()
+
+    def _run_group(self, group: Sequence[_Work[Any]]) -> None:
+        try:
+            with self.write() as connection:
+                for work in group:
+                    if len(group) == 1:
+                        work.run(connection)
+                    else:
+                        _run_apart(connection, work)
+        except BaseException as error:
+            for work in group:
+                work.error = work.error or error
+        finally:
+            for work in group:
+                work.done = True
+
+
+def _run_apart(connection: sa.Connection, work: _Work[Any]) -> None:
+    """Run it so that its failure undoes nothing of the others; only a database that can take nobody's work raises."""
+    try:
+        with connection.begin_nested():
+            work.run(connection)
+    except DBAPIError as error:
+        if isinstance(_family(error), NotNow):
+            raise
+        work.error = _family(error) or error
+    except Exception as error:
+        work.error = error
 
 
 def _engine(url: str, *, memory: bool) -> sa.Engine:
