@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
+from edgewise.hub.store import meta
 from edgewise.hub.store.migrations import migrate
+from edgewise.hub.store.tables import devices, erasures, tuf_roles, usecases
 from edgewise.ports import Blobs
 from edgewise.wire import EdgewiseError, NotNow, NotValid
 
@@ -20,6 +22,10 @@ BUSY_MS = 30_000
 # One number for all hubs on one PostgreSQL database: whoever holds it is the writer.
 WRITER_LOCK = 0x65_64_67_65
 GROUP_MAX = 128  # pieces of work that share one commit
+# Who holds anything in memory that follows from these is told when they change.
+WATCHED = frozenset({devices.name, erasures.name, tuf_roles.name, usecases.name})
+CHANGES = "changes"  # the key in `meta` of how often they changed, for other hubs on this database
+Watcher = Callable[[frozenset[str] | None], None]
 T = TypeVar("T")
 
 
@@ -63,10 +69,14 @@ class Store:
         self.engine = _engine(url, memory=self._memory)
         self._writer = threading.RLock()
         self._waiting: deque[_Work[Any]] = deque()
+        self._watchers: list[Watcher] = []
+        self._touched: set[str | None] = set()  # by the write under way
+        self._changes = 0
         self._local = threading.local()
         try:
             with self.write() as connection:
                 migrate(connection)
+            sa.event.listen(self.engine, "before_execute", self._touch)
         except BaseException:
             self.close()
             raise
@@ -106,14 +116,18 @@ class Store:
             return
         with self._writer, _families(), self.engine.connect() as bare:
             connection = bare.execution_options(edgewise_writes=True)
+            self._touched.clear()
             with connection.begin():
                 if self.engine.dialect.name == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
                 self._local.connection = connection
                 try:
                     yield connection
+                    if self._touched:
+                        self._count_change(connection)
                 finally:
                     self._local.connection = None
+            self._tell(frozenset(self._touched))
 
     def write_grouped(self, do: Callable[[sa.Connection], T]) -> T:
         """What `do` returns, once all that it changed is durable; waits no longer for the disk than the others do.
@@ -134,6 +148,47 @@ class Store:
                 count = min(len(self._waiting), GROUP_MAX)
                 self._run_group([self._waiting.popleft() for _ in range(count)])
         return work.result()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell `watcher` after each commit that changed watched tables: the devices concerned, None for perhaps all."""
+        self._watchers.append(watcher)
+
+    def look_for_changes(self) -> None:
+        """Tell the watchers of what other hubs on this database changed.
+
+        Raises:
+            NotNow: the database does not answer.
+        """
+        if self._memory:
+            return
+        with self.read() as connection:
+            found = int(meta.get(connection, CHANGES) or 0)
+        if found <= self._changes:
+            return
+        with self._writer:
+            if found > self._changes:
+                self._changes = found
+                self._tell(frozenset({None}))
+
+    def _touch(self, _connection: object, statement: object, _many: object, _one: object, options: Any) -> None:
+        if isinstance(statement, sa.UpdateBase) and not options.get("edgewise_own_word", False):
+            table = statement.table
+            if isinstance(table, sa.Table) and table.name in WATCHED:
+                self._touched.add(options.get("edgewise_device"))
+
+    def _count_change(self, connection: sa.Connection) -> None:
+        found = int(meta.get(connection, CHANGES) or 0)
+        if found != self._changes:
+            self._touched.add(None)  # another hub changed something too
+        self._changes = found + 1
+        meta.put(connection, CHANGES, str(self._changes))
+
+    def _tell(self, touched: frozenset[str | None]) -> None:
+        if not touched:
+            return
+        names = None if None in touched else frozenset(name for name in touched if name is not None)
+        for watcher in self._watchers:
+            watcher(names)
 
     def _run_group(self, group: Sequence[_Work[Any]]) -> None:
         try:
