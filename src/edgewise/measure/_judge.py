@@ -134,7 +134,7 @@ def _first(candidate: Scorecard, use_case: UseCase) -> tuple[list[SiteVerdict], 
 def _against(
     candidate: Scorecard, champion: Scorecard, use_case: UseCase
 ) -> tuple[list[SiteVerdict], Result, list[str]]:
-    _check_same_samples(candidate.predictions, champion.predictions)
+    check_same_samples(candidate.predictions, champion.predictions)
     sites: list[SiteVerdict] = []
     losses: list[float] = []
     partner = {item.sample: item for item in champion.predictions}
@@ -319,7 +319,8 @@ def _pair(items: Sequence[Prediction], partner: dict[str, Prediction], use_case:
     return _Paired(candidate=rows_of(items, good), champion=rows_of([partner[item.sample] for item in items], good))
 
 
-def _check_same_samples(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> None:
+def check_same_samples(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> None:
+    """Raises NotValid unless both speak of the same samples, with the same site, group, truth and slices."""
     facts = [
         sorted((item.sample, item.site, item.group, item.truth, item.slices or ()) for item in items)
         for items in (ours, theirs)

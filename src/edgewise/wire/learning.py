@@ -10,6 +10,7 @@ from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
 from edgewise.wire.annotation import Annotation
 from edgewise.wire.bundle import Precision
 from edgewise.wire.codec import canonical, digest, record_digest
+from edgewise.wire.measured import Compared, Metric, Robustness
 
 
 class LabelledSample(Record):
@@ -110,15 +111,6 @@ class Scored(Record):
     margin: Share
 
 
-class Metric(Record):
-    """A value with its interval and the level of that interval."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-
-
 class Calibration(Record):
     """Whether confidence means what it says, on decisions of which the truth is known."""
 
@@ -175,6 +167,8 @@ class Scorecard(Record):
     size_bytes: int = 0
     gap_sites: Gap | None = None
     gap_slices: Gap | None = None
+    compared: tuple[Compared, ...] | None = None  # with the champion on the same samples; none for a first release
+    robustness: Robustness | None = None  # as the worker told; no verdict and no signature rests on it
 
 
 class SiteVerdict(Record):
