@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from edgewise.measure._intervals import Floats, interval, resample, wilson
+from edgewise.measure._intervals import Beat, Floats, interval, no_beat, resample, wilson
 from edgewise.measure._judge import REPEATS, SEED, check_same_samples
 from edgewise.measure._rows import Recalls, Rows, by_site, by_slice, rows_of
 from edgewise.measure._scores import OVERALL
@@ -47,7 +47,7 @@ def compare(
     use_case: UseCase,
     seed: int = SEED,
     repeats: int = REPEATS,
-    beat: Callable[[], None] = lambda: None,
+    beat: Beat = no_beat,
 ) -> tuple[Compared, ...]:
     """Both bundles in each measure: at each site, then in each declared slice, then over all as ``overall``.
 
@@ -63,7 +63,7 @@ def compare(
     Args:
         candidate, champion: scorecards over the same samples; only their predictions are read.
         use_case: its outcome, sites, slices, and `gate.samples_min`, below which a row is told to be of few samples.
-        beat: called before each site, slice and the whole.
+        beat: called again and again while it computes.
     Raises:
         NotValid: the two are not about the same samples, or a sample occurs twice.
     Source: `mcnemar`; pairs in clusters as in Eliasziw and Donner, Application of the McNemar test to non-independent
@@ -76,8 +76,8 @@ def compare(
     parts |= by_slice(candidate.predictions, [item.name for item in use_case.slices])
     found: list[Compared] = []
     for name, items in {**parts, OVERALL: list(candidate.predictions)}.items():
-        beat()
-        found += _compare(name, items, [partner[item.sample] for item in items], use_case, seed, repeats)
+        theirs = [partner[item.sample] for item in items]
+        found += _compare(name, items, theirs, use_case, seed=seed, repeats=repeats, beat=beat)
     return tuple(found)
 
 
@@ -96,8 +96,10 @@ def _compare(
     ours: Sequence[Prediction],
     theirs: Sequence[Prediction],
     use_case: UseCase,
+    *,
     seed: int,
     repeats: int,
+    beat: Beat,
 ) -> list[Compared]:
     outcome = use_case.outcome
     if not ours:
@@ -109,7 +111,7 @@ def _compare(
         each = [line.ours.mean()(weights) - line.theirs.mean()(weights) for line in lines]
         return np.stack(each, axis=1)
 
-    drawn = resample(differences, mine.numbers, mine.groups, seed=seed, repeats=repeats)
+    drawn = resample(differences, mine.numbers, mine.groups, seed=seed, repeats=repeats, beat=beat)
     found = [_row(site, line, drawn[:, place], mine, use_case) for place, line in enumerate(lines)]
     if site == OVERALL:
         present = {line.label for line in lines if line.measure == "recall"}

@@ -8,7 +8,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from edgewise.measure._calibration import calibration
-from edgewise.measure._intervals import REPEATS, Floats, Statistic, interval, resample, weighted_auc, wilson
+from edgewise.measure._intervals import (
+    REPEATS,
+    Beat,
+    Floats,
+    Statistic,
+    interval,
+    no_beat,
+    resample,
+    weighted_auc,
+    wilson,
+)
 from edgewise.measure._rows import Rows, by_site, by_slice, rows_of
 from edgewise.wire import Calibration, Gap, Metric, Prediction, SiteScore
 
@@ -17,7 +27,12 @@ NOTHING = Metric(value=None)
 
 
 def score_sites(
-    predictions: Sequence[Prediction], *, good_labels: Collection[str], level: float = 0.9, seed: int = 0
+    predictions: Sequence[Prediction],
+    *,
+    good_labels: Collection[str],
+    level: float = 0.9,
+    seed: int = 0,
+    beat: Beat = no_beat,
 ) -> tuple[tuple[SiteScore, ...], SiteScore]:
     """The score of each site and then of each slice in the order of names, and the one over all of them as ``overall``.
 
@@ -34,6 +49,7 @@ def score_sites(
         predictions: one a sample.
         good_labels: labels that mean a good part; empty where there is none.
         level: of the intervals, which resample whole groups. An interval is None where fewer than two groups carry it.
+        beat: called again and again while it computes.
     Raises:
         NotValid: two predictions for one sample.
 
@@ -45,12 +61,12 @@ def score_sites(
     """
     slices = sorted({name for item in predictions for name in item.slices or ()})
     parts = {**by_site(predictions), **by_slice(predictions, slices)}
-    sites = tuple(_score(name, items, good_labels, level, seed) for name, items in parts.items())
-    return sites, _score(OVERALL, predictions, good_labels, level, seed)
+    sites = tuple(_score(name, items, good_labels, level, seed, beat) for name, items in parts.items())
+    return sites, _score(OVERALL, predictions, good_labels, level, seed, beat)
 
 
 def _score(
-    site: str, predictions: Sequence[Prediction], good_labels: Collection[str], level: float, seed: int
+    site: str, predictions: Sequence[Prediction], good_labels: Collection[str], level: float, seed: int, beat: Beat
 ) -> SiteScore:
     if not predictions:
         return SiteScore(site=site, n=0, balanced_accuracy=NOTHING, macro_recall=NOTHING, accuracy=NOTHING, auc=NOTHING)
@@ -63,7 +79,7 @@ def _score(
 
     values = statistic(np.ones((1, len(predictions))))[0]
     # All measures share the same redraws: one pass instead of one a measure.
-    drawn = resample(statistic, rows.numbers, rows.groups, seed=seed, repeats=REPEATS)
+    drawn = resample(statistic, rows.numbers, rows.groups, seed=seed, repeats=REPEATS, beat=beat)
     metrics = [
         _metric(values[column], drawn[:, column], groups[column], counts[column], level)
         for column in range(len(values))

@@ -54,16 +54,24 @@ def score_bundle(
         manifest: the manifest's exact bytes.
         samples: what to score on; their blobs come from `read_blob`, checked against their digests.
         answers: what is known already, so that a champion is not run over the same samples in every round.
-        beat: called before each sample; it may raise to end the scoring.
+        beat: called before each blob and sample, around the golden check and while intervals are computed; it may raise
+            to end the scoring.
     Raises:
         NotTrusted: bytes that do not have their digest. NotValid: the bundle does not run, or a blob is missing.
     """
     record, digest = open_manifest(manifest)
-    pipeline = open_pipeline(record, digest, read_blob, runtime)
+
+    def read(blob: str) -> bytes:
+        beat()
+        return read_blob(blob)
+
+    pipeline = open_pipeline(record, digest, read, runtime)
+    beat()
     pipeline.check_golden()
+    beat()
     known = answers or Answers()
     predictions = tuple(_predict(pipeline, sample, read_blob, known, beat) for sample in samples)
-    sites, overall = score_sites(predictions, good_labels=good_labels)
+    sites, overall = score_sites(predictions, good_labels=good_labels, beat=beat)
     places = [one for one in sites if not one.site.startswith("slice:")]
     return Scorecard(
         bundle=digest,

@@ -211,3 +211,5 @@ class Candidate(Record):
     metrics: dict[str, float] = Field(default_factory=dict)
     seconds: float = Field(0, ge=0)
     log: tuple[str, ...] = Field((), max_length=400)
+    # By bundle: the candidate's and its variants', on groups that no training saw; where the order asks for it.
+    robustness: dict[Digest, Robustness] | None = Field(None, max_length=8)
