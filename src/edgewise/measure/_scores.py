@@ -43,7 +43,7 @@ def score_sites(
     - macro_recall: mean recall of the classes that occur; the labels that mean good are one class.
     - accuracy: share of right classes.
     - auc: of `defect`; None unless both kinds have one.
-    - recall: by label.
+    - recall: by label; good_recall: of all labels that mean good as one class.
 
     Args:
         predictions: one a sample.
@@ -84,7 +84,7 @@ def _score(
         _metric(values[column], drawn[:, column], groups[column], counts[column], level)
         for column in range(len(values))
     ]
-    balanced, macro, accuracy, auc, *recalls = metrics
+    balanced, macro, accuracy, auc, good, *recalls = metrics
     return SiteScore(
         site=site,
         n=len(predictions),
@@ -93,6 +93,7 @@ def _score(
         accuracy=accuracy,
         auc=auc,
         recall=dict(zip(labels, recalls, strict=True)),
+        good_recall=good if good.n else None,
         calibration=_calibration(predictions, rows, level, seed),
     )
 
@@ -136,7 +137,7 @@ def largest_gap(scores: Sequence[SiteScore]) -> Gap | None:
 
 def _measures(rows: Rows, labels: Sequence[str]) -> tuple[list[Statistic], list[int], list[int]]:
     """Functions of weights to (R, K) side by side, and for each column the groups that carry it and its cases."""
-    balanced, recalls = rows.balanced(), rows.by_label(labels)
+    balanced, good, recalls = rows.balanced(), rows.good(), rows.by_label(labels)
     right = rows.right.astype(np.float64)
     area, area_groups, area_cases = _area(rows)
     parts: list[Statistic] = [
@@ -144,13 +145,14 @@ def _measures(rows: Rows, labels: Sequence[str]) -> tuple[list[Statistic], list[
         _column(rows.macro().mean()),
         _column(lambda weights: weights @ right / weights.sum(axis=1)),
         _column(area),
+        good.each(),
         recalls.each(),
     ]
     n, kinds = len(right), min(balanced.groups(rows.numbers))
     return (
         parts,
-        [kinds, rows.groups, rows.groups, area_groups, *recalls.groups(rows.numbers)],
-        [n, n, n, area_cases, *(int(count) for count in recalls.members.sum(axis=0))],
+        [kinds, rows.groups, rows.groups, area_groups, *good.groups(rows.numbers), *recalls.groups(rows.numbers)],
+        [n, n, n, area_cases, int(rows.truth_good.sum()), *(int(count) for count in recalls.members.sum(axis=0))],
     )
 
 

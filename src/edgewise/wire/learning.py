@@ -141,6 +141,7 @@ class SiteScore(Record):
     accuracy: Metric
     auc: Metric
     recall: dict[str, Metric] = Field(default_factory=dict)
+    good_recall: Metric | None = None  # of all good labels as one class: 1 less the share of false alarms
     calibration: Calibration | None = None
 
 
