@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import loop_world
 from edgewise.cli._app import build
 from edgewise.cli._scorecard import lines
+from edgewise.hub import orders
 from edgewise.measure import compare
 from edgewise.wire import Scorecard
 
@@ -134,3 +135,13 @@ def test_long_names_stay_within_80_columns(found: Any) -> None:
     }
     shown = list(lines({**found, "scorecard": longer, "labels_that_matter": [label]}))
     assert [line for line in shown if len(line) > 80] == []
+
+
+def test_the_order_asks_for_worse_pictures_where_the_use_case_does() -> None:
+    for word, asks in (("report", True), ("off", None)):
+        made = loop_world.LoopWorld(usecase=loop_world.a_usecase(gate={"robustness": word}))
+        made.label(2)
+        wish = orders.OrderWish(use_case="parts", why="test")
+        about = {"who": "admin", "now": made.hub.now(), "chance": made.hub.chance, "limits": made.hub.limits}
+        assert orders.create(made.store, wish, **about).robustness is asks
+        made.hub.close()

@@ -153,7 +153,7 @@ def _robust(cards: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     unreadable = f"; {first['unreadable']} of them could not be read" if first["unreadable"] else ""
     yield ""
     yield from text(
-        f"Robustness, as the worker told, on {first['samples']} pictures that this training did not see{unreadable}: "
+        f"Robustness, as the worker told, on {first['samples']} pictures {_seen(first)}{unreadable}: "
         "macro recall, and what is lost on the same pictures as a worse camera would have taken them. "
         "No verdict and no signature rests on it."
     )
@@ -163,6 +163,12 @@ def _robust(cards: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         cells = [_lost(each.get(one["harm"]), whole=not place) for place, each in enumerate(by_harm.values())]
         rows.append([one["harm"], *cells])
     yield from columns(rows)
+
+
+def _seen(told: Mapping[str, Any]) -> str:
+    if told.get("trained_on"):
+        return "that it was trained on, which flatters"
+    return "that no weight was learned from"
 
 
 def _lost(one: Mapping[str, Any] | None, *, whole: bool) -> str:

@@ -90,6 +90,7 @@ class Order(Record):
     config: dict[str, str | float | int | bool] = Field(default_factory=dict)
     variants: tuple[Precision, ...] = ()  # to be made of the trained network beside it
     good_labels: tuple[str, ...] = ()
+    robustness: bool | None = None  # whether the worker also measures what worse pictures cost
     made_at: Time
     why: str = ""
 
@@ -212,5 +213,5 @@ class Candidate(Record):
     metrics: dict[str, float] = Field(default_factory=dict)
     seconds: float = Field(0, ge=0)
     log: tuple[str, ...] = Field((), max_length=400)
-    # By bundle: the candidate's and its variants', on groups that no training saw; where the order asks for it.
+    # By bundle, of the candidate and its variants; where the order asks for it.
     robustness: dict[Digest, Robustness] | None = Field(None, max_length=8)

@@ -52,3 +52,4 @@ class Robustness(Record):
     harms: tuple[Harm, ...] = Field(max_length=64)
     samples: int = Field(ge=0)  # pictures that were looked at
     unreadable: int = Field(0, ge=0)  # and those of them that could not be read, so that they count nowhere
+    trained_on: bool | None = None  # of a worker: whether the bundle learned from these very pictures
