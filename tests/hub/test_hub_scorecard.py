@@ -39,9 +39,13 @@ def found(world: Any, url: str) -> Any:
     return ask(world, url, "parts@2").json()
 
 
-def ask(world: Any, url: str, release: str) -> httpx.Response:
-    who = {"Authorization": f"Bearer {world.hub.tokens.text('admin')}"}
+def ask(world: Any, url: str, release: str, role: str = "admin") -> httpx.Response:
+    who = {"Authorization": f"Bearer {world.hub.tokens.text(role)}"}
     return httpx.get(f"{url}/api/v1/releases/{release}/scorecard", headers=who, timeout=60)
+
+
+def test_a_worker_never_sees_what_the_evaluation_samples_are(world: Any, url: str) -> None:
+    assert ask(world, url, "parts@2", "worker").status_code == 403
 
 
 def row(found: Any, site: str, measure: str) -> Any:

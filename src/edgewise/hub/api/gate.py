@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from edgewise.hub import gate, releases, scope, weighed
-from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub
+from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub, Watcher
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
 from edgewise.hub.body import Body
@@ -111,8 +111,11 @@ class WeighedOut(Out):
 
 
 @router.get("/releases/{release}/scorecard", tags=["gate"], responses=responses(404))
-def release_scorecard(release: str, hub: ThisHub, who: Reader) -> WeighedOut:
-    """How good a release was found to be before it went out: by site and slice, and beside the champion."""
+def release_scorecard(release: str, hub: ThisHub, who: Watcher) -> WeighedOut:
+    """How good a release was found to be before it went out: by site and slice, and beside the champion.
+
+    Never for workers: the predictions say what the samples of the evaluation share are.
+    """
     with hub.store.read() as connection:
         row = releases.need(connection, release)
         scope.check_whole(connection, who, row.use_case, f"the scorecard of {release}")
