@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -110,6 +111,12 @@ def test_it_is_printed_within_80_columns(world: Any, url: str) -> None:
         "2 of them could not be read",
     ):
         assert part in flat
+
+
+def test_the_example_in_the_docs_is_what_is_printed(found: Any) -> None:
+    shown = list(lines(found))
+    example = (Path(__file__).parents[2] / "docs" / "gate.md").read_text().split("```text\n")[1].split("```")[0]
+    assert [line for line in example.splitlines() if line not in shown] == []
 
 
 def test_a_value_of_zero_is_a_value(found: Any) -> None:

@@ -133,7 +133,7 @@ def _variants(found: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) 
     if len(cards) < 2:
         return
     yield ""
-    rows = [["variant", "size", "ms", "value", "gate", "in the release"]]
+    rows = [["variant", "size", "ms", found["metric"].replace("_", " "), "gate", "in the release"]]
     for name, card in cards.items():
         told = found["variants"].get(name)
         ms = card["latency_ms"]

@@ -233,6 +233,7 @@ class _Bench:
             runtime=self.runtime,
             good_labels=self.case.usecase.outcome.good_labels,
             now=self.now,
+            metric=self.case.usecase.outcome.metric,
             answers=self.answers,
             beat=self.beat,
         )

@@ -109,10 +109,13 @@ def _calibration(predictions: Sequence[Prediction], rows: Rows, level: float, se
     return calibration(confidences, right, groups, level=level, seed=seed)
 
 
-def largest_gap(scores: Sequence[SiteScore]) -> Gap | None:
-    """The largest difference between two of these in balanced accuracy, or macro recall where that has no value.
+def largest_gap(scores: Sequence[SiteScore], *, metric: str = "balanced_accuracy") -> Gap | None:
+    """The largest difference between two of these in the metric that is declared, or macro recall where that has none.
 
-    None with fewer than two that have a value with an interval.
+    Args:
+        metric: balanced_accuracy or macro_recall, as a use case's outcome declares.
+    Returns:
+        None with fewer than two that have a value with an interval.
 
     >>> def one(name, value):
     ...     metric = Metric(value=value, low=value - 0.03, high=value + 0.04, n=50)
@@ -124,9 +127,10 @@ def largest_gap(scores: Sequence[SiteScore]) -> Gap | None:
     """
     known = []
     for score in scores:
-        metric = score.balanced_accuracy if score.balanced_accuracy.value is not None else score.macro_recall
-        if metric.value is not None and metric.low is not None and metric.high is not None:
-            known.append((metric.value, metric.value - metric.low, metric.high - metric.value, score.site))
+        balanced = metric == "balanced_accuracy" and score.balanced_accuracy.value is not None
+        one = score.balanced_accuracy if balanced else score.macro_recall
+        if one.value is not None and one.low is not None and one.high is not None:
+            known.append((one.value, one.value - one.low, one.high - one.value, score.site))
     if len(known) < 2:
         return None
     high, low = max(known), min(known)
