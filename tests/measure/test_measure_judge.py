@@ -122,6 +122,17 @@ def test_whoever_waits_is_told_while_intervals_are_computed() -> None:
     assert [told.count(name) for name in ("judge", "compare", "score")] == [2, 4, 2]
 
 
+def test_a_first_release_tells_the_recall_of_the_labels_that_matter() -> None:
+    rows = truth_rows(kinds=("none", "pitting"))
+    half = wrong(rows, site="a", truth="pitting", parts=20)
+    found = verdict(half, None, use_case(matter=["pitting", "crack"]))
+    told = {site.site: site for site in found.sites}
+    assert (told["label:pitting"].candidate, told["label:pitting"].result) == (0.5, "passed")
+    assert "recall of pitting over all sites 0.500 on 80 samples" in told["label:pitting"].text
+    assert (told["label:crack"].candidate, told["label:crack"].result) == (None, "inconclusive")
+    assert found.result == "passed", "the floor is asked of the declared metric"
+
+
 def test_an_equal_candidate_passes_everywhere() -> None:
     outcome = verdict(truth_rows(), truth_rows())
     assert outcome.result == "passed"

@@ -84,6 +84,12 @@ def command(
             for name, value in part.items()
             if isinstance(value, dict) and "value" in value
         ]
+        rows += [
+            {"metric": f"{where}recall of {label}", **part["recall"][label]}
+            for where, part in parts.items()
+            for label in (() if declared is None else declared.outcome.labels_that_matter)
+            if label in part["recall"]
+        ]
         show(rows, output, ("metric", "value", "low", "high"))
         if "robustness" in result:
             show(_harm_rows(result["robustness"]), output)

@@ -122,6 +122,7 @@ def _first(candidate: Scorecard, use_case: UseCase) -> tuple[list[SiteVerdict], 
         enough = len(items) >= gate.samples_min
         text = f"{name} {_number(value)} on {len(items)} samples; no champion to compare with"
         sites.append(SiteVerdict(site=site, result="passed" if enough else "inconclusive", text=text, candidate=value))
+    sites += [_first_label(label, rows, gate) for label in outcome.labels_that_matter]
     n = len(candidate.predictions)
     name, recalls = _metric_of(rows, outcome)
     value = _value(recalls)
@@ -133,6 +134,15 @@ def _first(candidate: Scorecard, use_case: UseCase) -> tuple[list[SiteVerdict], 
             [f"{seen}; at least {gate.samples_min} samples are needed to judge it, label more"],
         )
     return sites, "passed" if value >= gate.floor else "failed", [seen]
+
+
+def _first_label(label: str, rows: Rows, gate: Gate) -> SiteVerdict:
+    """What is known of a label that matters before there is a champion; the floor is asked of the declared metric."""
+    recalls = rows.by_label([label])
+    n, value = int(recalls.members.sum()), _value(recalls)
+    text = f"recall of {label} over all sites {_number(value)} on {n} samples; no champion to compare with"
+    result: Result = "passed" if n >= gate.samples_min else "inconclusive"
+    return SiteVerdict(site=_label_name(label), result=result, text=text, candidate=value)
 
 
 def _against(
@@ -224,8 +234,7 @@ def _judge_site(site: str, pair: _Paired, use_case: UseCase) -> tuple[SiteVerdic
 
 
 def _judge_label(label: str, pair: _Paired, gate: Gate) -> SiteVerdict:
-    # The label's name travels in a field for names; what does not fit there is still in the text.
-    name = ("label:" + re.sub(r"[^A-Za-z0-9._@:-]", "_", label))[:128]
+    name = _label_name(label)
     ours, theirs = pair.candidate.by_label([label]), pair.champion.by_label([label])
     if not ours.members.any():
         text = f"no evaluation sample of {label}, which matters; needs {gate.samples_min}"
@@ -233,6 +242,11 @@ def _judge_label(label: str, pair: _Paired, gate: Gate) -> SiteVerdict:
     difference = _difference(ours, theirs, pair, gate.alpha)
     text = _text(f"recall of {label} over all sites", difference, gate)
     return _verdict(name, _result(difference, gate), text, difference)
+
+
+def _label_name(label: str) -> str:
+    """The label's name in a field for names; what does not fit there is still in the text."""
+    return ("label:" + re.sub(r"[^A-Za-z0-9._@:-]", "_", label))[:128]
 
 
 def _verdict(site: str, result: Result, text: str, difference: _Difference) -> SiteVerdict:
