@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
+from edgewise.hub import read_usecase, usecases
 from edgewise.hub.store import orders as order_rows
 from edgewise.learn import InProcess, LocalProcess, Worker
 from edgewise.learn._worker import WorkerLimits, run_worker
 from edgewise.ports.api import HubApi
-from edgewise.wire import NotTrusted, digest
-from worker_plant import FAST, Plant, wait_for
+from edgewise.wire import NotTrusted, Robustness, Scorecard, decode, digest
+from worker_plant import FAST, USECASE, Plant, wait_for
 from worker_plant import plant as plant
 
 
@@ -49,12 +50,16 @@ def test_an_order_becomes_a_candidate(plant: Plant, worker: Worker, world: Any) 
 def test_variants_come_with_the_candidate_and_each_is_judged_by_itself(
     plant: Plant, worker: Worker, world: Any
 ) -> None:
+    text = USECASE + "gate: {robustness: report}\n"
+    usecases.apply(plant.hub.store, read_usecase(text), source=text, who="test", now=plant.hub.now())
     plant.label(world.surfaces(30, labels=("none", "scratch")))
     order = plant.order(variants=["fp16", "int8"], config={"seconds": 2.0})
     assert worker.step()
     state = plant.state(order)
     assert state["state"] == "returned"
     candidate = state["candidate"]
+    assert set(candidate["robustness"]) == {candidate["bundle"], *candidate["variants"].values()}
+    assert candidate["robustness"][candidate["bundle"]]["trained_on"], "vision fits its heads on every picture"
     assert set(candidate["variants"]) == {"fp16", "int8"}
     for name, bundle in candidate["variants"].items():
         made = plant.admin.get(f"/bundles/{bundle}")["provenance"]
@@ -65,6 +70,8 @@ def test_variants_come_with_the_candidate_and_each_is_judged_by_itself(
     assert {found[bundle]["variant"] for bundle in candidate["variants"].values()} == {"fp16", "int8"}
     assert {item["result"] for item in found.values()} == {"passed"}
     assert set(found[candidate["bundle"]]["variants"]) == {"fp16", "int8"}
+    card = decode(Scorecard, plant.admin.get_bytes(f"/scorecards/{found[candidate['bundle']]['scorecard']}"))
+    assert card.robustness == Robustness.model_validate(candidate["robustness"][candidate["bundle"]])
 
 
 def test_a_second_order_starts_from_the_first_and_fetches_no_sample_twice(

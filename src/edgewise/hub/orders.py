@@ -129,6 +129,7 @@ def make(
         config={**usecase.retrain.config, **wish.config},
         variants=usecase.retrain.variants if wish.variants is None else wish.variants,
         good_labels=usecase.outcome.good_labels,
+        robustness=True if usecase.gate.robustness == "report" else None,
         made_at=now,
         why=wish.why,
     )

@@ -53,12 +53,14 @@ class TrainedBundle:
     Attributes:
         blobs: bytes by their SHA-256, exactly those the manifest names.
         metrics: numbers of the training itself, such as `validation_recall` and `seconds`.
+        aside: names of samples from which no weight was learned; they may have said when to stop.
     """
 
     manifest: Manifest
     blobs: Mapping[str, bytes]
     metrics: Mapping[str, float]
     log: tuple[str, ...]
+    aside: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -163,7 +165,9 @@ def train(
         blobs={MODEL_BLOB: Blob(sha256=blob, size_bytes=len(fitted.graph), media_type="application/x-onnx")},
     )
     metrics = {**fitted.metrics, "parity": parity, "seconds": time.perf_counter() - started_s}
-    return TrainedBundle(manifest=manifest, blobs={blob: fitted.graph}, metrics=metrics, log=fitted.log)
+    return TrainedBundle(
+        manifest=manifest, blobs={blob: fitted.graph}, metrics=metrics, log=fitted.log, aside=fitted.aside
+    )
 
 
 def _known_good_labels(

@@ -252,6 +252,7 @@ class Worker:
             metrics=dict(made.metrics),
             seconds=seconds,
             log=tuple(line[:400] for line in log[-LOG_LINES_MAX:]),
+            robustness=dict(done.robustness) or None,
         )
         wait_s = self.limits.poll_s
         for attempt in range(self.limits.give_back_tries_max):

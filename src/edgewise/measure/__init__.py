@@ -26,6 +26,7 @@ from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
 from edgewise.measure._norms import SITE_SHARE, site_norm
+from edgewise.measure._paired import compare, mcnemar
 from edgewise.measure._scores import largest_gap, score_sites
 from edgewise.measure._sequential import (
     E_MAX,
@@ -76,6 +77,7 @@ __all__ = [
     "better_e_value",
     "calibration",
     "cohort_days",
+    "compare",
     "confidence_of_bin",
     "count_apart_ties",
     "count_pairs",
@@ -96,6 +98,7 @@ __all__ = [
     "learning_curve",
     "macro_mean",
     "marks_differ",
+    "mcnemar",
     "merge_small",
     "noisy_channels",
     "noisy_counts",
