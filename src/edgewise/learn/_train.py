@@ -248,6 +248,12 @@ def check_parity(fitted: Fitted, session: Session, golden: Floats) -> float:
         if fitted.embedding is not None and embedding is not None:
             pairs.append((embedding, outputs[fitted.embedding]))
         for ours, theirs in pairs:
+            if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+                raise NotValid(
+                    "the trained network answers with what is no number (NaN or infinite), on golden or on training "
+                    "inputs; look for such values in the data, or train with smaller steps",
+                    code="scores_not_finite",
+                )
             worst = max(worst, float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(theirs).max())))
     if not worst <= PARITY_MAX:
         raise NotValid(
