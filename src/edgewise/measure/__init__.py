@@ -21,6 +21,7 @@ from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
+from edgewise.measure._light import LIGHT_SIDE, light_of, lights_together
 from edgewise.measure._macro import macro_mean
 from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
@@ -43,6 +44,7 @@ from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
 __all__ = [
     "CALIBRATION_DAYS",
     "E_MAX",
+    "LIGHT_SIDE",
     "MEAN_DAYS",
     "OTHER",
     "SITE_SHARE",
@@ -96,6 +98,8 @@ __all__ = [
     "judge_variant",
     "largest_gap",
     "learning_curve",
+    "light_of",
+    "lights_together",
     "macro_mean",
     "marks_differ",
     "mcnemar",
