@@ -73,13 +73,16 @@ def show_bundle(bundle: Path = BUNDLE, output: Format = FORMAT) -> None:
 
 @app.command("import", epilog="Example: edgewise bundle import press.onnx --spec press.yaml -o bundle/")
 def import_bundle(
-    model: Path = typer.Argument(..., help="an ONNX file", show_default=False),
+    model: Path = typer.Argument(..., help="an ONNX, skops, TorchScript or .pt2 file", show_default=False),
     spec: Path | None = typer.Option(None, "--spec", help="YAML: what the file does not say, docs/learn.md"),
     out: Path | None = typer.Option(None, "-o", "--out", help="folder for the bundle; without it only the report"),
     data: Path | None = typer.Option(None, "--data", help="labelled data: what is usual, for drift"),
+    trust: list[str] = typer.Option(
+        [], "--trust", help="a type of scikit-learn in a skops file that you vouch for; may be given again"
+    ),
     form: Format = typer.Option(Format.table, "--format", help="table for people, json or yaml for programs"),
 ) -> None:
-    """Make a bundle of a network that was made elsewhere; say what is missing."""
+    """Make a bundle of a model that was made elsewhere; say what is missing."""
     from dataclasses import asdict
     from datetime import UTC, datetime
 
@@ -89,7 +92,7 @@ def import_bundle(
 
     asked = None if spec is None else read_spec(read_yaml(spec, "a spec", "spec_invalid"))
     samples = () if data is None else read_dataset(data).samples
-    found = import_model(model, asked, now=datetime.now(UTC), samples=samples)
+    found = import_model(model, asked, now=datetime.now(UTC), samples=samples, trusted=trust)
     missing = [one for one in found.findings if one.level == "missing"]
     told = [asdict(one) for one in found.findings]
     if form is Format.table:
