@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgewise.learn._formats import WRITERS, Written, write_dataset
     from edgewise.learn._import import Imported, import_model
     from edgewise.learn._import_spec import ImportSpec, read_spec
+    from edgewise.learn._mlflow import fetch_model
     from edgewise.learn._ray import RayCluster
     from edgewise.learn._read import read_dataset
     from edgewise.learn._robust import robustness
@@ -49,6 +50,7 @@ __all__ = [
     "Variants",
     "Worker",
     "Written",
+    "fetch_model",
     "good_labels_of",
     "import_model",
     "make_site_variant",
@@ -75,6 +77,7 @@ _HOMES = {
     "_read": ("read_dataset",),
     "_import": ("Imported", "import_model"),
     "_import_spec": ("ImportSpec", "read_spec"),
+    "_mlflow": ("fetch_model",),
     "_ray": ("RayCluster",),
     "_robust": ("robustness",),
     "_score": ("score", "score_samples"),
