@@ -189,7 +189,9 @@ def run_sweep(task: Task, plan: SweepPlan, blobs: FolderBlobs, executor: Executo
 
 def _with_variants(best: Made, task: Task, samples: Sequence[TrainingSample]) -> Made:
     bundle = StoredBundle(manifest=best.bundle.manifest, digest=best.bundle.digest, blobs=best.bundle.blobs)
-    return Made(bundle=best.bundle, variants=make_variants(bundle, task.order.variants, samples))
+    return Made(
+        bundle=best.bundle, variants=make_variants(bundle, task.order.variants, samples, base_int8=task.base_int8)
+    )
 
 
 def _parts(task: Task, plan: SweepPlan, blobs: FolderBlobs) -> tuple[Any, list[TrainingSample], list[TrainingSample]]:

@@ -25,6 +25,7 @@ class Task:
     order: Order
     revision: DatasetRevision
     base: StoredBundle | None
+    base_int8: StoredBundle | None = None
     now: datetime
 
 
@@ -66,7 +67,10 @@ def do(task: Task, read_blob: ReadBlob, progress: Progress, checkpoint: Checkpoi
     )
     stored = StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
     # A revision never holds the evaluation share, so nothing that a variant is judged on has shaped it.
-    return Made(bundle=made, variants=make_variants(stored, order.variants, samples, progress=progress))
+    return Made(
+        bundle=made,
+        variants=make_variants(stored, order.variants, samples, base_int8=task.base_int8, progress=progress),
+    )
 
 
 def as_training(sample: LabelledSample, read_blob: ReadBlob, *, new: bool) -> TrainingSample:
