@@ -85,6 +85,7 @@ class Order(Record):
     use_case: Name
     revision: Digest  # of a score order, which trains on nothing: the bundle that is asked
     base: Digest | None = None  # manifest digest of the warm start, or of the bundle that is asked
+    base_int8: Digest | None = None  # the base's int8 form: its ranges of values are kept where they still fit
     seed: int = 0
     trainer: Name = "vision"
     config: dict[str, str | float | int | bool] = Field(default_factory=dict)
