@@ -23,10 +23,11 @@ from edgewise.hub import Hub, HubConfig, read_usecase, usecases
 from edgewise.hub.api import create_app
 from edgewise.hub.store import orders as order_rows
 from edgewise.learn import InProcess, LocalProcess, Worker
+from edgewise.learn._task import do
 from edgewise.learn._worker import WorkerLimits, run_worker
 from edgewise.ports import MemoryBlobs, MemoryKeys, OnnxRuntime
 from edgewise.ports.api import HubApi
-from edgewise.wire import NotTrusted, digest
+from edgewise.wire import NotTrusted, Order, digest
 
 USECASE = """
 name: press
@@ -157,6 +158,10 @@ def test_variants_come_with_the_candidate_and_each_is_judged_by_itself(
     assert {found[bundle]["variant"] for bundle in candidate["variants"].values()} == {"fp16", "int8"}
     assert {item["result"] for item in found.values()} == {"passed"}
     assert set(found[candidate["bundle"]]["variants"]) == {"fp16", "int8"}
+    told = {"base": candidate["bundle"], "base_int8": candidate["variants"]["int8"]}
+    again = Order.model_validate({name: order[name] for name in Order.model_fields if name in order} | told)
+    made = do(worker._task(again, lambda _what, _share: None), worker._blobs.get, lambda _what, _share: None)
+    assert made.variants.made["int8"].manifest.provenance.data["ranges_kept"] > 0
 
 
 def test_a_second_order_starts_from_the_first_and_fetches_no_sample_twice(
