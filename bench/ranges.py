@@ -28,8 +28,6 @@ from edgewise.wire import Graph, ImageSpec
 COUNT = 32  # calibration pictures, as `learn` takes them
 LOSS_POINTS_MAX = 0.5
 BEFORE, SINCE = 4, 5  # seeds of the calibration pictures
-SPEC = ImageSpec(width=pairs.SIZE, height=pairs.SIZE, channels=3)
-GRAPH = Graph(blob="model", input="input", scores="probabilities", pre=SPEC)
 TUNINGS = ("head", "last block", "full SGD")
 
 
@@ -64,13 +62,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("tmp/bench-delta"), help="trained networks are kept here")
     parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller pictures: minutes instead of an hour")
     options = parser.parse_args()
+    if options.quick:
+        pairs.SIZE, pairs.TRAIN, pairs.SHIFTED, pairs.BASE_EPOCHS = 32, 1200, 600, 2
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     before, since = (pairs.pictures(seed, COUNT, shifted=True)[0].numpy() for seed in (BEFORE, SINCE))
     network = pairs.train_base(pairs.mobilenet_v2_like, 0, folder / "MobileNetV2-base.pt")
-    base = to_int8(with_probabilities(pairs.export(network, folder / "ranges-base.onnx")), GRAPH, before).data
+    spec = ImageSpec(width=pairs.SIZE, height=pairs.SIZE, channels=3)
+    graph = Graph(blob="model", input="input", scores="probabilities", pre=spec)
+    base = to_int8(with_probabilities(pairs.export(network, folder / "ranges-base.onnx")), graph, before).data
     heads = f"{'anew B':>10}{'%':>7}{'kept B':>10}{'%':>7}{'anew acc':>10}{'kept acc':>10}"
     say(f"{'update':14}{'ranges':>8}{'kept':>6}{heads}")
     rows: list[dict[str, Any]] = []
@@ -79,7 +82,7 @@ def main() -> int:
         if not path.exists():
             pairs.export(pairs.tune(network, tuning), path)
         tuned = with_probabilities(path)
-        anew, kept = to_int8(tuned, GRAPH, since), to_int8(tuned, GRAPH, since, base=base)
+        anew, kept = to_int8(tuned, graph, since), to_int8(tuned, graph, since, base=base)
         row: dict[str, Any] = {"update": tuning.name, "ranges": kept.ranges, "kept": kept.kept}
         for name, made in (("anew", anew), ("kept", kept)):
             size = len(encode(base, made.data))

@@ -18,9 +18,10 @@ import pytest
 from edgewise.hub import read_usecase, usecases
 from edgewise.hub.store import orders as order_rows
 from edgewise.learn import InProcess, LocalProcess, Worker
+from edgewise.learn._task import do
 from edgewise.learn._worker import WorkerLimits, run_worker
 from edgewise.ports.api import HubApi
-from edgewise.wire import NotTrusted, Robustness, Scorecard, decode, digest
+from edgewise.wire import NotTrusted, Order, Robustness, Scorecard, decode, digest
 from worker_plant import FAST, USECASE, Plant, wait_for
 from worker_plant import plant as plant
 
@@ -72,6 +73,10 @@ def test_variants_come_with_the_candidate_and_each_is_judged_by_itself(
     assert set(found[candidate["bundle"]]["variants"]) == {"fp16", "int8"}
     card = decode(Scorecard, plant.admin.get_bytes(f"/scorecards/{found[candidate['bundle']]['scorecard']}"))
     assert card.robustness == Robustness.model_validate(candidate["robustness"][candidate["bundle"]])
+    told = {"base": candidate["bundle"], "base_int8": candidate["variants"]["int8"]}
+    again = Order.model_validate({name: order[name] for name in Order.model_fields if name in order} | told)
+    made = do(worker._task(again, lambda _what, _share: None), worker._blobs.get, lambda _what, _share: None)
+    assert made.variants.made["int8"].manifest.provenance.data["ranges_kept"] > 0
 
 
 def test_a_second_order_starts_from_the_first_and_fetches_no_sample_twice(
