@@ -24,6 +24,7 @@ from edgewise.edge._facts import RatedFacts
 from edgewise.edge._identity import Identity
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._metered import Meter, MeteredLink, days_of
+from edgewise.edge._norm_looks import NormLooks
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._outbox_tidy import Tidying
 from edgewise.edge._period import MAIN, Act
@@ -170,7 +171,16 @@ class Device:
                 subject_key=subject_key,
                 metered=self.meter.plain,
             )
-            self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
+            self.keeper.drift = DriftWatch(lambda: self.updater.running)
+            self.norms = self.keeper.norms = NormLooks(
+                ring,
+                running=lambda: self.updater.running,
+                model=self.updater.model_of,
+                runtime=runtime,
+                clock=clock,
+                uniform=chance.random,
+                before=self.keeper.norms_before,
+            )
             self.keeper.sketches = restored(lambda: self.updater.running, self.keeper.sketches_before)
             self._pace = UpdatePace()
             contact_s = usecase.connectivity.contact_s
@@ -301,6 +311,10 @@ class Device:
         """Ask the bundle beside the acting one about the frame that waits; False when none waits within this time."""
         return self.beside.step(wait_s)
 
+    def norms_step(self, wait_s: float = 0.0) -> bool:
+        """Look at a batch of frames for a site's variant; True when there is something to tell."""
+        return self.norms.step(wait_s)
+
     def contact_step(self, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
         card = self._card
@@ -314,6 +328,7 @@ class Device:
         decision = self.decide_step(now)
         self.defer_step()
         self.beside_step()
+        self.norms_step()
         self.record_step(now)
         self.contact_step(now)
         self.update_step(now)
@@ -396,6 +411,7 @@ class Device:
         if self.cascade is not None:
             self.cascade.close()
         self.beside.close()
+        self.norms.close()
         self.updater.close()
         self.outbox.close()
 

@@ -171,6 +171,10 @@ class Updater:
         """Of the time between frames that the shadow may take."""
         return self.state.assignment.shadow_cpu_share if self.state.assignment else 1.0
 
+    def model_of(self, running: Running) -> bytes:
+        """The ONNX file of the bundle's first graph. NotTrusted: its slot holds something else by now."""
+        return self._slots.model_of(running)
+
     @property
     def phase(self) -> Phase:
         return self.state.phase

@@ -17,7 +17,9 @@ from edgewise.wire import Blob, Manifest, NotValid, digest
 FRAMES_MIN = 16  # behind the first norm's sums: fewer say more of these frames than of the site
 
 
-def make_site_variant(source: StoredBundle, site: str, sums: Sequence[ChannelSums], *, frames: int) -> TrainedBundle:
+def make_site_variant(
+    source: StoredBundle, site: str, sums: Sequence[ChannelSums], *, frames: int, record: str | None = None
+) -> TrainedBundle:
     """The variant of a bundle for one site.
 
     It decides with the same labels and thresholds; no weight is learned. The same sums give the same bundle.
@@ -26,6 +28,7 @@ def make_site_variant(source: StoredBundle, site: str, sums: Sequence[ChannelSum
         source: as trained, with a single graph that names its norms.
         sums: of `ports.norm_sums` on the very same bundle, added up over the site's devices.
         frames: behind them.
+        record: digest of the record that the sums came in, for the provenance.
     Raises:
         NotValid: the bundle names no norms, the sums are not of them, or too few frames are behind them.
     """
@@ -56,7 +59,9 @@ def make_site_variant(source: StoredBundle, site: str, sums: Sequence[ChannelSum
         update={
             "blobs": {**manifest.blobs, graph.blob: Blob(sha256=blob, size_bytes=len(changed))},
             "needs": needs,
-            "provenance": manifest.provenance.model_copy(update={"site": site, "variant_of": source.digest}),
+            "provenance": manifest.provenance.model_copy(
+                update={"site": site, "variant_of": source.digest, "sums": record}
+            ),
         }
     )
     used = {one.sha256 for one in drafted.blobs.values()}

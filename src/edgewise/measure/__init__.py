@@ -24,8 +24,8 @@ from edgewise.measure._judge import judge, judge_variant
 from edgewise.measure._macro import macro_mean
 from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
-from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
-from edgewise.measure._norms import SITE_SHARE, site_norm
+from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channel
+from edgewise.measure._norms import SITE_SHARE, in_deviations, norm_sum, read_norm_sum, site_norm
 from edgewise.measure._scores import largest_gap, score_sites
 from edgewise.measure._sequential import (
     E_MAX,
@@ -88,6 +88,7 @@ __all__ = [
     "find_change",
     "gaussian_sums",
     "group_bootstrap",
+    "in_deviations",
     "judge",
     "judge_backstop",
     "judge_shadow",
@@ -97,9 +98,11 @@ __all__ = [
     "macro_mean",
     "marks_differ",
     "merge_small",
-    "noisy_channels",
+    "noisy_channel",
     "noisy_counts",
     "noisy_sums",
+    "norm_sum",
+    "read_norm_sum",
     "score_sites",
     "site_norm",
     "tells_of_few",

@@ -115,6 +115,7 @@ from edgewise.wire.sources import (
     Tls,
     VideoSpec,
 )
+from edgewise.wire.sums import NormSum, SiteSums, ToldSums
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, openings, wait_for, zone_of
 from edgewise.wire.usecase import (
     Cascade,
@@ -202,6 +203,7 @@ __all__ = [
     "Needs",
     "NoiseApplied",
     "Norm",
+    "NormSum",
     "NotNow",
     "NotTrusted",
     "NotValid",
@@ -246,6 +248,7 @@ __all__ = [
     "SinkSpec",
     "Site",
     "SiteScore",
+    "SiteSums",
     "SiteVerdict",
     "SketchBasis",
     "Slice",
@@ -260,6 +263,7 @@ __all__ = [
     "Terms",
     "Tls",
     "ToScore",
+    "ToldSums",
     "Tombstone",
     "Transform",
     "Upload",
