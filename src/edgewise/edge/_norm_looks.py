@@ -23,7 +23,7 @@ from edgewise.edge._slots import Running
 from edgewise.edge._sums_told import noisy_norm
 from edgewise.edge.ring import Ring
 from edgewise.frames import prepare
-from edgewise.measure import norm_sum
+from edgewise.measure import SITE_FRAMES_MIN, norm_sum
 from edgewise.ports import Clock, NormWalk, Runtime
 from edgewise.wire import Graph, Manifest, NoiseApplied, NotValid, PartNoise, SumsNoise, ToldSums
 
@@ -37,7 +37,7 @@ class NormLimits:
     """Every bound of a look."""
 
     frames: int = 128  # for each norm
-    frames_min: int = 16  # fewer say more of these frames than of the site
+    frames_min: int = SITE_FRAMES_MIN
     every: int = 4  # of the frames decided on one is taken: neighbours often show the same part
     batch: int = 8
     cpu_share: float = 0.1  # of the time, at most

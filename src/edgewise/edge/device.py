@@ -24,7 +24,7 @@ from edgewise.edge._facts import RatedFacts
 from edgewise.edge._identity import Identity
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._metered import Meter, MeteredLink, days_of
-from edgewise.edge._norm_looks import NormLooks
+from edgewise.edge._norm_looks import NormLimits, NormLooks
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._outbox_tidy import Tidying
 from edgewise.edge._period import MAIN, Act
@@ -64,6 +64,7 @@ class DeviceLimits:
     loop: LoopLimits = field(default_factory=LoopLimits)
     outbox: OutboxLimits | None = None  # from the use case where not given
     update: UpdateLimits | None = None  # with the use case's deadline where not given
+    norms: NormLimits = field(default_factory=NormLimits)
     facts_every_s: float = 10.0  # the machine is asked for its facts no more often
     bytes_per_s_max: float | None = None  # of downloads; the use case and an assignment may ask for less
 
@@ -149,6 +150,7 @@ class Device:
                 folder,
                 device=identity.device,
                 use_case=identity.use_case,
+                site=identity.site,
                 root=identity.root,
                 runtime=runtime,
                 clock=clock,
@@ -180,6 +182,7 @@ class Device:
                 clock=clock,
                 uniform=chance.random,
                 before=self.keeper.norms_before,
+                limits=limits.norms,
             )
             self.keeper.sketches = restored(lambda: self.updater.running, self.keeper.sketches_before)
             self._pace = UpdatePace()

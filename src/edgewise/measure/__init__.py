@@ -21,11 +21,12 @@ from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
+from edgewise.measure._judge_site import judge_site_variant
 from edgewise.measure._macro import macro_mean
 from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channel
-from edgewise.measure._norms import SITE_SHARE, in_deviations, norm_sum, read_norm_sum, site_norm
+from edgewise.measure._norms import SITE_FRAMES_MIN, SITE_SHARE, in_deviations, norm_sum, read_norm_sum, site_norm
 from edgewise.measure._scores import largest_gap, score_sites
 from edgewise.measure._sequential import (
     E_MAX,
@@ -44,6 +45,7 @@ __all__ = [
     "E_MAX",
     "MEAN_DAYS",
     "OTHER",
+    "SITE_FRAMES_MIN",
     "SITE_SHARE",
     "Agreement",
     "Audited",
@@ -92,6 +94,7 @@ __all__ = [
     "judge",
     "judge_backstop",
     "judge_shadow",
+    "judge_site_variant",
     "judge_variant",
     "largest_gap",
     "learning_curve",

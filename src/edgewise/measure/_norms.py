@@ -20,6 +20,7 @@ from edgewise.measure._drift import ChannelSums
 from edgewise.wire import NormSum, NotValid
 
 SITE_SHARE = 0.5
+SITE_FRAMES_MIN = 16  # behind each norm's sums: fewer say more of these frames than of the site
 EPSILON = 1e-5  # added to the variance, as normalisations do: a channel that never moved in training has a deviation
 Floats = NDArray[np.float32]
 

@@ -77,12 +77,15 @@ from edgewise.wire.private import (
 from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
+    VARIANT_MAX,
     Assignment,
     Director,
     Envelope,
     PublicKey,
     Release,
     Signature,
+    site_of_variant,
+    site_variant,
 )
 from edgewise.wire.rollout import Backstop, Disruption, Proxy, Rate, RolloutPolicy, Shadow, Wave
 from edgewise.wire.sinks import (
@@ -149,6 +152,7 @@ __all__ = [
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
+    "VARIANT_MAX",
     "After",
     "Annotation",
     "AnyRecord",
@@ -287,6 +291,8 @@ __all__ = [
     "plain",
     "record_digest",
     "revision_digest",
+    "site_of_variant",
+    "site_variant",
     "slice_facts",
     "slices_of",
     "unmet",

@@ -192,6 +192,12 @@ class SuggestIn(Body):
     why: str = Field(default="by hand", max_length=500)
 
 
+class AdaptIn(Body):
+    use_case: Name
+    site: Name
+    why: str = Field(default="by hand", max_length=500)
+
+
 class ScoredIn(Body):
     worker: Name
     scored: tuple[Scored, ...] = Field(default=(), max_length=1000)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from edgewise.hub import bundles, orders, releases, scope, score_orders
+from edgewise.hub import adapt_orders, bundles, orders, releases, scope, score_orders
 from edgewise.hub.api.auth import Operator, OrderReader, Reader, ThisHub, Trainer
 from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
+    AdaptIn,
     BundleName,
     BundleOut,
     CancelIn,
@@ -109,6 +110,23 @@ def make_score_order(wish: SuggestIn, hub: ThisHub, who: Operator) -> Order:
         scope.check_whole(connection, who, wish.use_case, f"a score order of {wish.use_case}")
     return score_orders.create(
         hub.store, wish.use_case, why=wish.why, who=who.name, now=hub.now(), chance=hub.chance, limits=hub.limits
+    )
+
+
+@router.post("/orders/adapt", tags=["orders"], status_code=201, responses=responses(404, 409))
+def make_adapt_order(wish: AdaptIn, hub: ThisHub, who: Operator) -> Order:
+    """Have a variant of the champion made for one site, from the sums that its devices told."""
+    with hub.store.read() as connection:
+        scope.check_whole(connection, who, wish.use_case, f"an order of {wish.use_case} for a site")
+    return adapt_orders.create(
+        hub.store,
+        wish.use_case,
+        wish.site,
+        why=wish.why,
+        who=who.name,
+        now=hub.now(),
+        chance=hub.chance,
+        limits=hub.limits,
     )
 
 
