@@ -170,6 +170,26 @@ def test_an_alarm_has_the_new_stream_told_also_where_the_use_case_does_not_adapt
     device.close(fleet.clock.now())
 
 
+def test_a_question_of_the_hub_is_answered_once_also_where_the_use_case_does_not_adapt(fleet):
+    release = fleet.sign(bundle(fleet))
+    fleet.assign(release)
+    device = start(fleet, retrain={"adapt": False})
+    feed(fleet, device, 160)
+    assert told(fleet) == []
+    fleet.assign(release, sums="a" * 32)
+    feed(fleet, device, 160)
+    feed(fleet, device, 160)
+    assert [one.why for one in told(fleet)] == ["asked"]
+    device.close(fleet.clock.now())
+    device = start(fleet, retrain={"adapt": False})
+    feed(fleet, device, 160)
+    assert len(told(fleet)) == 1, "a restart does not forget that it was answered"
+    fleet.assign(release, sums="b" * 32)
+    feed(fleet, device, 200)
+    assert len(told(fleet)) == 2
+    device.close(fleet.clock.now())
+
+
 def test_too_few_frames_within_the_time_give_no_sums_and_later_ones_do(fleet):
     device = start(fleet)
     feed(fleet, device, 16)

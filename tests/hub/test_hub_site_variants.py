@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewise.hub import ledger, rollouts, site_gate, site_sums
+from edgewise.hub import adapt_orders, ledger, rollouts, site_gate, site_sums
 from edgewise.hub.rollout_states import Event as Act
 from edgewise.hub.store import audit as audit_rows
 from edgewise.hub.store import channel_sums as sums_rows
@@ -220,6 +220,28 @@ def test_without_adapt_no_order_is_made_and_too_few_frames_make_none(world: Any)
         tell(eager, device, told_of(eager, champion_of(eager), frames=7))
     eager.tick()
     assert adapt_rows(eager) == []
+
+
+def test_the_devices_of_a_site_that_run_the_champion_can_be_asked_and_nothing_else_changes_for_them(world: Any) -> None:
+    hub = world.hub
+    before = {name: world.row(name).wanted for name in ("a1", "a2", "b1")}
+    asked = adapt_orders.ask(world.store, NAME, "a", who="ann", now=hub.now(), chance=hub.chance)
+    assert sorted(asked) == ["a1", "a2"]
+    assert world.row("b1").wanted == before["b1"]
+    for name in asked:
+        wanted = world.row(name).wanted
+        assert wanted.sums is not None
+        same = {"number": before[name].number, "sums": None, "issued_at": before[name].issued_at}
+        assert wanted.model_copy(update=same) == before[name]
+    settle(world, 3)
+    assert world.row("a1").wanted.sums is not None, "the controllers leave it alone"
+    with pytest.raises(NotValid, match="no site 'x'"):
+        adapt_orders.ask(world.store, NAME, "x", who="ann", now=hub.now(), chance=hub.chance)
+    empty = LoopWorld(a_usecase(sites=[{"name": "a"}, {"name": "b"}, {"name": "c"}]))
+    empty.label(20)
+    run_champion(empty)
+    with pytest.raises(NotValid, match="no device of c runs bundle"):
+        adapt_orders.ask(empty.store, NAME, "c", who="ann", now=hub.now(), chance=hub.chance)
 
 
 # -- the worker's answer -----------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class Keeper:
         self._notes = Notes(outbox)
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
         self.norms: NormLooks | None = None  # at what a site's variant is made from, where the device has them
+        self.asked: Callable[[], str | None] = lambda: None  # for which question of the hub sums are wanted
         self.norms_before: list[str] = []  # what they were when the device stopped
         self.sketches: DaySketches | None = None  # of days, where the device makes them
         self.sketches_before: list[Any] = []  # what they were when the device stopped
@@ -296,8 +297,11 @@ class Keeper:
             evidence = None if self.drift is None else self.drift.take(period)
             if evidence is not None:
                 self.norms.want("alarm", evidence=evidence, policy=policy)
-            elif self._use_case.retrain.adapt:
-                self.norms.want("first", policy=policy)
+            else:
+                question = self.asked()
+                begun = question is not None and self.norms.want("asked", key=question, policy=policy)
+                if self._use_case.retrain.adapt and not begun:
+                    self.norms.want("first", policy=policy)
             self.norms.offer(period)
             told = self.norms.finished()
             if told is None:

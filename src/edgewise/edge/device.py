@@ -174,6 +174,7 @@ class Device:
                 metered=self.meter.plain,
             )
             self.keeper.drift = DriftWatch(lambda: self.updater.running)
+            self.keeper.asked = self._asked_for_sums
             self.norms = self.keeper.norms = NormLooks(
                 ring,
                 running=lambda: self.updater.running,
@@ -352,6 +353,10 @@ class Device:
         self._facts = {**self._facts, **card.facts()}
         self.updater.take_facts(card.facts())
         self._card = envelope
+
+    def _asked_for_sums(self) -> str | None:
+        assignment = self.updater.assignment
+        return None if assignment is None else assignment.sums
 
     def _is_metered(self) -> bool:
         return self._reported().get("network_metered") is True

@@ -89,6 +89,38 @@ def create(
         return make(store, connection, use_case, site, why=why, who=who, now=now, chance=chance, limits=limits)
 
 
+def ask(store: Store, use_case: str, site: str, *, who: str, now: datetime, chance: Chance) -> list[str]:
+    """Have the devices of a site that run the champion tell their sums anew; comes back with who was asked.
+
+    Nothing else in their assignments changes, so an update that is under way goes on.
+
+    Raises:
+        NotValid: no such use case or site, no champion that runs on the whole fleet, or none of its devices runs it.
+    """
+    with store.write() as connection:
+        usecases.check_site(usecases.need(connection, use_case), site)
+        champion, question = need_champion(connection, use_case), chance.id()
+        asked = []
+        for row in devices.find(connection, use_case=use_case):
+            wanted = row.wanted
+            if row.site != site or row.bundle != champion.bundle or row.revoked_at is not None:
+                continue
+            if wanted is None or wanted.bundle != champion.bundle or row.in_conflict:
+                continue  # it is on its way to another bundle, or a person has to decide about it first
+            number = row.assignment_number + 1
+            devices.assign(connection, wanted.model_copy(update={"number": number, "sums": question, "issued_at": now}))
+            data = {"number": number, "sums": question}
+            audit.note(connection, actor=who, action="device.assigned", subject=row.id, data=data, now=now)
+            asked.append(row.id)
+        if not asked:
+            raise NotValid(
+                f"no device of {site} runs bundle {champion.bundle[:12]}… of {champion.id} as its assignment says, so "
+                "none can tell its sums; wait for its rollout",
+                code="sums_missing",
+            )
+        return asked
+
+
 def make(
     store: Store,
     connection: sa.Connection,

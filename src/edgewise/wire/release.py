@@ -101,4 +101,5 @@ class Assignment(Record):
     reason: str = ""
     evidence: Digest | None = None
     issued_at: Time
+    sums: Id | None = None  # a question: tell the channel sums of the bundle that runs, once for each
     erasures: tuple[Erasure, ...] = Field((), max_length=ERASURES_MAX)  # by number; those not reported as done

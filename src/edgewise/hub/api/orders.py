@@ -10,6 +10,8 @@ from edgewise.hub.api.auth import Operator, OrderReader, Reader, ThisHub, Traine
 from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
     AdaptIn,
+    AskedOut,
+    AskIn,
     BundleName,
     BundleOut,
     CancelIn,
@@ -128,6 +130,15 @@ def make_adapt_order(wish: AdaptIn, hub: ThisHub, who: Operator) -> Order:
         chance=hub.chance,
         limits=hub.limits,
     )
+
+
+@router.post("/orders/adapt/ask", tags=["orders"], responses=responses(404, 409))
+def ask_for_sums(wish: AskIn, hub: ThisHub, who: Operator) -> AskedOut:
+    """Have the devices of a site tell their sums anew, with their next assignments."""
+    with hub.store.read() as connection:
+        scope.check_whole(connection, who, wish.use_case, f"an order of {wish.use_case} for a site")
+    asked = adapt_orders.ask(hub.store, wish.use_case, wish.site, who=who.name, now=hub.now(), chance=hub.chance)
+    return AskedOut(devices=asked)
 
 
 @router.post("/orders/{order}/scored", tags=["orders"], responses=responses(404, 409))
