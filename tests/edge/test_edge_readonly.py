@@ -122,7 +122,7 @@ def test_the_agent_writes_below_its_folder_alone_and_makes_no_forbidden_system_c
         paths = [found[1]] if WRITES.search(call) and (found := OPENS.match(call)) else []
         paths += re.findall(r'"(/[^"]*)"', call) if CHANGES.match(call) else []
         # Compiled Python is a cache that may be missing; on a read-only root it is.
-        paths = [path for path in paths if path.startswith("/") and "/__pycache__/" not in path]
+        paths = [path for path in paths if path.startswith("/") and "/__pycache__" not in path]
         outside |= {path for path in paths if not path.startswith((folder, *RUNTIME))}
     assert outside == set()
     assert len(calls) > 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -15,6 +16,7 @@ from edgewise.hub import Store, audit
 from edgewise.hub.store import labels, leases, meta, opinions, tables, verdicts
 from edgewise.ports import MemoryBlobs
 from edgewise.wire import NotNow, NotValid
+from field_servers import until
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -136,6 +138,60 @@ def test_writers_wait_for_each_other_so_the_audit_chain_has_one_end(store):
         thread.join()
     checked = audit.verify(store)
     assert (checked.entries, checked.broken) == (32, None)
+
+
+def together(store, *work):
+    """Run each in a thread of its own while the writer is held, so that all wait for one commit."""
+    with ThreadPoolExecutor(len(work)) as pool:
+        with store.write():
+            futures = [pool.submit(store.write_grouped, one) for one in work]
+            until(lambda: len(store._waiting) == len(work), "all wait")
+        return [future.exception() or future.result() for future in futures]
+
+
+def putting(key, *, fails=None):
+    def put(connection):
+        meta.put(connection, key, "value")
+        if fails is not None:
+            raise fails
+        return key
+
+    return put
+
+
+def test_work_that_waits_shares_one_commit_and_one_that_fails_undoes_itself_alone(store):
+    commits = []
+    sa.event.listen(store.engine, "commit", commits.append)
+    wrong = NotValid("no", code="no")
+    work = [putting("a"), putting("b", fails=wrong), putting("c"), putting("d", fails=NotNow("later", code="later"))]
+    a, b, c, d = together(store, *work)
+    assert (a, b, c, str(d)) == ("a", wrong, "c", "later")
+    assert len(commits) == 2  # of the writer that they waited for, and theirs
+    with store.read() as connection:
+        assert [meta.get(connection, key) for key in "abcd"] == ["value", None, "value", None]
+
+
+def test_a_commit_that_fails_has_failed_for_everybody_in_it(store):
+    commits = []
+
+    def refuse_second(connection):
+        commits.append(connection)
+        if len(commits) == 2:
+            raise OSError("the disk is gone")
+
+    sa.event.listen(store.engine, "commit", refuse_second)
+    assert [str(found) for found in together(store, putting("a"), putting("b"))] == ["the disk is gone"] * 2
+    with store.read() as connection:
+        assert [meta.get(connection, key) for key in "ab"] == [None, None]
+    assert store.write_grouped(putting("a")) == "a"
+
+
+def test_of_many_that_wait_no_commit_takes_more_than_a_group(store, monkeypatch):
+    monkeypatch.setattr("edgewise.hub.store._store.GROUP_MAX", 3)
+    commits = []
+    sa.event.listen(store.engine, "commit", commits.append)
+    assert together(store, *(putting(str(number)) for number in range(8))) == [str(number) for number in range(8)]
+    assert len(commits) == 1 + 3
 
 
 def test_a_lease_has_one_holder_and_its_fence_grows_with_each_new_one(store):

@@ -66,6 +66,24 @@ def test_a_signal_ends_a_wait_without_a_bound():
         signal.signal(signal.SIGALRM, before)
 
 
+def test_a_signal_that_the_system_hands_to_another_thread_ends_the_wait_too():
+    stop = Stop()
+    before = signal.signal(signal.SIGUSR1, lambda *_: stop.ask())
+
+    def later() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        time.sleep(30)  # alive, so that the signal stays with it
+
+    threading.Thread(target=later, daemon=True).start()
+    try:
+        started_s = time.monotonic()
+        assert stop.wait(60)
+        assert time.monotonic() - started_s < 20
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_all_who_wait_hear_it():
     stop, heard = Stop(), []
     threads = [threading.Thread(target=lambda: heard.append(stop.wait(60)), daemon=True) for _ in range(5)]

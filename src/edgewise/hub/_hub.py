@@ -13,6 +13,7 @@ from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
 from edgewise.hub.folder import Folder
+from edgewise.hub.known import KnownDevices
 from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
@@ -99,6 +100,7 @@ class Hub:
         self.folder = None if config.data_dir is None else Folder(config.data_dir)
         try:
             self.store = Store(self._database_url(), blobs or self._blobs())
+            self.known = KnownDevices(self.store, self.limits)
             self.keys = keys or self._keys()
             self.online = OnlineKeys(self.keys)
             self.authority = Authority(
@@ -132,6 +134,9 @@ class Hub:
         if store is not None:
             if getattr(self, "_leads", False):
                 self._give_back_lease()
+            if hasattr(self, "known"):
+                with contextlib.suppress(NotNow):  # then it is not known when these devices were heard last
+                    self.known.flush()
             store.close()
         if self.folder is not None:
             self.folder.close()
@@ -145,6 +150,7 @@ class Hub:
         Level-triggered: each reads the whole situation and acts on it, so a tick too many changes nothing.
         """
         moment = now or self.now()
+        self.known.flush()
         with self.store.write() as connection:
             until = moment + timedelta(seconds=self.limits.controller_lease_s)
             fence = leases.take(connection, control.LEASE, holder=self.holder, until=until, now=moment)

@@ -43,7 +43,7 @@ class Authority:
         self.trust_domain = trust_domain
         self.limits = limits
         self._keys = {name: keys.certificate_key(name) for name in (ROOT, DEVICES, SERVERS)}
-        self._seen: dict[str, ChainVerdict] = {}
+        self._seen: dict[str, tuple[ChainVerdict, PublicKey]] = {}
         self._lock = threading.Lock()
         with store.write() as connection:
             self.root = _held(
@@ -107,28 +107,34 @@ class Authority:
         return issue_server(public, names, issuer=self.server_issuer, issuer_key=key, now=now, limits=self.limits)
 
     def who(self, certificate: bytes, now: datetime) -> DeviceId:
-        """The device that a certificate of this authority names.
+        """The device that a certificate of this authority names. Raises as `caller`."""
+        return self.caller(certificate, now)[0]
+
+    def caller(self, certificate: bytes, now: datetime) -> tuple[DeviceId, PublicKey]:
+        """The device that a certificate of this authority names, and the key that it is for.
 
         Raises:
             NotTrusted: it does not hold; the code is `certificate_` and the check that failed.
         """
         name = fingerprint(certificate)
         with self._lock:
-            verdict = self._seen.get(name)
+            seen = self._seen.get(name)
         # The signatures of a chain hold for ever; its time is asked for each request.
-        if verdict is None or verdict.not_after is None or verdict.not_after < now:
+        if seen is None or seen[0].not_after is None or seen[0].not_after < now:
             verdict = verify_device_certificate(
                 [self.root], [self.device_issuer], certificate, now, trust_domain=self.trust_domain
             )
-        if not verdict.ok:
-            raise NotTrusted(
-                f"the device's certificate does not hold: {verdict.reason}", code=f"certificate_{verdict.code}"
-            )
-        with self._lock:
-            if len(self._seen) >= SEEN_MAX:
-                self._seen.clear()
-            self._seen[name] = verdict
-        return DeviceId(trust_domain=self.trust_domain, site=verdict.site, device=verdict.device)
+            if not verdict.ok:
+                raise NotTrusted(
+                    f"the device's certificate does not hold: {verdict.reason}", code=f"certificate_{verdict.code}"
+                )
+            seen = verdict, key_of(certificate)
+            with self._lock:
+                if len(self._seen) >= SEEN_MAX:
+                    self._seen.clear()
+                self._seen[name] = seen
+        verdict, key = seen
+        return DeviceId(trust_domain=self.trust_domain, site=verdict.site, device=verdict.device), key
 
 
 def _held(connection: sa.Connection, name: str, make: Callable[[], bytes]) -> bytes:

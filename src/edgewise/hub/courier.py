@@ -16,6 +16,7 @@ from edgewise.hub import audit, bundles, enrol, intake, repository, usecases
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Person
 from edgewise.hub.door import LocalDoor
+from edgewise.hub.known import known_device
 from edgewise.hub.store import intake as rows
 from edgewise.hub.store import repository as tuf_rows
 from edgewise.hub.store.devices import DeviceRow
@@ -81,7 +82,7 @@ def export(hub: Hub, names: Sequence[str], person: Person) -> Parcel:
         raise NotValid(f"{len(set(names))} devices are named, needs 1 to {DEVICES_MAX}", code="devices_count")
     _ = hub.root
     with hub.store.read() as connection:
-        devices = [intake.known_device(connection, name) for name in sorted(set(names))]
+        devices = [known_device(connection, name) for name in sorted(set(names))]
     person.check_sites([row.site for row in devices], "a courier's stick")
     files, blobs = _metadata(hub), dict[str, int]()
     for row in devices:
@@ -245,7 +246,7 @@ def _open(hub: Hub, sealed: SealedListing, person: Person) -> tuple[DeviceRow, D
     # Judged for a moment in which it held; how long ago that may be, the grace decides as for a device that comes back.
     who = hub.authority.who(certificate, min(now, ends_at))
     with hub.store.read() as connection:
-        row = intake.known_device(connection, who.device)
+        row = known_device(connection, who.device)
     if key_of(certificate) != row.public_key or who.site != row.site:
         raise NotTrusted(
             f"device {row.id} was enrolled again with another key; this stick is of the old one", code="key_replaced"

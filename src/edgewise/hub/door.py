@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.hub import enrol, intake, repository_view
+from edgewise.hub import enrol, intake, known, repository_view
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
@@ -22,6 +22,7 @@ class LocalDoor:
             device,
             body,
             hub.now(),
+            known=hub.known,
             hub_epoch=hub.hub_epoch,
             signer_key=lambda: hub.key,
             chance=hub.chance,
@@ -72,4 +73,4 @@ class LocalDoor:
 
     def _known(self, device: str) -> DeviceRow:
         with self.hub.store.read() as connection:
-            return intake.known_device(connection, device)
+            return known.known_device(connection, device)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from edgewise.hub import audit, drift_sketches, erasures, refusals, reports, repository, site_sums
 from edgewise.hub.cards import with_card
+from edgewise.hub.known import KnownDevices, known_device
 from edgewise.hub.limits import Limits
 from edgewise.hub.segments import Records, check_storable, open_segment
 from edgewise.hub.store import Store, devices, samples, usecases
@@ -36,7 +37,6 @@ from edgewise.wire import (
     Sample,
     SegmentHeader,
     UploadHeader,
-    UseCase,
     digest,
     encode,
     plain,
@@ -80,6 +80,7 @@ def handle_contact(
     body: bytes,
     now: datetime,
     *,
+    known: KnownDevices,
     hub_epoch: str,
     signer_key: Callable[[], PrivateKey],
     chance: Chance,
@@ -98,6 +99,17 @@ def handle_contact(
         )
     header, payloads = unpack_upload(body)
     _check_upload(header, payloads, device)
+    quiet = known.quiet(header, now)
+    if quiet is not None:
+        receipt = Receipt(
+            watermark=quiet.watermark,
+            epoch=quiet.epoch,
+            hub_epoch=hub_epoch,
+            metadata=quiet.metadata,
+            next_contact_s=_next_contact_s(quiet.contact_s, chance, limits),
+            at=now,
+        )
+        return encode(receipt)
     with store.read() as connection:
         row = known_device(connection, device)
         usecase, policies = usecases.in_force(connection, row.use_case)
@@ -110,14 +122,19 @@ def handle_contact(
         else _Segment(header=segment, payload=payload)
         for segment, payload in zip(header.segments, payloads, strict=True)
     ]
+
+    def take(connection: sa.Connection) -> tuple[Receipt, DeviceRow]:
+        receipt, row = _take(connection, header, looked, now, hub_epoch)
+        # After what it sent: that may have been sealed before it erased.
+        version = usecase.data.version
+        if erasures.heard(connection, row, header, hub_epoch=hub_epoch, policy_version=version, now=now):
+            row = known_device(connection, device)
+        known.drop(device)
+        return receipt, row
+
     try:
-        with store.write() as connection:
-            receipt, row = _take(connection, header, looked, now, hub_epoch)
-            # After what it sent: that may have been sealed before it erased.
-            if erasures.heard(
-                connection, row, header, hub_epoch=hub_epoch, policy_version=usecase.data.version, now=now
-            ):
-                row = known_device(connection, device)
+        receipt, row = store.write_grouped(take)
+        known.drop(device)  # once more: it may have been read again before the commit
     except ClonedKey as error:
         _note_clone(store, device, error, now)
         raise
@@ -126,26 +143,9 @@ def handle_contact(
     answer = {
         "assignment": _assignment(row, header.has_assignment, signer_key),
         "metadata": metadata,
-        "next_contact_s": _next_contact_s(usecase, chance, limits),
+        "next_contact_s": _next_contact_s(usecase.connectivity.contact_s, chance, limits),
     }
     return encode(receipt.model_copy(update=answer))
-
-
-def known_device(connection: sa.Connection, device: str) -> DeviceRow:
-    """The device, if it is enrolled and not shut out.
-
-    Raises:
-        NotTrusted: it is not.
-    """
-    row = devices.get(connection, device)
-    if row is None:
-        raise NotTrusted(
-            f"device {device[:80]!r} is not enrolled here; make a token and run `edgewise edge enroll`",
-            code="unknown_device",
-        )
-    if row.revoked_at is not None:
-        raise NotTrusted(f"device {device} was shut out at {row.revoked_at.isoformat()}", code="device_revoked")
-    return row
 
 
 def _check_upload(header: UploadHeader, payloads: list[bytes], device: str) -> None:
@@ -355,5 +355,5 @@ def sign_assignment(assignment: Assignment | None, key: PrivateKey) -> Envelope:
     return seal(encode(assignment), ASSIGNMENT_TYPE, [key])
 
 
-def _next_contact_s(usecase: UseCase, chance: Chance, limits: Limits) -> float:
-    return usecase.connectivity.contact_s * (1 + limits.contact_jitter * (2 * chance.random() - 1))
+def _next_contact_s(contact_s: float, chance: Chance, limits: Limits) -> float:
+    return contact_s * (1 + limits.contact_jitter * (2 * chance.random() - 1))

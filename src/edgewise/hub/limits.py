@@ -37,6 +37,8 @@ class Limits:
     order_attempts_max: int = 3
     controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s
     enrolment_token_s: float = 7 * 86_400
+    known_devices_max: int = 200_000  # held in memory, about 1 kB each
+    known_s: float = 0.25  # how long a change made by another hub on this database may go unseen by a quiet contact
     contact_jitter: float = 0.2  # of the use case's contact_s, either way, so that a fleet does not call all at once
     token_s_max: float = 5 * 366 * 86_400  # how far ahead a person's token may end
     token_used_s: float = 3600  # a token's last use is written down no more often

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import queue
 
+WAKE_S = 0.5
+
 
 class Stop:
     """Whether to come to an end. Any thread may ask and wait, and so may a signal handler.
@@ -34,8 +36,16 @@ class Stop:
         self._bell.put(None)
 
     def wait(self, seconds_max: float | None = None) -> bool:
-        """Whether to come to an end, as soon as that is asked and at the latest after this time; None for no bound."""
-        with contextlib.suppress(queue.Empty):
-            self._bell.get(timeout=seconds_max)
-            self._bell.put(None)  # others may wait for it too
+        """Whether to come to an end, as soon as that is asked and at the latest after this time; None for no bound.
+
+        The main thread never waits for longer than `WAKE_S` at once: the system may hand a signal to another thread,
+        which does not wake this one, and Python runs the handler here.
+        """
+        left = seconds_max
+        while not self._asked and (left is None or left > 0):
+            step = WAKE_S if left is None else min(left, WAKE_S)
+            left = None if left is None else left - step
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=step)
+                self._bell.put(None)  # others may wait for it too
         return self._asked

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import rfc8785
 from pydantic import BaseModel, ValidationError
 
+from edgewise.wire._canonical import Unusual, usual
 from edgewise.wire.errors import NotValid
 
 EXPLAINED_MAX = 1000
@@ -36,6 +37,13 @@ def canonical(value: Any) -> bytes:
     >>> canonical({"b": 1.0, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
     """
+    try:
+        return usual(value)
+    except Unusual:
+        return _by_the_book(value)
+
+
+def _by_the_book(value: Any) -> bytes:
     try:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, ValueError, TypeError, RecursionError) as error:

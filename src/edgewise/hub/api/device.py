@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgewise.hub import bundles, intake, scope
+from edgewise.hub import bundles, scope
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
@@ -26,8 +26,6 @@ from edgewise.hub.api.peer import peer_certificate
 from edgewise.hub.door import LocalDoor
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import samples
-from edgewise.hub.store.devices import DeviceRow
-from edgewise.trust import key_of
 from edgewise.wire import NotTrusted, NotValid
 
 JSON = "application/json"
@@ -55,8 +53,8 @@ class Call:
     client: tuple[str, int] | None = None
     certificate: bytes | None = None  # the caller's, DER; the transport or a known proxy proved its key
 
-    def device(self) -> DeviceRow:
-        """The device whose certificate this connection has; the store is asked each time, so shutting out is at once.
+    def device(self) -> str:
+        """The device whose certificate this connection has; each time it is asked whether it was shut out meanwhile.
 
         Raises:
             NotTrusted: no certificate of this hub, or the device is unknown, shut out or has another key now.
@@ -65,15 +63,14 @@ class Call:
             raise NotTrusted(
                 "this needs the certificate of an enrolled device; run `edgewise edge enroll`", code="no_certificate"
             )
-        who = self.hub.authority.who(self.certificate, self.hub.now())
-        with self.hub.store.read() as connection:
-            row = intake.known_device(connection, who.device)
-        if key_of(self.certificate) != row.public_key or who.site != row.site:
+        now = self.hub.now()
+        who, key = self.hub.authority.caller(self.certificate, now)
+        if self.hub.known.key_of(who.device, now) != (who.site, key):
             raise NotTrusted(
-                f"device {row.id} was enrolled again with another key; this certificate is of the old one",
+                f"device {who.device} was enrolled again with another key; this certificate is of the old one",
                 code="key_replaced",
             )
-        return row
+        return who.device
 
     def device_or_person(self, *actions: Action) -> Person | None:
         """The person who calls, None for a device.
@@ -121,11 +118,11 @@ class Answer:
 
 
 def contact(call: Call) -> Answer:
-    return Answer(body=LocalDoor(call.hub).exchange(call.device().id, call.body))
+    return Answer(body=LocalDoor(call.hub).exchange(call.device(), call.body))
 
 
 def identity(call: Call) -> Answer:
-    return Answer(body=LocalDoor(call.hub).identity(call.device().id))
+    return Answer(body=LocalDoor(call.hub).identity(call.device()))
 
 
 def blob(call: Call) -> Answer:
@@ -143,11 +140,7 @@ def blob(call: Call) -> Answer:
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox",
     }
-    if (
-        call.method == "HEAD"
-        and person is None
-        and (here := call.hub.uploads.offset(call.device().id, name)) is not None
-    ):
+    if call.method == "HEAD" and person is None and (here := call.hub.uploads.offset(call.device(), name)) is not None:
         return Answer(status=404, headers={"Upload-Offset": str(here), "Cache-Control": "no-store"})
     size = blobs.size(name)
     media_type = call.query.get("media_type", BYTES)
@@ -172,7 +165,7 @@ def _check_blob(hub: Hub, person: Person, name: str) -> None:
 
 def delta(call: Call) -> Answer:
     """How the blob is made from another one that the device holds; the delta itself is a blob."""
-    device, target = call.device().id, call.digest()
+    device, target = call.device(), call.digest()
     base, codec = call.query.get("base", ""), call.query.get("codec", "")
     if not DIGEST.fullmatch(base) or not CODEC.fullmatch(codec):
         raise NotValid(

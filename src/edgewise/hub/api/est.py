@@ -13,6 +13,7 @@ from edgewise.hub import enrol
 from edgewise.hub._hub import Hub
 from edgewise.hub.api.device import Answer, Call, RawRoute, route
 from edgewise.hub.enrol import Enrolment
+from edgewise.hub.known import known_device
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.trust import Request as CertificateRequest
 from edgewise.trust import open_request, pack_certificates, validity_of
@@ -40,12 +41,14 @@ def again(call: Call) -> Answer:
     """The next certificate for the key that the device has, shown by its certificate or within the grace by the key."""
     asked, hub = _request(call), call.hub
     try:
-        row = call.device()
+        device = call.device()
     except NotTrusted as error:
         if error.code not in ("no_certificate", "certificate_validity"):
             raise
         grace = timedelta(days=hub.config.certificates.grace_days)
         return _issue(hub, enrol.by_key(hub.store, asked.public, now=hub.now(), grace=grace))
+    with hub.store.read() as connection:
+        row = known_device(connection, device)
     if asked.public != row.public_key:
         raise NotTrusted(
             f"device {row.id} asks for a certificate for another key; a new key needs a new token", code="key_replaced"

@@ -41,7 +41,7 @@ class UploadRoute:
 
     def _begin(self, scope: Scope) -> Session:
         call = call_of(self._hub, scope, b"", name="digest", for_devices=True)
-        device, sha256 = call.device().id, call.digest()
+        device, sha256 = call.device(), call.digest()
         offset, size_bytes = (_number(call.headers, name) for name in ("upload-offset", "upload-length"))
         return self._hub.uploads.begin(device, sha256, offset=offset, size_bytes=size_bytes)
 

@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
+from edgewise.hub.store import meta
 from edgewise.hub.store.migrations import migrate
+from edgewise.hub.store.tables import devices, erasures, tuf_roles, usecases
 from edgewise.ports import Blobs
 from edgewise.wire import EdgewiseError, NotNow, NotValid
 
 BUSY_MS = 30_000
 # One number for all hubs on one PostgreSQL database: whoever holds it is the writer.
 WRITER_LOCK = 0x65_64_67_65
+GROUP_MAX = 128  # pieces of work that share one commit
+# Who holds anything in memory that follows from these is told when they change.
+WATCHED = frozenset({devices.name, erasures.name, tuf_roles.name, usecases.name})
+CHANGES = "changes"  # the key in `meta` of how often they changed, for other hubs on this database
+Watcher = Callable[[frozenset[str] | None], None]
+T = TypeVar("T")
+
+
+class _Work(Generic[T]):
+    """A piece of work on its way into a shared commit."""
+
+    def __init__(self, do: Callable[[sa.Connection], T]) -> None:
+        self._do = do
+        self.done = False
+        self._result: T
+        self.error: BaseException | None = None
+
+    def run(self, connection: sa.Connection) -> None:
+        self._result = self._do(connection)
+
+    def result(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self._result
 
 
 class Store:
@@ -41,10 +68,15 @@ class Store:
         self._memory = url in ("sqlite://", "sqlite:///:memory:")
         self.engine = _engine(url, memory=self._memory)
         self._writer = threading.RLock()
+        self._waiting: deque[_Work[Any]] = deque()
+        self._watchers: list[Watcher] = []
+        self._touched: set[str | None] = set()  # by the write under way
+        self._changes = 0
         self._local = threading.local()
         try:
             with self.write() as connection:
                 migrate(connection)
+            sa.event.listen(self.engine, "before_execute", self._touch)
         except BaseException:
             self.close()
             raise
@@ -84,14 +116,107 @@ class Store:
             return
         with self._writer, _families(), self.engine.connect() as bare:
             connection = bare.execution_options(edgewise_writes=True)
+            self._touched.clear()
             with connection.begin():
                 if self.engine.dialect.name == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
                 self._local.connection = connection
                 try:
                     yield connection
+                    if self._touched:
+                        self._count_change(connection)
                 finally:
                     self._local.connection = None
+            self._tell(frozenset(self._touched))
+
+    def write_grouped(self, do: Callable[[sa.Connection], T]) -> T:
+        """What `do` returns, once all that it changed is durable; waits no longer for the disk than the others do.
+
+        Work that arrives while another commit is under way shares the next one: the first thread that becomes the
+        writer runs it for all. Each is a savepoint of its own, so one that fails undoes nothing but itself.
+
+        Raises:
+            Whatever `do` raises; nothing of it is stored then.
+            NotNow: as `write`; then it stands for everybody in the group.
+        """
+        if getattr(self._local, "connection", None) is not None:
+            return do(self._local.connection)
+        work = _Work(do)
+        self._waiting.append(work)
+        with self._writer:
+            while not work.done:  # often whoever was the writer before has run it
+                count = min(len(self._waiting), GROUP_MAX)
+                self._run_group([self._waiting.popleft() for _ in range(count)])
+        return work.result()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell `watcher` after each commit that changed watched tables: the devices concerned, None for perhaps all."""
+        self._watchers.append(watcher)
+
+    def look_for_changes(self) -> None:
+        """Tell the watchers of what other hubs on this database changed.
+
+        Raises:
+            NotNow: the database does not answer.
+        """
+        if self._memory:
+            return
+        with self.read() as connection:
+            found = int(meta.get(connection, CHANGES) or 0)
+        if found <= self._changes:
+            return
+        with self._writer:
+            if found > self._changes:
+                self._changes = found
+                self._tell(frozenset({None}))
+
+    def _touch(self, _connection: object, statement: object, _many: object, _one: object, options: Any) -> None:
+        if isinstance(statement, sa.UpdateBase) and not options.get("edgewise_own_word", False):
+            table = statement.table
+            if isinstance(table, sa.Table) and table.name in WATCHED:
+                self._touched.add(options.get("edgewise_device"))
+
+    def _count_change(self, connection: sa.Connection) -> None:
+        found = int(meta.get(connection, CHANGES) or 0)
+        if found != self._changes:
+            self._touched.add(None)  # another hub changed something too
+        self._changes = found + 1
+        meta.put(connection, CHANGES, str(self._changes))
+
+    def _tell(self, touched: frozenset[str | None]) -> None:
+        if not touched:
+            return
+        names = None if None in touched else frozenset(name for name in touched if name is not None)
+        for watcher in self._watchers:
+            watcher(names)
+
+    def _run_group(self, group: Sequence[_Work[Any]]) -> None:
+        try:
+            with self.write() as connection:
+                for work in group:
+                    if len(group) == 1:
+                        work.run(connection)
+                    else:
+                        _run_apart(connection, work)
+        except BaseException as error:
+            for work in group:
+                work.error = work.error or error
+        finally:
+            for work in group:
+                work.done = True
+
+
+def _run_apart(connection: sa.Connection, work: _Work[Any]) -> None:
+    """Run it so that its failure undoes nothing of the others; only a database that can take nobody's work raises."""
+    try:
+        with connection.begin_nested():
+            work.run(connection)
+    except DBAPIError as error:
+        if isinstance(_family(error), NotNow):
+            raise
+        work.error = _family(error) or error
+    except Exception as error:
+        work.error = error
 
 
 def _engine(url: str, *, memory: bool) -> sa.Engine:

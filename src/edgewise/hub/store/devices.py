@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,6 +41,7 @@ class DeviceRow:
     clone_seen: str | None
     pin: dict[str, Any] | None = None
     conflict: dict[str, Any] | None = None
+    card_told: dict[str, Any] | None = None
 
     @property
     def in_conflict(self) -> str:
@@ -53,7 +54,10 @@ class DeviceRow:
 
     @property
     def last_report(self) -> Report | None:
-        return None if self.report is None else Report.model_validate_json(json.dumps(self.report))
+        return None if self.report is None else Report.model_validate_json(json.dumps(self._whole_report()))
+
+    def _whole_report(self) -> dict[str, Any]:
+        return {**(self.report or {}), **(self.card_told or {})}
 
     @property
     def card(self) -> CapabilityCard | None:
@@ -127,39 +131,82 @@ def add(connection: sa.Connection, row: Mapping[str, Any]) -> None:
 
 
 def change(connection: sa.Connection, device: str, **values: Any) -> None:
-    connection.execute(sa.update(devices).where(devices.c.id == device).values(**values))
+    statement = sa.update(devices).where(devices.c.id == device).values(**values)
+    connection.execute(statement.execution_options(edgewise_device=device))
 
 
 def assign(connection: sa.Connection, assignment: Assignment) -> None:
     """Make this the device's desired state. Its number must be one above the last."""
-    connection.execute(
-        sa.update(devices)
-        .where(devices.c.id == assignment.device)
-        .values(assignment=plain(assignment), assignment_number=assignment.number)
-    )
+    change(connection, assignment.device, assignment=plain(assignment), assignment_number=assignment.number)
 
 
 def heard(connection: sa.Connection, device: DeviceRow, report: Report, *, sent_at: datetime, now: datetime) -> None:
     """Keep what the device says about itself, and how long its release has been committed there."""
-    values: dict[str, Any] = {"seen_at": now, "sent_at": sent_at, "report": plain(report), "phase": report.phase}
-    values |= {"release": report.release, "bundle": report.bundle}
+    values: dict[str, Any] = {"seen_at": now, "sent_at": sent_at, "phase": report.phase}
+    values |= {"release": report.release, "bundle": report.bundle, **_told(report)}
     if report.facts:
         # Whole, not merged: a fact that is not told any more is not known any more.
         values["facts"] = report.facts
-    change(connection, device.id, **values)
+    statement = sa.update(devices).where(devices.c.id == device.id).values(**values)
+    connection.execute(statement.execution_options(edgewise_own_word=True))
     if report.release and report.bundle:
         is_new = report.phase.lower() == COMMITTED
         _committed(connection, device, report.release, report.bundle, now, is_new=is_new)
+
+
+def _told(report: Report) -> dict[str, Any]:
+    """The columns of a report: its card, which changes rarely, stands apart."""
+    fields = plain(report)
+    card = {name: fields.pop(name) for name in ("card", "card_refused") if name in fields}
+    return {"report": fields, "card_told": card or None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuietWord:
+    """What a device said in a contact that changed nothing else."""
+
+    device: str
+    report: Report  # with the facts of its card, without the card
+    stretch: int | None  # of `commits`
+    sent_at: datetime
+    at: datetime
+
+
+def heard_quiet(connection: sa.Connection, words: Sequence[QuietWord]) -> None:
+    """As `heard`, for many devices at once, whose phase, release and card are as they were."""
+    key: sa.BindParameter[Any] = sa.bindparam("key")
+    update = sa.update(devices).where(devices.c.id == key).execution_options(edgewise_own_word=True)
+    rows = [
+        {"key": word.device, "seen_at": word.at, "sent_at": word.sent_at, "report": _told(word.report)["report"]}
+        for word in words
+    ]
+    connection.execute(update, rows)
+    facts = [{"key": word.device, "facts": word.report.facts} for word in words if word.report.facts]
+    if facts:
+        connection.execute(update, facts)
+    longer = [{"key": word.stretch, "last_at": word.at} for word in words if word.stretch is not None]
+    if longer:
+        connection.execute(sa.update(commits).where(commits.c.position == key), longer)
+
+
+def stretch(connection: sa.Connection, device: DeviceRow) -> int | None:
+    """The row of `commits` that lasts while the device reports what it reported last; None where there is none."""
+    return _stretch(connection, device.id, device.release, device.bundle)
+
+
+def _stretch(connection: sa.Connection, device: str, release: str | None, bundle: str | None) -> int | None:
+    last = sa.select(commits.c.position, commits.c.release, commits.c.bundle).where(commits.c.device == device)
+    row = connection.execute(last.order_by(commits.c.position.desc()).limit(1)).first()
+    return int(row.position) if row is not None and (row.release, row.bundle) == (release, bundle) else None
 
 
 def _committed(
     connection: sa.Connection, device: DeviceRow, release: str, bundle: str, now: datetime, *, is_new: bool
 ) -> None:
     """Lengthen the device's newest stretch, or begin one. While it works on an update it still runs what it ran."""
-    last = sa.select(commits.c.position, commits.c.release, commits.c.bundle).where(commits.c.device == device.id)
-    row = connection.execute(last.order_by(commits.c.position.desc()).limit(1)).first()
-    if row is not None and (row.release, row.bundle) == (release, bundle):
-        connection.execute(sa.update(commits).where(commits.c.position == row.position).values(last_at=now))
+    here = _stretch(connection, device.id, release, bundle)
+    if here is not None:
+        connection.execute(sa.update(commits).where(commits.c.position == here).values(last_at=now))
         return
     if not is_new:
         return

@@ -37,7 +37,8 @@ devices = Table(
     time("revoked_at", nullable=True),
     time("seen_at", nullable=True),  # hub time of the last contact
     time("sent_at", nullable=True),  # the device's own clock at that contact
-    json("report"),  # the last Report, whole
+    json("report"),  # the last Report, without its card
+    json("card_told"),  # the newest card that holds, and the digest of the last one that did not
     # Columns taken from the report, because rollouts and pages ask for them.
     name("phase", nullable=True),
     name("release", nullable=True),
