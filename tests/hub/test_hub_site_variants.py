@@ -328,11 +328,11 @@ def test_a_variant_of_what_runs_no_more_fails(world: Any) -> None:
 
 def test_a_variant_that_waits_does_not_hold_up_a_training_and_has_no_second_look_of_it(world: Any) -> None:
     tell(world, "a1", told_of(world, champion_of(world)))
-    answer(world, ask(world), least=0.66)
+    held = answer(world, ask(world), least=0.66)
     better = str(world.candidate(norms=True, least=0.0))
     world.tick()
     assert verdict_on(world, better).result == "passed"
-    assert verdict_on(world, better).site is None
+    assert (verdict_on(world, better).site, verdict_on(world, held).site) == (None, "a")
     hub = world.hub
     assert (
         site_gate.judge_next(world.store, NAME, hub.now(), runtime=hub.runtime, chance=hub.chance, answers=Answers(),
