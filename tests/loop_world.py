@@ -48,12 +48,15 @@ from edgewise.wire import (
     Decision,
     Golden,
     Graph,
+    Harm,
     Manifest,
+    Metric,
     Needs,
     Norm,
     Provenance,
     Release,
     Report,
+    Robustness,
     Sample,
     TableSpec,
     Telemetry,
@@ -210,8 +213,18 @@ class LoopWorld:
             self.store, encode(manifest), runtime=self.hub.runtime, who="worker", now=self.hub.now()
         )
 
-    def candidate(self, *, variants: Mapping[str, Mapping[str, Any]] | None = None, **options: Any) -> str:
-        """A bundle that answers an order, with these variants; the gate has not seen it yet."""
+    def candidate(
+        self,
+        *,
+        variants: Mapping[str, Mapping[str, Any]] | None = None,
+        robustness: Robustness | None = None,
+        **options: Any,
+    ) -> str:
+        """A bundle that answers an order, with these variants; the gate has not seen it yet.
+
+        Args:
+            robustness: what the worker tells of the bundle and of each of its variants.
+        """
         hub = self.hub
         wish = OrderWish(use_case=NAME, why="test")
         order = orders.create(self.store, wish, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits)
@@ -222,7 +235,8 @@ class LoopWorld:
             kind: self.bundle(order=order, name=name, variant=kind, variant_of=made, **about)
             for kind, about in (variants or {}).items()
         }
-        answer = Candidate(order=order.id, bundle=made, variants=beside)
+        told = None if robustness is None else dict.fromkeys((made, *beside.values()), robustness)
+        answer = Candidate(order=order.id, bundle=made, variants=beside, robustness=told)
         orders.take_candidate(self.store, order.id, "worker", answer, now=hub.now())
         return made
 
@@ -355,3 +369,52 @@ def served(hub: Hub) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def scorecard_world() -> LoopWorld:
+    """parts@1 and parts@2 on the gate's word, and parts@3 against it.
+
+    Parts under an old lamp have a small `x`, for which parts@1 takes good ones for cracks. parts@2 has two variants, of
+    which int8 is always wrong, and its worker told how it does on worse pictures.
+    """
+    lamp = {"name": "old-lamp", "conditions": [{"fact": "hour", "op": "eq", "value": 22}]}
+    outcome = {"metric": "balanced_accuracy", "labels_that_matter": ["crack"]}
+    made = LoopWorld(usecase=a_usecase(slices=[lamp], outcome=outcome))
+    made.label(40)
+    made.clock.advance(14 * 3600)
+    made.label(12, size=0.01)
+    told = Robustness(
+        samples=80,
+        unreadable=2,
+        harms=(
+            Harm(harm="none", macro_recall=Metric(value=0.9, low=0.85, high=0.95, n=78)),
+            Harm(
+                harm="blur",
+                macro_recall=Metric(value=0.7, low=0.6, high=0.8, n=78),
+                loss=Metric(value=0.2, low=0.12, high=0.28, n=78),
+            ),
+        ),
+    )
+    made.candidate(least=0.4)
+    made.tick()
+    _sign_newest(made)
+    made.enrol("d1")
+    made.tick()
+    made.hear("d1")
+    made.candidate(variants={"fp16": {}, "int8": {"right": False}}, robustness=told)
+    made.tick()
+    _sign_newest(made)
+    made.tick()
+    made.sign(made.bundle(name="other"), override="drill")
+    return made
+
+
+def _sign_newest(world: LoopWorld) -> None:
+    with world.store.read() as connection:
+        verdict = verdicts.find(connection, use_case=NAME, limit=1)[0].verdict
+        passed = {
+            name: row.candidate
+            for name, word in verdict.variants.items()
+            if (row := verdicts.get(connection, word)) is not None and row.result == "passed"
+        }
+    world.sign(verdict.candidate, variants=passed)

@@ -29,7 +29,9 @@ from learning_parts.rounds import PLAIN, Opened, World, first_bundle
 from numpy.typing import NDArray
 from scipy import stats
 
-from edgewise.measure import MEAN_DAYS, Sketcher, Yardstick, cohort_days, find_change, yardstick
+from edgewise.edge._day_sketch import GREY, LIGHT_EVERY
+from edgewise.frames import prepare
+from edgewise.measure import MEAN_DAYS, Sketcher, Yardstick, cohort_days, find_change, light_of, yardstick
 from edgewise.measure._sketch import confidence_bin
 from edgewise.wire import DaySketch
 from edgewise.wire.sketch import BINS, STEPS
@@ -54,9 +56,10 @@ class Pool:
     """Parts of one site and state: per part what a sketch sums, and the frames themselves for the peers."""
 
     parts: Ints  # (P, 1 + 16 + classes + 6 + 12)
-    frames: list[NDArray[np.int64]]  # of each part, places in the next two
+    frames: list[NDArray[np.int64]]  # of each part, places in the next three
     embeddings: NDArray[np.float32]
     confidence: NDArray[np.float32]
+    lights: NDArray[np.int64]  # (frames, 3)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -106,6 +109,7 @@ class Maker:
             frames=[np.flatnonzero(owner == number) for number in range(parts)],
             embeddings=look.embeddings,
             confidence=confidence,
+            lights=np.array([light_of(prepare(crop.data, "image/png", GREY)[0]) for crop in crops]),
         )
 
 
@@ -151,6 +155,8 @@ def _day(rng: np.random.Generator, before: Pool, after: Pool | None, share: floa
 
 def _sketch(parts: Sequence[tuple[Pool, int]], classes: int) -> DaySketch:
     total = np.sum([pool.parts[place] for pool, place in parts], axis=0).tolist()
+    lights = np.concatenate([pool.lights[pool.frames[place]] for pool, place in parts])[::LIGHT_EVERY]
+    looked, brightness, contrast = lights.sum(axis=0).tolist()
     at = 17 + classes
     made = DaySketch(
         count=total[0],
@@ -158,6 +164,7 @@ def _sketch(parts: Sequence[tuple[Pool, int]], classes: int) -> DaySketch:
         classes=tuple(total[17:at]),
         novelty=tuple(total[at : at + STEPS]),
         confidence=tuple(total[at + STEPS : at + STEPS + BINS]),
+        light=(looked, brightness, contrast),
     )
     return DaySketch.decode(made.encode())
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from edgewise.edge._day_sketch import _private
-from edgewise.frames import golden_inputs
+from edgewise.edge._day_sketch import DaySketches, _private
+from edgewise.edge._period import item_of
+from edgewise.edge.ring import Ring
+from edgewise.frames import Decided, golden_inputs
 from edgewise.measure import Sketcher
 from edgewise.ports import Frame, MemoryRuntime
 from edgewise.wire import (
     DataPolicy,
     DaySketch,
+    ImageSpec,
     Manifest,
     Reference,
     SumsNoise,
@@ -27,6 +33,7 @@ from edgewise.wire import (
 )
 
 DAY = 86_400
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def ready(fleet, **more):
@@ -96,6 +103,34 @@ def test_what_the_policy_hides_is_not_told(private, told):
     if left is not None and policy.private.counts_min > 1:
         assert (left.classes, left.novelty, left.confidence) == ((), (), ())
         assert left.sums == sketch.sums
+
+
+def png(level: int, noise: int) -> bytes:
+    values = np.random.default_rng(noise).integers(level - noise, level + noise + 1, (20, 30)).astype(np.uint8)
+    kept = io.BytesIO()
+    Image.fromarray(values).save(kept, "PNG")
+    return kept.getvalue()
+
+
+def light_in(levels: list[int]) -> tuple[int, int, int] | None:
+    ring = Ring(bytes_max=1 << 20, key=bytes(32))
+    decided = Decided("good", 0.9, None, 0.8, None, "0" * 64)
+    items = []
+    for number, level in enumerate(levels):
+        data = png(level, 8) if level else b"no picture"
+        frame = Frame(name=f"f{number}", data=data, media_type="image/png", taken_at=NOW)
+        ring.put(frame)
+        items.append(item_of(frame, decided, None))
+    items.insert(0, item_of(Frame(name="gone", data=b"", media_type="image/png", taken_at=NOW), decided, None))
+    return DaySketches(ring, lambda: None)._light(items, ImageSpec(width=32, height=32))
+
+
+def test_light_is_of_every_fourth_picture_that_is_still_held_and_can_be_read():
+    assert light_in([]) is None
+    # Behind the one that is gone, places 4, 8, 12 and 16: one of these is no picture.
+    count, brightness, _ = light_in([100] * 3 + [50] + [9] * 3 + [0] + [9] * 3 + [200] + [9] * 3 + [100] + [9] * 3)
+    assert count == 3
+    assert brightness / count / 1024 * 255 == pytest.approx((50 + 200 + 100) / 3, abs=1.5)
 
 
 def test_where_telemetry_may_not_leave_no_sketch_does(fleet):

@@ -319,8 +319,8 @@ class SlowRuntime:
 
         return Session()
 
-    def pass_time(self):
-        self.world.clock.advance(0.3)
+    def pass_time(self, seconds=0.3):
+        self.world.clock.advance(seconds)
         now = self.world.hub.now()
         with self.world.store.write() as connection:
             until = now + timedelta(seconds=LEASE_S)
@@ -346,12 +346,34 @@ def test_a_gate_that_scores_for_longer_than_the_lease_keeps_it(store_url):
             assert connection.execute(sa.select(sa.func.count()).select_from(tables.verdicts)).scalar_one() == 1
 
 
+class SlowToOpen(SlowRuntime):
+    """Opening a network takes nearly a lease, so that the golden check after it runs past its end."""
+
+    def open(self, *about, **more):
+        session = super().open(*about, **more)
+        self.pass_time(0.95 * LEASE_S)
+        return session
+
+
+def test_a_lease_is_kept_while_a_bundle_is_opened_and_its_golden_outputs_are_checked(store_url):
+    world = LoopWorld(url=store_url)
+    with contextlib.closing(world.hub):
+        world.tick()
+        world.label(4)
+        world.candidate()
+        slow = SlowToOpen(world, world.hub.runtime)
+        world.hub.runtime = slow
+        began = world.hub.now()
+        world.hub.tick(began)
+        assert (world.hub.now() - began).total_seconds() > LEASE_S, "it was no long look"
+        assert set(slow.got) == {None}, "another hub got the lease meanwhile"
+
+
 class Overtaken(SlowRuntime):
     """A look that lasts longer than the lease in one step: another hub gets the lease meanwhile."""
 
-    def pass_time(self):
-        self.world.clock.advance(2 * LEASE_S)
-        super().pass_time()
+    def pass_time(self, seconds=2 * LEASE_S):
+        super().pass_time(seconds)
 
 
 def test_a_gate_whose_lease_went_to_another_hub_writes_no_verdict(store_url):

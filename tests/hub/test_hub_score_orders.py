@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import loop_world
 from edgewise.hub import orders, score_orders, usecases
 from edgewise.hub.store import opinions, predictions, samples, tables
+from edgewise.hub.store import orders as order_rows
 from edgewise.hub.suggestions import suggestions
 from edgewise.wire import NotValid, Scored
 
@@ -73,8 +74,9 @@ def claim(world: Any) -> Any:
     return orders.claim(hub.store, "w1", ["train", "score"], now=hub.now(), limits=hub.limits)
 
 
-def take(world: Any, order: str, *said: Scored) -> Any:
-    return score_orders.take(world.hub.store, order, "w1", said, now=world.hub.now(), limits=world.hub.limits)
+def take(world: Any, order: str, *said: Scored, unreadable: tuple[str, ...] = ()) -> Any:
+    words = score_orders.Words(scored=said, unreadable=unreadable)
+    return score_orders.take(world.hub.store, order, "w1", words, now=world.hub.now(), limits=world.hub.limits)
 
 
 def word(sample: str, label: str = "crack") -> Scored:
@@ -93,10 +95,43 @@ def test_all_that_waits_is_looked_at_page_by_page_and_then_the_order_is_done(wor
     with world.store.read() as connection:
         row = orders.need(connection, order.id)
         kept = predictions.of(connection, ids)
-    assert (row.state, row.bundle, row.body["config"]) == ("returned", None, {"done": 150})
+    assert (row.state, row.bundle, row.body["config"]) == ("returned", None, {"done": 150, "unreadable": 0})
     assert {one.release for one in kept.values()} == {"parts@1"}
     with pytest.raises(NotValid, match="no sample of parts waits"):
         create(world)
+
+
+def test_what_cannot_be_read_is_asked_for_once_and_is_no_suggestion(world: Any) -> None:
+    readable, broken = waiting(world, 2)
+    order = create(world)
+    claim(world)
+    take(world, order.id)
+    assert take(world, order.id, word(readable), unreadable=(broken,)) == ()
+    with world.store.read() as connection:
+        row = orders.need(connection, order.id)
+        sample = samples.get(connection, broken)
+        assert sample is not None
+        said = suggestions(connection, [sample])[broken]
+    assert (row.state, row.body["config"]) == ("returned", {"done": 2, "unreadable": 1})
+    assert [one.source for one in said] == ["device"]
+    with pytest.raises(NotValid, match="no sample of parts waits"):
+        create(world)
+    score_orders.tick(world.store, world.hub.now(), chance=world.hub.chance, limits=world.hub.limits)
+    with world.store.read() as connection:
+        assert len([one for one in order_rows.find(connection, use_case="parts", limit=9) if one.kind == "score"]) == 1
+
+
+def test_the_same_words_again_count_once(world: Any) -> None:
+    ids = waiting(world, 120)
+    order = create(world)
+    claim(world)
+    first = take(world, order.id)
+    said = [word(one.sample) for one in first[:50]]
+    for _ in range(2):
+        take(world, order.id, *said, unreadable=(first[60].sample,))
+    with world.store.read() as connection:
+        assert orders.need(connection, order.id).body["config"] == {"done": 51, "unreadable": 1}
+    assert len(ids) == 120
 
 
 def test_the_champions_word_is_the_first_suggestion_and_the_devices_stays(world: Any) -> None:
@@ -136,7 +171,7 @@ def test_a_worker_that_vanishes_loses_nothing_it_has_told(world: Any) -> None:
     again = orders.claim(hub.store, "w2", ["score"], now=later, limits=hub.limits)
     assert again is not None
     assert again.id == order.id
-    left = score_orders.take(hub.store, order.id, "w2", (), now=later, limits=hub.limits)
+    left = score_orders.take(hub.store, order.id, "w2", score_orders.Words(), now=later, limits=hub.limits)
     assert [one.sample for one in left] == ids[100:]
     with pytest.raises(NotValid, match="not claimed by w1"):
         take(world, order.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,13 @@ import pytest
 from edgewise.frames import decode_image
 from edgewise.frames.harm import HARMS, harmed
 from edgewise.learn import TrainingSample, make_variants, robustness, train
+from edgewise.learn._task import Made, Task, do
 from edgewise.ports import StoredBundle
-from edgewise.wire import NotValid
+from edgewise.wire import DatasetRevision, LabelledSample, NotValid, Order, Robustness, digest
+
+
+def by_harm(found: Robustness) -> dict[str, Any]:
+    return {one.harm: one.model_dump(exclude_none=True) for one in found.harms}
 
 
 def stored(made: Any) -> StoredBundle:
@@ -50,7 +56,7 @@ def test_each_harm_does_what_it_says(world: Any) -> None:
 
 def test_what_a_harm_costs_is_paired_with_the_clean_pictures(bundle: StoredBundle, world: Any) -> None:
     unseen = world.surfaces(12, start=400)
-    found = robustness({"fp32": bundle}, unseen)["fp32"]
+    found = by_harm(robustness({"fp32": bundle}, unseen)["fp32"])
     assert list(found) == ["none", *HARMS]
     assert found["none"]["macro_recall"]["value"] > 0.8
     for kind in HARMS:
@@ -64,7 +70,7 @@ def test_what_a_harm_costs_is_paired_with_the_clean_pictures(bundle: StoredBundl
 def test_two_bundles_are_compared_on_the_same_pictures(bundle: StoredBundle, world: Any) -> None:
     unseen = world.surfaces(8, start=400)
     smaller = stored(make_variants(bundle, ["fp16"], world.surfaces(8)).made["fp16"])
-    found = robustness({"fp32": bundle, "fp16": smaller}, unseen)
+    found = {name: by_harm(one) for name, one in robustness({"fp32": bundle, "fp16": smaller}, unseen).items()}
     for kind in ("none", *HARMS):
         behind = found["fp16"][kind]["behind"]
         gap = found["fp32"][kind]["macro_recall"]["value"] - found["fp16"][kind]["macro_recall"]["value"]
@@ -75,7 +81,7 @@ def test_two_bundles_are_compared_on_the_same_pictures(bundle: StoredBundle, wor
 def test_so_many_pictures_at_most_whatever_their_order(bundle: StoredBundle, world: Any) -> None:
     unseen = world.surfaces(8, start=400)
     one = robustness({"a": bundle}, unseen, samples_max=10)
-    assert one["a"]["none"]["macro_recall"]["n"] == 10
+    assert (one["a"].samples, one["a"].unreadable, one["a"].harms[0].macro_recall.n) == (10, 0, 10)
     assert one == robustness({"a": bundle}, unseen[::-1], samples_max=10)
 
 
@@ -85,4 +91,54 @@ def test_what_cannot_be_is_said(bundle: StoredBundle) -> None:
     with pytest.raises(NotValid, match="needs a bundle and labelled pictures"):
         robustness({}, [])
     broken = TrainingSample(name="a", label="none", group="", read=lambda: b"no picture", media_type="image/png")
-    assert robustness({"a": bundle}, [broken])["a"]["none"]["macro_recall"]["value"] is None
+    found = robustness({"a": bundle}, [broken])["a"]
+    assert (found.samples, found.unreadable, found.harms[0].macro_recall.value) == (1, 1, None)
+
+
+def test_pictures_that_cannot_be_read_are_counted_and_harm_nothing_else(bundle: StoredBundle, world: Any) -> None:
+    unseen = world.surfaces(8, start=400)
+    broken = [
+        TrainingSample(name=name, label="none", group=name, read=lambda: b"no picture", media_type="image/png")
+        for name in ("x", "y")
+    ]
+    whole, rest = robustness({"a": bundle}, [*unseen, *broken])["a"], robustness({"a": bundle}, unseen)["a"]
+    assert (whole.samples, whole.unreadable) == (len(unseen) + 2, 2)
+    assert whole.harms == rest.harms
+
+
+def test_labels_that_mean_good_are_one_class(bundle: StoredBundle, world: Any) -> None:
+    unseen = world.surfaces(8, start=400)
+    other = [replace(one, label="free") if one.label == "none" else one for one in unseen]
+    assert robustness({"a": bundle}, other, good=["none", "free"]) == robustness({"a": bundle}, unseen)
+    assert robustness({"a": bundle}, other) != robustness({"a": bundle}, unseen)
+
+
+def test_a_worker_tells_it_of_candidate_and_variants_where_the_order_asks(world: Any) -> None:
+    """No weight of the small network comes from the part that was set aside; the record says so."""
+    samples = world.surfaces(16)
+    order = Order(
+        id="0" * 32,
+        use_case="surface",
+        revision="1" * 64,
+        config={"architecture": "small", "steps": 40, "validation_share": 0.3},
+        variants=("fp16",),
+        made_at=world.now,
+    )
+    lines, blobs = [], {}
+    for number, sample in enumerate(samples):
+        blob = digest(sample.read())
+        blobs[blob] = sample.read()
+        about = {"sample": f"{number:032x}", "blob": blob, "media_type": sample.media_type}
+        lines.append(LabelledSample(**about, label=sample.label, site="a", group=sample.group))
+    revision = DatasetRevision(use_case="surface", made_at=world.now, samples=tuple(lines), format=2)
+
+    def made(**changes: Any) -> Made:
+        task = Task(order=order.model_copy(update=changes), revision=revision, base=None, now=world.now)
+        return do(task, blobs.__getitem__, lambda _what, _share: None)
+
+    told = made(robustness=True)
+    assert set(told.robustness) == {told.bundle.digest, told.variants.made["fp16"].digest}
+    first = told.robustness[told.bundle.digest]
+    assert (first.samples, first.trained_on) == (len(told.bundle.aside), False)
+    assert 0 < first.samples < len(samples)
+    assert not made().robustness

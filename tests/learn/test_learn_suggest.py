@@ -10,7 +10,7 @@ import pytest
 from edgewise.learn import Cancelled, train
 from edgewise.learn._suggest import suggest
 from edgewise.ports import MemoryBlobs, StoredBundle
-from edgewise.wire import Scored, ToScore
+from edgewise.wire import NotValid, Scored, ToScore
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,15 @@ class Hub:
 
     def __init__(self, samples: Sequence[ToScore], page: int) -> None:
         self.left, self.page, self.told = list(samples), page, dict[str, Scored]()
+        self.unreadable: list[str] = []
 
-    def ask(self, said: Sequence[Scored]) -> list[ToScore]:
+    def ask(self, said: Sequence[Scored], unreadable: Sequence[str]) -> list[ToScore]:
         self.told |= {one.sample: one for one in said}
-        return [one for one in self.left if one.sample not in self.told][: self.page]
+        self.unreadable += unreadable
+        return [one for one in self.left if one.sample not in {*self.told, *self.unreadable}][: self.page]
 
 
-def test_all_are_looked_at_once_and_what_cannot_be_read_is_passed_over(bundle: StoredBundle, world: Any) -> None:
+def test_all_are_looked_at_once_and_what_cannot_be_read_is_named(bundle: StoredBundle, world: Any) -> None:
     blobs = MemoryBlobs()
     seen = world.surfaces(6, start=500)
     waiting = [
@@ -42,9 +44,16 @@ def test_all_are_looked_at_once_and_what_cannot_be_read_is_passed_over(bundle: S
     hub = Hub([broken, *waiting, gone], page=5)
     assert suggest(bundle, hub.ask, blobs.get, lambda _count: None) == len(waiting)
     assert set(hub.told) == {one.sample for one in waiting}
+    assert hub.unreadable == [broken.sample, gone.sample]
     right = sum(hub.told[one.sample].label == sample.label for one, sample in zip(waiting, seen, strict=True))
     assert right >= 0.8 * len(seen)
     assert all(0 <= one.margin <= one.confidence <= 1 for one in hub.told.values())
+
+
+def test_a_hub_that_asks_again_about_what_was_said_is_no_endless_work(bundle: StoredBundle) -> None:
+    again = ToScore(sample="e" * 32, blob="0" * 64, media_type="image/png")
+    with pytest.raises(NotValid, match="asks again about sample eee"):
+        suggest(bundle, lambda _said, _unreadable: [again], MemoryBlobs().get, lambda _count: None)
 
 
 def test_it_ends_when_it_is_not_wanted(bundle: StoredBundle, world: Any) -> None:

@@ -165,6 +165,22 @@ def test_an_export_that_answers_differently_is_refused(world: Any) -> None:
         check_parity(replace(fitted, reference=wrong), session, golden)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_that_answers_with_no_number_is_refused(world: Any, value: float) -> None:
+    job = Job(samples=tuple(world.surfaces(4)), labels=world.labels, config=world.small)
+    fitted = trainer_named("vision").fit(job)
+
+    def spoiled(inputs: Any) -> Any:
+        scores, embedding = fitted.reference(inputs)
+        return np.full_like(scores, value), embedding
+
+    with pytest.raises(NotValid, match="what is no number") as caught:
+        check_parity(
+            replace(fitted, reference=spoiled), OnnxRuntime().open(fitted.graph), golden_inputs(fitted.pre, 1, 2)
+        )
+    assert caught.value.code == "scores_not_finite"
+
+
 def test_uncertain_samples_are_not_trained_on(world: Any) -> None:
     samples = world.surfaces(6)
     doubtful = [replace(one, uncertain=True, label="spot") for one in world.surfaces(6, labels=("none",), start=50)]

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewise.measure import MEAN_DAYS, Sketcher, cohort_days, find_causes, find_change, yardstick
+from edgewise.measure import (
+    MEAN_DAYS,
+    Sketcher,
+    cohort_days,
+    find_causes,
+    find_change,
+    light_of,
+    lights_together,
+    yardstick,
+)
 from edgewise.wire import DaySketch, NotValid
 from edgewise.wire.sketch import SKETCH_BYTES_MAX
 
@@ -84,6 +93,57 @@ def test_members_that_drift_are_found_and_the_others_are_not():
     assert all(change.began == 20 for change in found[:6])
     assert sum(change.is_quiet for change in found[6:]) >= 45
     assert not any(change.is_quiet for change in found[:6])
+
+
+def lit(rng: np.random.Generator, days: list[DaySketch], gain: float = 1.0) -> list[DaySketch]:
+    """The same days with the light of 30 frames each, which differ by 6 % from part to part."""
+    told = []
+    for one in days:
+        middles = 0.5 * gain * (1 + 0.06 * rng.standard_normal(30))
+        light = lights_together([light_of(m + np.array([[-0.05, 0.05]]) * gain) for m in middles])
+        told.append(one.model_copy(update={"light": light}))
+    return told
+
+
+def alarms(streams: list[list[DaySketch]]) -> list[int | None]:
+    measured = yardstick(streams)
+    assert measured is not None
+    found = [find_change(measured.white(s), measured.weights(s), widths=measured.widths) for s in streams]
+    return [change.first_alarm(MEAN_DAYS) for change in found]
+
+
+def test_a_lamp_that_grows_brighter_is_seen_where_the_network_answers_the_same():
+    rng, streams = np.random.default_rng(8), fleet(8, 40, 30)
+    brighter = [
+        lit(rng, stream[:20]) + lit(rng, stream[20:], 1.04 if number < 6 else 1.0)
+        for number, stream in enumerate(streams)
+    ]
+    found = alarms(brighter)
+    assert all(alarm is not None and 20 <= alarm < 27 for alarm in found[:6]), found[:6]
+    assert found[6:] == alarms(streams)[6:]
+
+
+def test_days_and_devices_without_light_are_neither_alarmed_nor_a_hindrance():
+    rng, streams = np.random.default_rng(9), fleet(9, 40, 30)
+    some = [stream if number < 10 else lit(rng, stream) for number, stream in enumerate(streams)]
+    some[20][10:] = streams[20][10:]  # its pictures cannot be read any more
+    some[30][20:] = lit(rng, streams[30][20:], 1.06)
+    without, found = alarms(streams), alarms(some)
+    assert found[:30] == without[:30]
+    assert found[31:] == without[31:]
+    assert found[30] is not None
+
+
+def test_light_adds_up_travels_and_is_of_no_more_than_the_frames():
+    plain_day = fleet(3, 1, 1)[0][0]
+    one = plain_day.model_copy(update={"light": (3, 1500, 400)})
+    assert DaySketch.decode(one.encode()) == one
+    assert (one + one).light == (6, 3000, 800)
+    assert (one + plain_day).light == (3, 1500, 400)
+    assert len(one.encode()) <= len(plain_day.encode()) + 6
+    for light in ((0, 0, 0), (plain_day.count + 1, 5, 5), (2, 3000, 1), (2, 1, 1000), (2, -1, 1)):
+        with pytest.raises(ValueError, match="light"):
+            DaySketch(**{**plain_day.model_dump(), "light": light})
 
 
 def test_within_n_days_a_healthy_device_alarms_with_at_most_n_of_the_mean_count():

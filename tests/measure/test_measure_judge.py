@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewise.measure import judge, judge_variant, score_sites
+from edgewise.measure import compare, judge, judge_variant, score_sites
 from edgewise.wire import (
     NotValid,
     Prediction,
@@ -101,6 +101,36 @@ def verdict(
 
 def results(outcome: Verdict) -> dict[str, str]:
     return {site.site: site.result for site in outcome.sites}
+
+
+def test_the_declared_metric_says_which_confusions_count() -> None:
+    """One defect taken for another leaves good against defective as it was, and costs a class its recall."""
+    rows = truth_rows(kinds=("none", "pitting", "crack"))
+    mixed = wrong(rows, site="a", truth="pitting", parts=12, label="crack")
+    for metric, result in (("macro_recall", "failed"), ("balanced_accuracy", "passed")):
+        assert results(verdict(mixed, rows, use_case(metric=metric))) == {"a": result, "b": "passed"}
+
+
+def test_whoever_waits_is_told_while_intervals_are_computed() -> None:
+    """A hub keeps its lease by it: once a block of redraws, and more often the more samples there are."""
+    told: list[str] = []
+    rows = truth_rows(parts=400, sites="a", kinds=("none", "pitting"))  # 1,600 samples: blocks of 1,250 repeats
+    ours, theirs = card(rows, "candidate"), card(rows, "champion")
+    judge(ours, theirs, use_case=use_case(sites="a"), now=NOW, beat=lambda: told.append("judge"))
+    compare(ours, theirs, use_case=use_case(sites="a"), beat=lambda: told.append("compare"))
+    score_sites(ours.predictions, good_labels=["none"], beat=lambda: told.append("score"))
+    assert [told.count(name) for name in ("judge", "compare", "score")] == [2, 4, 2]
+
+
+def test_a_first_release_tells_the_recall_of_the_labels_that_matter() -> None:
+    rows = truth_rows(kinds=("none", "pitting"))
+    half = wrong(rows, site="a", truth="pitting", parts=20)
+    found = verdict(half, None, use_case(matter=["pitting", "crack"]))
+    told = {site.site: site for site in found.sites}
+    assert (told["label:pitting"].candidate, told["label:pitting"].result) == (0.5, "passed")
+    assert "recall of pitting over all sites 0.500 on 80 samples" in told["label:pitting"].text
+    assert (told["label:crack"].candidate, told["label:crack"].result) == (None, "inconclusive")
+    assert found.result == "passed", "the floor is asked of the declared metric"
 
 
 def test_an_equal_candidate_passes_everywhere() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewise.measure import score_sites
+from edgewise.measure import largest_gap, score_sites
 from edgewise.wire import NotValid, Prediction, SiteScore
 
 GOOD = ("none", "free")
@@ -35,6 +35,8 @@ def test_balanced_accuracy_counts_any_defect_label_as_defective_and_any_good_lab
     )
     assert result.balanced_accuracy.value == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert result.accuracy.value == pytest.approx(2 / 5)
+    assert result.good_recall is not None
+    assert (result.good_recall.value, result.good_recall.n) == (1 / 2, 2)
     assert result.macro_recall.value == pytest.approx((1 / 2 + 0 + 0 + 1) / 4)
     assert {label: metric.value for label, metric in result.recall.items()} == {
         "none": 1, "free": 0, "pitting": 0, "scratch": 0, "crack": 1,
@@ -169,3 +171,17 @@ def test_a_slice_is_scored_over_all_sites_and_a_prediction_may_be_in_several() -
         ("slice:wet", 1, 1.0),
     ]
     assert overall.n == 4
+
+
+def test_the_gap_is_told_in_the_declared_metric() -> None:
+    """At b one defect is taken for another: no gap in good against defective, one in macro recall."""
+    pairs = [("none", "none"), ("pitting", "pitting"), ("crack", "crack")] * 8
+    mixed = [("none", "none"), ("pitting", "crack"), ("crack", "crack")] * 8
+    at_b = [item.model_copy(update={"sample": f"{100 + n:032x}"}) for n, item in enumerate(cases(*mixed, site="b"))]
+    sites = score_sites([*cases(*pairs), *at_b], good_labels=GOOD)[0]
+    gaps = [largest_gap(sites, metric=name) for name in ("balanced_accuracy", "macro_recall")]
+    assert [round(gap.value, 3) for gap in gaps if gap is not None] == [0.0, 0.333]
+
+
+def test_without_a_good_sample_there_is_no_recall_of_good() -> None:
+    assert score(cases(("pitting", "pitting"), ("crack", "none"))).good_recall is None

@@ -20,19 +20,26 @@ def _harmed(
 ) -> dict[str, dict[str, Any]]:
     from edgewise.learn import read_dataset, robustness
     from edgewise.ports import read_bundle
+    from edgewise.wire import plain
 
     others = {} if beside is None else {"beside": read_bundle(beside)}
     samples = [one for one in read_dataset(data, good=good, group=group or None).samples if not one.uncertain]
     with progress("harming") as advance:
-        return robustness({**others, "bundle": read_bundle(bundle)}, samples, progress=advance)
+        found = robustness({**others, "bundle": read_bundle(bundle)}, samples, good=good, progress=advance)
+    return {name: plain(one) for name, one in found.items()}
 
 
 def _harm_rows(found: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     rows = []
-    for kind, told in found["bundle"].items():
-        row = {"harm": kind, "macro recall": _points(told["macro_recall"]), "lost": _points(told.get("loss"))}
+    for told in found["bundle"]["harms"]:
+        row = {"harm": told["harm"], "macro recall": _points(told["macro_recall"]), "lost": _points(told.get("loss"))}
         rows.append(row | ({"behind the other": _points(told["behind"])} if "behind" in told else {}))
     return rows
+
+
+def _unread(told: dict[str, Any]) -> list[str]:
+    count = told["unreadable"]
+    return [f"{count} of the {told['samples']} pictures cannot be read; the harms are over the others"] if count else []
 
 
 def _points(one: dict[str, float | None] | None) -> str:
@@ -77,8 +84,15 @@ def command(
             for name, value in part.items()
             if isinstance(value, dict) and "value" in value
         ]
+        rows += [
+            {"metric": f"{where}recall of {label}", **part["recall"][label]}
+            for where, part in parts.items()
+            for label in (() if declared is None else declared.outcome.labels_that_matter)
+            if label in part["recall"]
+        ]
         show(rows, output, ("metric", "value", "low", "high"))
         if "robustness" in result:
             show(_harm_rows(result["robustness"]), output)
+            tell(_unread(result["robustness"]["bundle"]))
     else:
         show(result, output)

@@ -5,18 +5,24 @@ Made off the hot path, when a period is recorded, and durable with everything el
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Any
 
 import numpy as np
 
-from edgewise.edge._period import Period
+from edgewise.edge._period import Item, Period
 from edgewise.edge._slots import Running
-from edgewise.measure import Sketcher
-from edgewise.wire import DataPolicy, DaySketch, NotValid
+from edgewise.edge.ring import Ring
+from edgewise.frames import prepare
+from edgewise.measure import LIGHT_SIDE, Sketcher, light_of, lights_together
+from edgewise.wire import DataPolicy, DaySketch, ImageSpec, InputSpec, NotValid
+from edgewise.wire.sketch import Light
 
 DAY_SKETCH = "day_sketch"  # what the event is called
+LIGHT_EVERY = 4  # frames next to each other show the same part; one of them is prepared once more for its light
+LIGHT_MAX = 64  # of a period
+GREY = ImageSpec(width=LIGHT_SIDE, height=LIGHT_SIDE, channels=1, mean=(0.0,), std=(1.0,))
 OPEN_MAX = 64  # sketches of days that are not told yet; over it the oldest is told early
 Key = tuple[str, str, str, str]  # day, pipeline, bundle, release
 
@@ -25,10 +31,12 @@ class DaySketches:
     """The sketches that are not told yet, by day, pipeline and bundle. It belongs to the thread that records.
 
     Args:
+        ring: the frames' bytes.
         before: what `plain` gave when the device stopped.
     """
 
-    def __init__(self, running: Callable[[], Running | None], before: Iterable[Any] = ()) -> None:
+    def __init__(self, ring: Ring, running: Callable[[], Running | None], before: Iterable[Any] = ()) -> None:
+        self._ring = ring
         self._running = running
         self._held: dict[Key, DaySketch] = {
             (str(day), str(pipeline), str(bundle), str(release)): DaySketch.of_text(text)
@@ -60,7 +68,7 @@ class DaySketches:
             np.array([places.get(item.decision.label, len(labels) - 1) for item in items]),
             np.array([item.decision.confidence for item in items]),
             len(labels),
-        )
+        ).model_copy(update={"light": self._light(items, running.pipeline.manifest.graphs[0].pre)})
         key = period.opened_at.date().isoformat(), period.pipeline, running.bundle, running.release or ""
         self._held[key] = self._held[key] + made if key in self._held else made
 
@@ -81,6 +89,21 @@ class DaySketches:
                               "sketch": sketch.text()})  # fmt: skip
         return found
 
+    def _light(self, items: Sequence[Item], pre: InputSpec) -> Light | None:
+        """Of some of the frames that are still held; of pictures only."""
+        if pre.kind != "image":
+            return None
+        found = []
+        for item in items[::LIGHT_EVERY][:LIGHT_MAX]:
+            frame = self._ring.get(item.name)
+            if frame is None:
+                continue
+            try:
+                found.append(light_of(prepare(frame.data, frame.media_type, GREY)[0]))
+            except NotValid:
+                continue
+        return lights_together(found)
+
     def _of(self, running: Running) -> Sketcher | None:
         if self._sketcher[0] != running.bundle:
             reference = running.pipeline.manifest.reference
@@ -94,13 +117,14 @@ def _private(sketch: DaySketch, policy: DataPolicy) -> DaySketch | None:
     if policy.private.sums_noise is not None or sketch.count < policy.private.counts_min:
         return None
     if policy.private.counts_min > 1:
-        return sketch.model_copy(update={"classes": (), "novelty": (), "confidence": ()})
+        light = sketch.light if sketch.light and sketch.light[0] >= policy.private.counts_min else None
+        return sketch.model_copy(update={"classes": (), "novelty": (), "confidence": (), "light": light})
     return sketch
 
 
-def restored(running: Callable[[], Running | None], stored: list[Any]) -> DaySketches:
+def restored(ring: Ring, running: Callable[[], Running | None], stored: list[Any]) -> DaySketches:
     """Those of a stored state; what cannot be read any more begins anew."""
     try:
-        return DaySketches(running, stored)
+        return DaySketches(ring, running, stored)
     except (NotValid, ValueError):
-        return DaySketches(running)
+        return DaySketches(ring, running)

@@ -185,7 +185,7 @@ class Device:
                 before=self.keeper.norms_before,
                 limits=limits.norms,
             )
-            self.keeper.sketches = restored(lambda: self.updater.running, self.keeper.sketches_before)
+            self.keeper.sketches = restored(ring, lambda: self.updater.running, self.keeper.sketches_before)
             self._pace = UpdatePace()
             contact_s = usecase.connectivity.contact_s
             self.keeper.recorded.remember_only([part.name for part in parts])

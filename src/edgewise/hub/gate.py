@@ -18,14 +18,16 @@ from edgewise.hub.store import Store, bundles, champions, samples
 from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, WaitingCandidate
-from edgewise.measure import judge, judge_variant, score_sites
+from edgewise.measure import compare, judge, judge_variant, score_sites
 from edgewise.ports import Chance, Runtime
 from edgewise.ports.scoring import Answers, score_bundle
 from edgewise.wire import (
+    Candidate,
     LabelledSample,
     NotTrusted,
     NotValid,
     Precision,
+    Robustness,
     Scorecard,
     UseCase,
     Verdict,
@@ -44,6 +46,7 @@ class _Case:
     candidate: WaitingCandidate
     manifest: bytes
     variants: Mapping[Precision, tuple[str, bytes]]  # bundle and manifest of each
+    robustness: Mapping[str, Robustness]  # by bundle, as the worker told
     champion: str | None
     champion_manifest: bytes | None
     evaluation: list[LabelledSample]
@@ -65,7 +68,8 @@ def judge_next(
     Args:
         answers: what bundles said before; bundles and blobs never change, so it saves work and alters nothing.
         check: called first in the transaction; it raises where this hub no longer holds the controllers' lease.
-        beat: called before each sample is scored, outside of any transaction: it keeps the lease, or raises like check.
+        beat: called again and again while bundles are opened, scored and compared, outside of any transaction: it keeps
+            the lease, or raises like check.
     """
     with store.read() as connection:
         case = _next_case(connection, use_case)
@@ -77,7 +81,8 @@ def judge_next(
     theirs = None
     if case.champion_manifest is not None and problem is None:
         theirs = bench.card(case.champion_manifest)
-    verdict = judge(ours, theirs, use_case=case.usecase, now=now)
+    ours = bench.complete(ours, theirs)
+    verdict = judge(ours, theirs, use_case=case.usecase, now=now, beat=beat)
     if problem is not None:
         verdict = verdict.model_copy(update={"result": "failed", "reasons": (problem, *verdict.reasons)})
     # The candidate decides whether there is a release at all; only then its variants are worth a look.
@@ -166,6 +171,8 @@ def _next_case(connection: sa.Connection, use_case: str) -> _Case | None:
     assert manifest is not None, (
         f"order {candidate.order} was answered by bundle {candidate.bundle}, which is not stored"
     )
+    order = order_rows.get(connection, candidate.order)
+    returned = None if order is None else order.returned
     release = champions.champion(connection, use_case)
     # A champion is not its own rival: a candidate with the same bytes is judged by the floor, and changes nothing.
     champion = None if release is None or release.bundle == candidate.bundle else release.bundle
@@ -173,7 +180,8 @@ def _next_case(connection: sa.Connection, use_case: str) -> _Case | None:
         usecase=usecase,
         candidate=candidate,
         manifest=manifest,
-        variants=_variants(connection, candidate.order),
+        variants=_variants(connection, returned),
+        robustness={} if returned is None else returned.robustness or {},
         champion=champion,
         champion_manifest=None if champion is None else bundles.manifest_bytes(connection, champion),
         evaluation=evaluation_share(connection, usecase),
@@ -195,16 +203,14 @@ def _worth_another_look(connection: sa.Connection, usecase: UseCase) -> WaitingC
     return WaitingCandidate(order=last.id, bundle=last.bundle, updated_at=last.updated_at)
 
 
-def _variants(connection: sa.Connection, order: str) -> dict[Precision, tuple[str, bytes]]:
+def _variants(connection: sa.Connection, returned: Candidate | None) -> dict[Precision, tuple[str, bytes]]:
     """What the worker returned beside the candidate; it was checked to be the candidate's variants when it came."""
-    row = order_rows.get(connection, order)
-    returned = None if row is None else row.returned
     if returned is None:
         return {}
     found: dict[Precision, tuple[str, bytes]] = {}
     for name, bundle in returned.variants.items():
         manifest = bundles.manifest_bytes(connection, bundle)
-        assert manifest is not None, f"order {order} was answered by variant {bundle}, which is not stored"
+        assert manifest is not None, f"order {returned.order} was answered by variant {bundle}, which is not stored"
         found[name] = (bundle, manifest)
     return found
 
@@ -228,6 +234,7 @@ class _Bench:
             runtime=self.runtime,
             good_labels=self.case.usecase.outcome.good_labels,
             now=self.now,
+            metric=self.case.usecase.outcome.metric,
             answers=self.answers,
             beat=self.beat,
         )
@@ -244,14 +251,28 @@ class _Bench:
             empty = Scorecard(bundle=bundle, made_at=self.now, sites=sites, overall=overall)
             return empty, f"it does not run here: {error}"
 
+    def complete(self, card: Scorecard, champion: Scorecard | None) -> Scorecard:
+        """The scorecard with what it says beside the champion, and with what the worker measured of the bundle."""
+        told: dict[str, object] = {"robustness": self.case.robustness.get(card.bundle)}
+        if champion is not None:
+            told["compared"] = compare(card, champion, use_case=self.case.usecase, beat=self.beat)
+        return card.model_copy(update=told)
+
     def judge_variants(self, candidate: Scorecard, champion: Scorecard | None) -> list[tuple[Verdict, Scorecard]]:
         """A verdict on each variant, by itself, on the same samples as the candidate."""
         found = []
         for name, (bundle, manifest) in self.case.variants.items():
             card, problem = self.score(bundle, manifest)
             if problem is None:
+                card = self.complete(card, champion)
                 verdict = judge_variant(
-                    card, name, candidate=candidate, champion=champion, use_case=self.case.usecase, now=self.now
+                    card,
+                    name,
+                    candidate=candidate,
+                    champion=champion,
+                    use_case=self.case.usecase,
+                    now=self.now,
+                    beat=self.beat,
                 )
             else:
                 verdict = judge(card, None, use_case=self.case.usecase, now=self.now)

@@ -129,6 +129,7 @@ def make(
         config={**usecase.retrain.config, **wish.config},
         variants=usecase.retrain.variants if wish.variants is None else wish.variants,
         good_labels=usecase.outcome.good_labels,
+        robustness=True if usecase.gate.robustness == "report" else None,
         made_at=now,
         why=wish.why,
     )
@@ -216,14 +217,17 @@ def cancel(store: Store, order: str, *, reason: str, who: str, now: datetime) ->
         return need(connection, order)
 
 
-def fail(store: Store, order: str, worker: str, error: str, *, now: datetime) -> OrderRow:
+def fail(store: Store, order: str, worker: str, error: str, *, planned: bool = False, now: datetime) -> OrderRow:
     """The worker could not do it: open again, or failed for good after the last attempt.
+
+    Args:
+        planned: the worker was told to stop, which says nothing about the order; the attempt does not count.
 
     Raises:
         NotValid: there is no such order, or it is not this worker's.
     """
     with store.write() as connection:
-        _give_up(connection, mine(connection, order, worker), error, now)
+        _give_up(connection, mine(connection, order, worker), error, now, planned=planned)
         return need(connection, order)
 
 
@@ -314,11 +318,12 @@ def _lost(row: OrderRow, worker: str) -> NotValid:
     )
 
 
-def _give_up(connection: sa.Connection, row: OrderRow, error: str, now: datetime) -> None:
-    last = row.attempts >= row.attempts_max
+def _give_up(connection: sa.Connection, row: OrderRow, error: str, now: datetime, *, planned: bool = False) -> None:
+    last = row.attempts >= row.attempts_max and not planned
     text = error[:ERROR_CHARACTERS_MAX]
     state = after(row.id, row.state, Event.FAIL if last else Event.REOPEN)
-    rows.change(connection, row.id, now=now, state=state, worker=None, lease_until=None, error=text)
+    attempts = row.attempts - 1 if planned else row.attempts
+    rows.change(connection, row.id, now=now, state=state, worker=None, lease_until=None, error=text, attempts=attempts)
     action = "order.failed" if last else "order.reopened"
     data = {"order": row.id, "attempt": row.attempts, "of": row.attempts_max, "error": text[:500]}
     audit.note(connection, actor=row.worker or "hub", action=action, subject=row.use_case, data=data, now=now)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -18,9 +19,23 @@ from edgewise.hub.store.predictions import PredictionRow
 from edgewise.ports import Chance
 from edgewise.wire import NotValid, Order, Scored, ToScore
 
+UNREADABLE = ""  # the label of a sample that the bundle could not look at: never asked for again, no suggestion
 PAGE = 100  # samples that a worker gets at once
 KIND = "score"
 SCORED_MAX = 5_000  # samples of one order; what is left then waits for the next one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Words:
+    """What a worker says of the samples that it was given."""
+
+    scored: Sequence[Scored] = ()
+    unreadable: Sequence[str] = ()
+
+    def all(self) -> Iterator[tuple[str, str, float, float]]:
+        """Sample, label, confidence and margin."""
+        yield from ((one.sample, one.label, one.confidence, one.margin) for one in self.scored)
+        yield from ((sample, UNREADABLE, 0.0, 0.0) for sample in self.unreadable)
 
 
 def tick(store: Store, now: datetime, *, chance: Chance, limits: Limits) -> None:
@@ -60,9 +75,7 @@ def create(store: Store, use_case: str, *, why: str, who: str, now: datetime, ch
         return _make(connection, use_case, champion.bundle, why, who, now, chance, limits)
 
 
-def take(
-    store: Store, order: str, worker: str, scored: Sequence[Scored], *, now: datetime, limits: Limits
-) -> tuple[ToScore, ...]:
+def take(store: Store, order: str, worker: str, words: Words, *, now: datetime, limits: Limits) -> tuple[ToScore, ...]:
     """Keep a worker's words and give it the next samples; none are left: the order is done.
 
     Words on samples that are gone, or labelled by now, are dropped. The same words again change nothing.
@@ -75,34 +88,38 @@ def take(
         if row.kind != KIND or row.order.base is None:
             raise NotValid(f"order {order} is a {row.kind} order; answer it with a candidate", code="order_kind")
         bundle = row.order.base
-        there = samples.these(connection, [one.sample for one in scored])
+        named = [sample for sample, *_ in words.all()]
+        there = samples.these(connection, named)
+        before = {name for name, one in predictions.of(connection, named).items() if one.bundle == bundle}
         champion = champions.champion(connection, row.use_case)
         release = champion.id if champion is not None and champion.bundle == bundle else None
         kept = [
             PredictionRow(
-                sample=one.sample,
+                sample=sample,
                 use_case=row.use_case,
                 bundle=bundle,
                 release=release,
-                label=one.label,
-                confidence=one.confidence,
-                margin=one.margin,
+                label=label,
+                confidence=confidence,
+                margin=margin,
                 at=now,
             )
-            for one in scored
-            if one.sample in there and there[one.sample].use_case == row.use_case
+            for sample, label, confidence, margin in words.all()
+            if sample in there and there[sample].use_case == row.use_case
         ]
         predictions.put(connection, kept)
-        done = int(row.order.config.get("done", 0)) + len(kept)
+        fresh = [one for one in kept if one.sample not in before]
+        done = int(row.order.config.get("done", 0)) + len(fresh)
+        unreadable = int(row.order.config.get("unreadable", 0)) + sum(one.label == UNREADABLE for one in fresh)
         left = predictions.left(connection, row.use_case, bundle, PAGE) if done < SCORED_MAX else []
-        body = row.body | {"config": {"done": done}}
+        body = row.body | {"config": {"done": done, "unreadable": unreadable}}
         if left:
             until = now + timedelta(seconds=limits.order_lease_s)
             rows.change(connection, row.id, now=now, lease_until=until, body=body)
         else:
             state = after(row.id, row.state, Event.RETURN)
             rows.change(connection, row.id, now=now, state=state, lease_until=None, error=None, body=body)
-            data = {"order": row.id, "bundle": bundle, "samples": done}
+            data = {"order": row.id, "bundle": bundle, "samples": done, "unreadable": unreadable}
             audit.note(connection, actor=worker, action="order.returned", subject=row.use_case, data=data, now=now)
         return tuple(ToScore(sample=one.id, blob=one.blob, media_type=one.media_type) for one in left)
 

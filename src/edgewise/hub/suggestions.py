@@ -61,7 +61,7 @@ def suggestions(connection: sa.Connection, rows: Sequence[SampleRow]) -> dict[st
 
 
 def _of_champion(row: PredictionRow | None) -> list[Suggestion]:
-    if row is None:
+    if row is None or not row.label:  # it looked, and could not read the sample
         return []
     said = {"label": row.label, "confidence": row.confidence, "margin": row.margin, "release": row.release}
     return [Suggestion(source="champion", **said)]  # type: ignore[arg-type]

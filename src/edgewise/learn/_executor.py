@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid
 
 LOOK_S = 0.2
 END_S = 5.0
+GRACE_LOOKS = 5  # after a training was ended from outside
 TEXT_MAX = 500
 
 
@@ -86,7 +90,7 @@ class LocalProcess:
         # imported what takes seconds once for all trainings; it ends with this process.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["edgewise.learn._task", "edgewise.learn._vision"])
-        ours, theirs = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         child = context.Process(target=_train_here, args=(theirs, task, blobs.path, checkpoint))
         child.start()
         theirs.close()
@@ -104,6 +108,10 @@ class LocalProcess:
                     kind, value = told.recv()
                 except (EOFError, OSError):
                     child.join(END_S)
+                    # Whoever ended it may have told us to stop too, and a signal takes its time.
+                    for _ in range(GRACE_LOOKS):
+                        go_on(*stage)
+                        time.sleep(LOOK_S)
                     raise _ended(child.exitcode, stage) from None
                 if kind != "progress":
                     return outcome(kind, value, task)
@@ -172,8 +180,9 @@ def resident(pid: int | None) -> int:
 
 
 def _train_here(told: Connection, task: Task, blobs: Path, checkpoint: Checkpoint | None) -> None:
-    """The process that trains. It ends by itself when nobody listens any more."""
-
+    """The process that trains. It ends with whoever asked for it, however that ends; what ends a group passes it by."""
+    os.setsid()
+    threading.Thread(target=_end_with, args=(told,), name="end-with-worker", daemon=True).start()
     told_at = 0.0
 
     def progress(what: str, share: float) -> None:
@@ -187,7 +196,13 @@ def _train_here(told: Connection, task: Task, blobs: Path, checkpoint: Checkpoin
             raise SystemExit(1) from None
 
     told.send(told_outcome(task, FolderBlobs(blobs).get, progress, checkpoint))
-    told.close()
+
+
+def _end_with(told: Connection) -> None:
+    """Wait for the other side to close: it never says anything."""
+    with contextlib.suppress(EOFError, OSError):
+        told.recv()
+    os._exit(1)
 
 
 def _ended(code: int | None, stage: tuple[str, float]) -> NotValid:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
 from edgewise.learn._checkpoint import Checkpoint
-from edgewise.learn._executor import LOOK_S, TrainingLimits, outcome, told_outcome
+from edgewise.learn._executor import LOOK_S, LocalProcess, TrainingLimits, outcome
 from edgewise.learn._task import Made, Task, blobs_of
 from edgewise.learn._trainer import Cancelled, Progress
 from edgewise.ports import FolderBlobs
-from edgewise.wire import NotNow, NotValid
+from edgewise.wire import EdgewiseError, NotNow, NotValid
 
 DATA_BYTES_MAX = 8_000_000_000  # of one training's samples, in the cluster's shared memory
 
@@ -63,7 +65,7 @@ class RayCluster:
         ray = self._ray
         data = self._ray.put(self._data(task, blobs))
         remote = ray.remote(max_retries=1)(_train_there).options(**self._resources(task))
-        future = remote.remote(task, data, __version__)
+        future = remote.remote(task, data, __version__, self._limits)
         waited_s = 0.0
         try:
             while not ray.wait([future], timeout=LOOK_S)[0]:
@@ -106,11 +108,19 @@ class RayCluster:
         return {"num_cpus": threads if isinstance(threads, int) else 1, "num_gpus": 1 if wants_gpu else 0, **memory}
 
 
-def _train_there(task: Task, blobs: Mapping[str, bytes], version: str) -> Any:
+def _train_there(task: Task, data: Mapping[str, bytes], version: str, limits: TrainingLimits) -> Any:
+    """On a machine of the cluster: in a process of its own there, within the same bounds as on the worker's machine."""
     if version != __version__:
         text = (
             f"this machine of the cluster has edgewise {__version__}, the worker {version}; install the same version "
             "on all of them"
         )
         return "refused", ("NotValid", text, "version_differs")
-    return told_outcome(task, blobs.__getitem__, lambda _what, _share: None, None)
+    with tempfile.TemporaryDirectory(prefix="edgewise-") as folder:
+        blobs = FolderBlobs(Path(folder))
+        for sha256, content in data.items():
+            blobs.put_as(sha256, content)
+        try:
+            return "made", LocalProcess(limits).run(task, blobs, lambda _what, _share: None)
+        except EdgewiseError as error:
+            return "refused", (type(error).__name__, str(error), error.code)

@@ -158,6 +158,7 @@ def _overall(items: Sequence[_Scored], good_labels: Sequence[str]) -> SiteScore:
 def _plain(score_of: SiteScore) -> dict[str, Any]:
     """Metrics as plain values. Without a good label nothing is known of good against defective: both are null."""
     values: dict[str, Any] = {name: _metric(getattr(score_of, name)) for name in METRICS}
+    values["good_recall"] = None if score_of.good_recall is None else _metric(score_of.good_recall)
     values["recall"] = {label: {**_metric(metric), "n": metric.n} for label, metric in score_of.recall.items()}
     return values
 

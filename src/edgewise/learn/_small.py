@@ -164,6 +164,7 @@ def fit_small(job: Job) -> Fitted:
             "device": recipe.device,
         },
         unreadable=held.unreadable,
+        aside=tuple(held.samples[index].name for index in part),
     )
 
 

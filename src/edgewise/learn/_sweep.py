@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgewise.learn._dataset import TrainingSample, grouped_part
 from edgewise.learn._executor import Executor
 from edgewise.learn._read import read_dataset
-from edgewise.learn._task import Made, Task, as_training
+from edgewise.learn._task import Made, Task, as_training, with_robustness
 from edgewise.learn._trainer import Cancelled, Progress
 from edgewise.learn._variants import make_variants
 from edgewise.measure import macro_mean
@@ -165,7 +165,7 @@ def run_sweep(task: Task, plan: SweepPlan, blobs: FolderBlobs, executor: Executo
         nonlocal done
         number, seed = run
         config = {**task.order.config, **plan.settings[number]}
-        order = task.order.model_copy(update={"config": config, "seed": seed, "variants": ()})
+        order = task.order.model_copy(update={"config": config, "seed": seed, "variants": (), "robustness": None})
         part = Task(order=order, revision=train, base=task.base, now=task.now)
         try:
             made[run] = executor.run(part, blobs, lambda what, _share: go_on(what, done / len(runs)))
@@ -184,12 +184,15 @@ def run_sweep(task: Task, plan: SweepPlan, blobs: FolderBlobs, executor: Executo
             raise
     found = _ranked(plan, made, compare, confirm, len(train.samples))
     trained_on = [as_training(line, blobs.get, new=False) for line in train.samples]
-    return replace(found, best=_with_variants(found.best, task, trained_on))
+    return replace(found, best=_with_variants(found.best, task, trained_on, confirm))
 
 
-def _with_variants(best: Made, task: Task, samples: Sequence[TrainingSample]) -> Made:
+def _with_variants(
+    best: Made, task: Task, samples: Sequence[TrainingSample], confirm: Sequence[TrainingSample]
+) -> Made:
     bundle = StoredBundle(manifest=best.bundle.manifest, digest=best.bundle.digest, blobs=best.bundle.blobs)
-    return Made(bundle=best.bundle, variants=make_variants(bundle, task.order.variants, samples))
+    made = Made(bundle=best.bundle, variants=make_variants(bundle, task.order.variants, samples))
+    return with_robustness(made, task.order, confirm, [one.name for one in confirm])
 
 
 def _parts(task: Task, plan: SweepPlan, blobs: FolderBlobs) -> tuple[Any, list[TrainingSample], list[TrainingSample]]:

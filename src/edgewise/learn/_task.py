@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from edgewise.learn._checkpoint import Checkpoint
 from edgewise.learn._dataset import TrainingSample
+from edgewise.learn._robust import robustness_told
 from edgewise.learn._train import TrainedBundle, train
 from edgewise.learn._trainer import Progress
 from edgewise.learn._variants import Variants, make_variants
 from edgewise.ports import StoredBundle
-from edgewise.wire import DatasetRevision, LabelledSample, Order
+from edgewise.wire import DatasetRevision, LabelledSample, Order, Robustness
 
 ReadBlob = Callable[[str], bytes]
 """Bytes by their SHA-256."""
@@ -34,6 +35,7 @@ class Made:
 
     bundle: TrainedBundle
     variants: Variants
+    robustness: Mapping[str, Robustness] = field(default_factory=dict)  # by bundle, where the order asks for it
 
 
 def blobs_of(revision: DatasetRevision) -> set[str]:
@@ -66,7 +68,29 @@ def do(task: Task, read_blob: ReadBlob, progress: Progress, checkpoint: Checkpoi
     )
     stored = StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
     # A revision never holds the evaluation share, so nothing that a variant is judged on has shaped it.
-    return Made(bundle=made, variants=make_variants(stored, order.variants, samples, progress=progress))
+    variants = make_variants(stored, order.variants, samples, progress=progress)
+    return with_robustness(Made(bundle=made, variants=variants), order, samples, made.aside, progress=progress)
+
+
+def with_robustness(
+    made: Made,
+    order: Order,
+    samples: Sequence[TrainingSample],
+    aside: Sequence[str],
+    *,
+    progress: Progress = lambda _what, _share: None,
+) -> Made:
+    """What was made, with what worse pictures cost it where the order asks for that; the log says why where not."""
+    if not order.robustness:
+        return made
+    trained = made.bundle
+    bundles = [
+        StoredBundle(manifest=one.manifest, digest=one.digest, blobs=one.blobs)
+        for one in (trained, *made.variants.made.values())
+    ]
+    found, why = robustness_told(bundles, samples, aside, good=order.good_labels, progress=progress)
+    told = replace(trained, log=(*trained.log, why)) if why else trained
+    return replace(made, bundle=told, robustness=found)
 
 
 def as_training(sample: LabelledSample, read_blob: ReadBlob, *, new: bool) -> TrainingSample:

@@ -53,12 +53,14 @@ class TrainedBundle:
     Attributes:
         blobs: bytes by their SHA-256, exactly those the manifest names.
         metrics: numbers of the training itself, such as `validation_recall` and `seconds`.
+        aside: names of samples from which no weight was learned; they may have said when to stop.
     """
 
     manifest: Manifest
     blobs: Mapping[str, bytes]
     metrics: Mapping[str, float]
     log: tuple[str, ...]
+    aside: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -163,7 +165,9 @@ def train(
         blobs={MODEL_BLOB: Blob(sha256=blob, size_bytes=len(fitted.graph), media_type="application/x-onnx")},
     )
     metrics = {**fitted.metrics, "parity": parity, "seconds": time.perf_counter() - started_s}
-    return TrainedBundle(manifest=manifest, blobs={blob: fitted.graph}, metrics=metrics, log=fitted.log)
+    return TrainedBundle(
+        manifest=manifest, blobs={blob: fitted.graph}, metrics=metrics, log=fitted.log, aside=fitted.aside
+    )
 
 
 def _known_good_labels(
@@ -244,6 +248,12 @@ def check_parity(fitted: Fitted, session: Session, golden: Floats) -> float:
         if fitted.embedding is not None and embedding is not None:
             pairs.append((embedding, outputs[fitted.embedding]))
         for ours, theirs in pairs:
+            if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+                raise NotValid(
+                    "the trained network answers with what is no number (NaN or infinite), on golden or on training "
+                    "inputs; look for such values in the data, or train with smaller steps",
+                    code="scores_not_finite",
+                )
             worst = max(worst, float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(theirs).max())))
     if not worst <= PARITY_MAX:
         raise NotValid(

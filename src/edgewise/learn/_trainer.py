@@ -56,6 +56,7 @@ class Fitted:
             trained network itself computes them, without ONNX.
         probe: prepared training inputs float32 (N, …) to compare on, beside the golden ones.
         unreadable: names of samples that could not be decoded and were left out.
+        aside: names of samples from which no weight was learned; they may have said when to stop.
     """
 
     graph: bytes
@@ -70,6 +71,7 @@ class Fitted:
     libraries: Mapping[str, str]
     facts: Mapping[str, str | int | float | bool | None]
     unreadable: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
 
 
 class Trainer(Protocol):

@@ -43,6 +43,7 @@ from edgewise.wire import (
 )
 
 NO_VARIANTS = Variants(made={}, left_out={})
+ENDED = ("returned", "failed", "cancelled")  # states of an order that nobody takes up again
 LOG_LINES_MAX = 400  # as wire.Candidate allows
 
 
@@ -127,8 +128,8 @@ class Worker:
     def _suggest(self, order: Order, lost: threading.Event) -> None:
         """Tell what the order's bundle says of the samples that wait for a label."""
 
-        def ask(said: Sequence[Scored]) -> list[ToScore]:
-            body = {"worker": self.name, "scored": [plain(one) for one in said]}
+        def ask(said: Sequence[Scored], unreadable: Sequence[str]) -> list[ToScore]:
+            body = {"worker": self.name, "scored": [plain(one) for one in said], "unreadable": list(unreadable)}
             return [ToScore.model_validate(one) for one in self._api.post(f"/orders/{order.id}/scored", body)]
 
         def go_on(_count: int) -> None:
@@ -140,7 +141,7 @@ class Worker:
             count = suggest(self._bundle(order.base), ask, self._api.get_blob, go_on)
         except Cancelled:
             if not lost.is_set():
-                self._fail(order, "the worker was stopped before it had looked at all samples")
+                self._fail(order, "the worker was stopped before it had looked at all samples", planned=True)
         except NotNow:
             raise
         except EdgewiseError as error:
@@ -177,13 +178,15 @@ class Worker:
         except Cancelled:
             self._say(f"order {order.id}: stopped before its end" + (", the hub took it back" if lost.is_set() else ""))
             if not lost.is_set():
-                self._fail(order, "the worker was stopped before the training ended")
+                self._fail(order, "the worker was stopped before the training ended", planned=True)
+            elif self._has_ended(order):
+                checkpoint.delete()
             return
         except NotNow:
             raise  # the hub went away: it gives the order to the next one who asks, perhaps to us again
         except EdgewiseError as error:
-            checkpoint.delete()
-            self._fail(order, str(error))
+            if not self._fail(order, str(error)):
+                checkpoint.delete()  # else the next try goes on from it
             return
         self._give_back(order, made, time.perf_counter() - started_s)
         checkpoint.delete()
@@ -271,6 +274,7 @@ class Worker:
             metrics=dict(made.metrics),
             seconds=seconds,
             log=tuple(line[:400] for line in log[-LOG_LINES_MAX:]),
+            robustness=dict(done.robustness) or None,
         )
         wait_s = self.limits.poll_s
         for attempt in range(self.limits.give_back_tries_max):
@@ -293,13 +297,27 @@ class Worker:
                 self._say(f"order {order.id}: candidate {made.digest[:12]} after {seconds:.1f} s")
                 return
 
-    def _fail(self, order: Order, error: str) -> None:
-        self._say(f"order {order.id} failed: {error}")
+    def _fail(self, order: Order, error: str, *, planned: bool = False) -> bool:
+        """Give the order back; comes back with whether it may be tried again.
+
+        Args:
+            planned: we were told to stop, which is no failure.
+        """
+        self._say(f"order {order.id} {'is given back' if planned else 'failed'}: {error}")
+        body = {"worker": self.name, "error": error[:2000], "planned": planned}
         try:
-            self._api.post(f"/orders/{order.id}/fail", {"worker": self.name, "error": error[:2000]})
+            return bool(self._api.post(f"/orders/{order.id}/fail", body)["state"] == "open")
         except EdgewiseError as refused:
             # The hub is away or gave the order to someone else: its lease ends by itself.
             self._say(f"order {order.id}: could not report the failure: {refused}")
+            return True
+
+    def _has_ended(self, order: Order) -> bool:
+        """Whether nobody will try it again; where the hub does not say so, somebody may."""
+        try:
+            return self._api.get(f"/orders/{order.id}")["state"] in ENDED
+        except EdgewiseError:
+            return False
 
     @contextmanager
     def _heartbeat(self, order: Order) -> Iterator[threading.Event]:

@@ -22,11 +22,13 @@ from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
 from edgewise.measure._judge_site import judge_site_variant
+from edgewise.measure._light import LIGHT_SIDE, light_of, lights_together
 from edgewise.measure._macro import macro_mean
 from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
 from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channel
 from edgewise.measure._norms import SITE_FRAMES_MIN, SITE_SHARE, in_deviations, norm_sum, read_norm_sum, site_norm
+from edgewise.measure._paired import compare, mcnemar
 from edgewise.measure._scores import largest_gap, score_sites
 from edgewise.measure._sequential import (
     E_MAX,
@@ -43,6 +45,7 @@ from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
 __all__ = [
     "CALIBRATION_DAYS",
     "E_MAX",
+    "LIGHT_SIDE",
     "MEAN_DAYS",
     "OTHER",
     "SITE_FRAMES_MIN",
@@ -78,6 +81,7 @@ __all__ = [
     "better_e_value",
     "calibration",
     "cohort_days",
+    "compare",
     "confidence_of_bin",
     "count_apart_ties",
     "count_pairs",
@@ -98,8 +102,11 @@ __all__ = [
     "judge_variant",
     "largest_gap",
     "learning_curve",
+    "light_of",
+    "lights_together",
     "macro_mean",
     "marks_differ",
+    "mcnemar",
     "merge_small",
     "noisy_channel",
     "noisy_counts",

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.wire import DaySketch, NotValid
-from edgewise.wire.sketch import UNITS
+from edgewise.wire.sketch import BRIGHTNESS_UNITS, UNITS
 
 Floats = NDArray[np.float64]
 DIFFERENCES_PER_FEATURE = 15  # fewer would make the covariance say more than it knows: then the look is left out
@@ -29,6 +29,7 @@ DIFFERENCES_MIN = 100  # under so many nothing is tested
 NARROW = 0.05  # least variance of a direction beside a feature's own: what hardly varies is not normal at all
 WIDER = 1.6  # times the covariance: days have heavier tails than normal ones; chosen on seeds 0, 3 and 4
 SUMS_WIDER = 1.25  # the same of what many devices add up to, which is nearer to normal
+LIGHTS = 2  # brightness and contrast, the last features
 FAR_STEPS = 3  # of novelty that are looked at one by one
 SHARE_MIN = 0.008  # added to shares, so that a part more or less of a rare kind is no large change (Anscombe 1948)
 TRIMMED_SHARE = 0.02  # of the differences, the largest, when their covariance is estimated a second time
@@ -55,7 +56,7 @@ class Yardstick:
 
     def white(self, days: Sequence[DaySketch]) -> Floats:
         """(T, W) coordinates of days."""
-        return np.asarray(np.stack([features_of(day) for day in days]) @ self.whiten)
+        return np.asarray(_filled(np.stack([features_of(day) for day in days])) @ self.whiten)
 
     def weights(self, days: Sequence[DaySketch]) -> Floats:
         """(T,): how much each day counts, by its frames; a day with more than usual counts as one."""
@@ -64,7 +65,9 @@ class Yardstick:
 
 
 def features_of(day: DaySketch) -> Floats:
-    """A sketch as numbers: shares beyond each step of novelty, of classes, means of 16 directions, of confidence.
+    """A sketch as numbers: shares beyond each step of novelty, of classes, 16 means, shares of confidence, and light.
+
+    The light of a day without any is NaN.
 
     >>> features_of(DaySketch(count=4, sums=(64,) * 16, classes=(4, 0))).round(2).tolist()[:4]
     [2.01, 0.18, 0.5, 0.5]
@@ -73,11 +76,25 @@ def features_of(day: DaySketch) -> Floats:
     shares = [2 * np.sqrt(np.array(counts, np.float64) / day.count + SHARE_MIN) for counts in (
         beyond, day.classes, day.confidence)]  # fmt: skip
     means = np.array(day.sums, np.float64) / (UNITS * day.count)
-    return np.concatenate([shares[0], shares[1], means, shares[2]])
+    light = np.full(LIGHTS, np.nan) if day.light is None else _light(*day.light)
+    return np.concatenate([shares[0], shares[1], means, shares[2], light])
+
+
+def _light(count: int, brightness: int, contrast: int) -> Floats:
+    """The mean brightness, 0 to 1, and how often the deviation halves."""
+    return np.array([brightness / count / BRIGHTNESS_UNITS, contrast / count / UNITS])
+
+
+def _filled(features: Floats) -> Floats:
+    """Features (T, F) of one device's days, with its own mean where a day has none, 0 where no day has any."""
+    known = ~np.isnan(features)
+    counts = known.sum(axis=0)
+    means = np.where(known, features, 0).sum(axis=0) / np.maximum(counts, 1)
+    return np.asarray(np.where(known, features, means))
 
 
 def _looks(day: DaySketch) -> list[list[int]]:
-    """Which features are looked at together: novelty, classes and means; the means; and each far novelty.
+    """Which features are looked at together: novelty, classes and means; the means; each far novelty; the light.
 
     Shares of all classes add up to 1, so the last class is left out. Confidence tells little that novelty does not, and
     days of it vary least like a normal distribution.
@@ -86,7 +103,8 @@ def _looks(day: DaySketch) -> list[list[int]]:
     first = novel + classes
     middle = list(range(first, first + means))
     together = [*range(novel), *range(novel, max(first - 1, novel)), *middle]
-    return [together, middle, *([one] for one in range(max(novel - FAR_STEPS, 0), novel))]
+    lights = list(range(len(features_of(day)) - LIGHTS, len(features_of(day))))
+    return [together, middle, *([one] for one in range(max(novel - FAR_STEPS, 0), novel)), lights]
 
 
 def yardstick(streams: Sequence[Sequence[DaySketch]]) -> Yardstick | None:
@@ -103,20 +121,27 @@ def yardstick(streams: Sequence[Sequence[DaySketch]]) -> Yardstick | None:
     if len(shapes) > 1:
         raise NotValid(f"sketches with {sorted(shapes)} features cannot be compared", code="sketches_differ")
     differences = np.concatenate([np.diff(found, axis=0) for found in features]) / np.sqrt(2)
-    looks = [look for look in _looks(streams[0][0]) if len(look) * DIFFERENCES_PER_FEATURE <= len(differences)]
-    if len(differences) < DIFFERENCES_MIN or not looks:
+    known = [(look, _known(differences[:, look])) for look in _looks(streams[0][0])]
+    looks = [
+        (look, rows) for look, rows in known if len(rows) >= max(DIFFERENCES_MIN, len(look) * DIFFERENCES_PER_FEATURE)
+    ]
+    if not looks:
         return None
     parts = []
-    for look in looks:
+    for look, rows in looks:
         part = np.zeros((differences.shape[1], len(look)))
-        part[look] = _robust_whitening(differences[:, look])
+        part[look] = _robust_whitening(rows)
         parts.append(part)
     return Yardstick(
         whiten=np.concatenate(parts, axis=1),
-        widths=tuple(len(look) for look in looks),
+        widths=tuple(len(look) for look, _ in looks),
         frames=float(np.median([day.count for stream in streams for day in stream])),
         differences=len(differences),
     )
+
+
+def _known(rows: Floats) -> Floats:
+    return rows[~np.isnan(rows).any(axis=1)]
 
 
 def _robust_whitening(differences: Floats) -> Floats:

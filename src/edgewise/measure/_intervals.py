@@ -15,6 +15,8 @@ from edgewise.wire import Metric, NotValid
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Floats], Floats]
+Beat: TypeAlias = Callable[[], None]
+"""Called while something takes long, so that a caller can keep a lease or show progress; it may raise to end it."""
 REPEATS = 400
 CELLS_MAX = 2_000_000  # weights held at once: 16 MB
 NORMAL_FROM = 200  # degrees of freedom from which Student's t is read as the normal distribution, 0.4 % off
@@ -121,14 +123,30 @@ def group_numbers(groups: Sequence[str]) -> tuple[npt.NDArray[np.intp], int]:
     return np.array(numbers, dtype=np.intp), len(seen)
 
 
-def resample(statistic: Statistic, numbers: npt.NDArray[np.intp], count: int, *, seed: int, repeats: int) -> Floats:
-    """Values (repeats, K) of a statistic from weights (R, N) to (R, K), each repeat with `count` groups redrawn."""
+def no_beat() -> None:
+    """Nobody has to be told."""
+
+
+def resample(
+    statistic: Statistic,
+    numbers: npt.NDArray[np.intp],
+    count: int,
+    *,
+    seed: int,
+    repeats: int,
+    beat: Beat = no_beat,
+) -> Floats:
+    """Values (repeats, K) of a statistic from weights (R, N) to (R, K), each repeat with `count` groups redrawn.
+
+    `beat` is called before each block of repeats, which takes a fraction of a second however many cases there are.
+    """
     if count == 0 or repeats < 1:
         raise NotValid(f"{repeats} repeats over {count} groups; needs at least one of each", code="bootstrap_empty")
     chance = np.random.Generator(np.random.PCG64(seed))
     rows = max(1, CELLS_MAX // max(len(numbers), 1))  # in blocks, so that memory does not grow with the repeats
     parts = []
     for start in range(0, repeats, rows):
+        beat()
         size = min(rows, repeats - start)
         drawn = chance.integers(0, count, size=(size, count)) + np.arange(size)[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)

@@ -10,11 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from edgewise.measure._intervals import interval, ratio, resample
+from edgewise.measure._intervals import Beat, interval, no_beat, ratio, resample
 from edgewise.measure._rows import Recalls, Rows, by_site, by_slice, rows_of
 from edgewise.wire import (
     Gate,
     NotValid,
+    Outcome,
     Precision,
     Prediction,
     Scorecard,
@@ -30,11 +31,13 @@ SEED = 20_260_101  # any number does; it is fixed so that a verdict can be compu
 EXACT_GROUPS_MAX = 11  # 2,048 ways to swap: all of them are counted instead of drawn
 
 
-def judge(candidate: Scorecard, champion: Scorecard | None, *, use_case: UseCase, now: datetime) -> Verdict:
+def judge(
+    candidate: Scorecard, champion: Scorecard | None, *, use_case: UseCase, now: datetime, beat: Beat = no_beat
+) -> Verdict:
     """The verdict on a candidate, from the predictions in the scorecards alone (their summary numbers are not trusted).
 
-    Per site, the difference candidate - champion of the site's metric on the same samples: balanced accuracy where good
-    and defective parts both occur, else macro recall. A site
+    Per site, the difference candidate - champion of the outcome's metric on the same samples: macro recall, or balanced
+    accuracy where the use case says so and good and defective parts both occur. A site
 
     - *failed* when the loss is over the gate's margin, its interval (paired, whole groups redrawn, level 1 - alpha)
       lies below zero, and swapping the two bundles' answers group by group gives such a loss with a chance of at most
@@ -51,6 +54,7 @@ def judge(candidate: Scorecard, champion: Scorecard | None, *, use_case: UseCase
     Args:
         candidate, champion: scorecards over the same samples.
         use_case: its gate, outcome, sites and slices; a site or slice without a sample is inconclusive.
+        beat: called again and again while it computes.
     Raises:
         NotValid: the two scorecards are not about the same samples, or a sample occurs twice.
     Source: the chance that an equal candidate fails at a site is at most alpha by the swap test, which is exact:
@@ -59,7 +63,7 @@ def judge(candidate: Scorecard, champion: Scorecard | None, *, use_case: UseCase
     if champion is None:
         sites, result, reasons = _first(candidate, use_case)
     else:
-        sites, result, reasons = _against(candidate, champion, use_case)
+        sites, result, reasons = _against(candidate, champion, use_case, beat)
     gate = use_case.gate
     return Verdict(
         use_case=use_case.name,
@@ -85,6 +89,7 @@ def judge_variant(
     champion: Scorecard | None,
     use_case: UseCase,
     now: datetime,
+    beat: Beat = no_beat,
 ) -> Verdict:
     """The verdict on a variant of a candidate: it is judged as any candidate is, by itself.
 
@@ -97,9 +102,9 @@ def judge_variant(
     Raises:
         NotValid: as `judge`.
     """
-    verdict = judge(variant, champion, use_case=use_case, now=now)
+    verdict = judge(variant, champion, use_case=use_case, now=now, beat=beat)
     if champion is None and verdict.result == "passed":
-        against = judge(variant, candidate, use_case=use_case, now=now)
+        against = judge(variant, candidate, use_case=use_case, now=now, beat=beat)
         if against.result == "failed":
             reasons = (f"beside the network it was made of: {against.reasons[0]}", *verdict.reasons)
             verdict = verdict.model_copy(update={"result": "failed", "reasons": reasons})
@@ -112,14 +117,14 @@ def _first(candidate: Scorecard, use_case: UseCase) -> tuple[list[SiteVerdict], 
     rows = rows_of(candidate.predictions, outcome.good_labels)
     sites = []
     for site, items in {**_sites(use_case, candidate.predictions), **_slices(use_case, candidate.predictions)}.items():
-        name, recalls = _metric_of(rows_of(items, outcome.good_labels))
+        name, recalls = _metric_of(rows_of(items, outcome.good_labels), outcome)
         value = _value(recalls)
         enough = len(items) >= gate.samples_min
         text = f"{name} {_number(value)} on {len(items)} samples; no champion to compare with"
         sites.append(SiteVerdict(site=site, result="passed" if enough else "inconclusive", text=text, candidate=value))
+    sites += [_first_label(label, rows, gate) for label in outcome.labels_that_matter]
     n = len(candidate.predictions)
-    balanced = outcome.metric == "balanced_accuracy" and rows.has_both_kinds()
-    name, recalls = ("balanced_accuracy", rows.balanced()) if balanced else ("macro_recall", rows.macro())
+    name, recalls = _metric_of(rows, outcome)
     value = _value(recalls)
     seen = f"first release: {name} over all sites is {_number(value)} on {n} samples, the floor is {gate.floor}"
     if value is None or n < gate.samples_min:
@@ -131,21 +136,30 @@ def _first(candidate: Scorecard, use_case: UseCase) -> tuple[list[SiteVerdict], 
     return sites, "passed" if value >= gate.floor else "failed", [seen]
 
 
+def _first_label(label: str, rows: Rows, gate: Gate) -> SiteVerdict:
+    """What is known of a label that matters before there is a champion; the floor is asked of the declared metric."""
+    recalls = rows.by_label([label])
+    n, value = int(recalls.members.sum()), _value(recalls)
+    text = f"recall of {label} over all sites {_number(value)} on {n} samples; no champion to compare with"
+    result: Result = "passed" if n >= gate.samples_min else "inconclusive"
+    return SiteVerdict(site=_label_name(label), result=result, text=text, candidate=value)
+
+
 def _against(
-    candidate: Scorecard, champion: Scorecard, use_case: UseCase
+    candidate: Scorecard, champion: Scorecard, use_case: UseCase, beat: Beat
 ) -> tuple[list[SiteVerdict], Result, list[str]]:
-    _check_same_samples(candidate.predictions, champion.predictions)
+    check_same_samples(candidate.predictions, champion.predictions)
     sites: list[SiteVerdict] = []
     losses: list[float] = []
     partner = {item.sample: item for item in champion.predictions}
     for site, items in _sites(use_case, candidate.predictions).items():
-        verdict, difference = _judge_site(site, _pair(items, partner, use_case), use_case)
+        verdict, difference = _judge_site(site, _pair(items, partner, use_case, beat), use_case)
         sites.append(verdict)
         losses += [] if difference is None else [difference]
     # A slice's samples are those of sites too; its difference would count them twice in the mean over sites.
     for name, items in _slices(use_case, candidate.predictions).items():
-        sites.append(_judge_site(name, _pair(items, partner, use_case), use_case)[0])
-    everything = _pair(candidate.predictions, partner, use_case)
+        sites.append(_judge_site(name, _pair(items, partner, use_case, beat), use_case)[0])
+    everything = _pair(candidate.predictions, partner, use_case, beat)
     sites += [_judge_label(label, everything, use_case.gate) for label in use_case.outcome.labels_that_matter]
     reasons = [f"{item.site}: {item.result}, {item.text}" for item in sites]
     result, reason = _together(sites, losses, use_case.gate)
@@ -179,6 +193,7 @@ class _Paired:
 
     candidate: Rows
     champion: Rows
+    beat: Beat
 
     def __len__(self) -> int:
         return len(self.candidate.predictions)
@@ -202,8 +217,8 @@ def _judge_site(site: str, pair: _Paired, use_case: UseCase) -> tuple[SiteVerdic
     if not len(pair):
         text = f"no evaluation sample; needs {gate.samples_min}"
         return SiteVerdict(site=site, result="inconclusive", text=text), None
-    name, ours = _metric_of(pair.candidate)
-    theirs = _metric_of(pair.champion)[1]
+    name, ours = _metric_of(pair.candidate, use_case.outcome)
+    theirs = _metric_of(pair.champion, use_case.outcome)[1]
     difference = _difference(ours, theirs, pair, gate.alpha)
     results = [_result(difference, gate)]
     texts = [_text(name, difference, gate)]
@@ -219,8 +234,7 @@ def _judge_site(site: str, pair: _Paired, use_case: UseCase) -> tuple[SiteVerdic
 
 
 def _judge_label(label: str, pair: _Paired, gate: Gate) -> SiteVerdict:
-    # The label's name travels in a field for names; what does not fit there is still in the text.
-    name = ("label:" + re.sub(r"[^A-Za-z0-9._@:-]", "_", label))[:128]
+    name = _label_name(label)
     ours, theirs = pair.candidate.by_label([label]), pair.champion.by_label([label])
     if not ours.members.any():
         text = f"no evaluation sample of {label}, which matters; needs {gate.samples_min}"
@@ -228,6 +242,11 @@ def _judge_label(label: str, pair: _Paired, gate: Gate) -> SiteVerdict:
     difference = _difference(ours, theirs, pair, gate.alpha)
     text = _text(f"recall of {label} over all sites", difference, gate)
     return _verdict(name, _result(difference, gate), text, difference)
+
+
+def _label_name(label: str) -> str:
+    """The label's name in a field for names; what does not fit there is still in the text."""
+    return ("label:" + re.sub(r"[^A-Za-z0-9._@:-]", "_", label))[:128]
 
 
 def _verdict(site: str, result: Result, text: str, difference: _Difference) -> SiteVerdict:
@@ -256,7 +275,12 @@ def _difference(ours: Recalls, theirs: Recalls, pair: _Paired, alpha: float) -> 
     numbers, groups = pair.candidate.numbers, pair.candidate.groups
     ones = np.ones((1, len(pair)))
     drawn = resample(
-        lambda weights: (mine(weights) - other(weights))[:, None], numbers, groups, seed=SEED, repeats=REPEATS
+        lambda weights: (mine(weights) - other(weights))[:, None],
+        numbers,
+        groups,
+        seed=SEED,
+        repeats=REPEATS,
+        beat=pair.beat,
     )[:, 0]
     # The groups that carry the measure together, not those of its rarest class: a site with one good part must be able
     # to fail by its defects, and the swap test guards against what the interval does not see.
@@ -292,8 +316,9 @@ def _swap_chance(ours: Recalls, theirs: Recalls, pair: _Paired) -> float:
     return float((1 + np.sum((1 - 2.0 * signs) @ moved <= observed)) / (1 + REPEATS))
 
 
-def _metric_of(rows: Rows) -> tuple[str, Recalls]:
-    return ("balanced_accuracy", rows.balanced()) if rows.has_both_kinds() else ("macro_recall", rows.macro())
+def _metric_of(rows: Rows, outcome: Outcome) -> tuple[str, Recalls]:
+    balanced = outcome.metric == "balanced_accuracy" and rows.has_both_kinds()
+    return ("balanced_accuracy", rows.balanced()) if balanced else ("macro_recall", rows.macro())
 
 
 def _value(recalls: Recalls) -> float | None:
@@ -314,12 +339,14 @@ def _slices(use_case: UseCase, predictions: Sequence[Prediction]) -> dict[str, l
     return by_slice(predictions, [item.name for item in use_case.slices])
 
 
-def _pair(items: Sequence[Prediction], partner: dict[str, Prediction], use_case: UseCase) -> _Paired:
+def _pair(items: Sequence[Prediction], partner: dict[str, Prediction], use_case: UseCase, beat: Beat) -> _Paired:
     good = use_case.outcome.good_labels
-    return _Paired(candidate=rows_of(items, good), champion=rows_of([partner[item.sample] for item in items], good))
+    theirs = rows_of([partner[item.sample] for item in items], good)
+    return _Paired(candidate=rows_of(items, good), champion=theirs, beat=beat)
 
 
-def _check_same_samples(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> None:
+def check_same_samples(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> None:
+    """Raises NotValid unless both speak of the same samples, with the same site, group, truth and slices."""
     facts = [
         sorted((item.sample, item.site, item.group, item.truth, item.slices or ()) for item in items)
         for items in (ours, theirs)

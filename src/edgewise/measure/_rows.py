@@ -71,6 +71,10 @@ class Rows:
         """Recall of each class that occurs; the labels that mean good are one class."""
         return self._of(self.classes, sorted(set(self.classes)))
 
+    def good(self) -> Recalls:
+        """Recall of good parts; all labels that mean good are one class."""
+        return Recalls(members=self.truth_good[:, None], hits=self.right[:, None])
+
     def by_label(self, labels: Sequence[str]) -> Recalls:
         """Recall of each of these labels, as they were given."""
         return self._of([item.truth for item in self.predictions], labels)

@@ -8,7 +8,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from edgewise.measure._calibration import calibration
-from edgewise.measure._intervals import REPEATS, Floats, Statistic, interval, resample, weighted_auc, wilson
+from edgewise.measure._intervals import (
+    REPEATS,
+    Beat,
+    Floats,
+    Statistic,
+    interval,
+    no_beat,
+    resample,
+    weighted_auc,
+    wilson,
+)
 from edgewise.measure._rows import Rows, by_site, by_slice, rows_of
 from edgewise.wire import Calibration, Gap, Metric, Prediction, SiteScore
 
@@ -17,7 +27,12 @@ NOTHING = Metric(value=None)
 
 
 def score_sites(
-    predictions: Sequence[Prediction], *, good_labels: Collection[str], level: float = 0.9, seed: int = 0
+    predictions: Sequence[Prediction],
+    *,
+    good_labels: Collection[str],
+    level: float = 0.9,
+    seed: int = 0,
+    beat: Beat = no_beat,
 ) -> tuple[tuple[SiteScore, ...], SiteScore]:
     """The score of each site and then of each slice in the order of names, and the one over all of them as ``overall``.
 
@@ -28,12 +43,13 @@ def score_sites(
     - macro_recall: mean recall of the classes that occur; the labels that mean good are one class.
     - accuracy: share of right classes.
     - auc: of `defect`; None unless both kinds have one.
-    - recall: by label.
+    - recall: by label; good_recall: of all labels that mean good as one class.
 
     Args:
         predictions: one a sample.
         good_labels: labels that mean a good part; empty where there is none.
         level: of the intervals, which resample whole groups. An interval is None where fewer than two groups carry it.
+        beat: called again and again while it computes.
     Raises:
         NotValid: two predictions for one sample.
 
@@ -45,12 +61,12 @@ def score_sites(
     """
     slices = sorted({name for item in predictions for name in item.slices or ()})
     parts = {**by_site(predictions), **by_slice(predictions, slices)}
-    sites = tuple(_score(name, items, good_labels, level, seed) for name, items in parts.items())
-    return sites, _score(OVERALL, predictions, good_labels, level, seed)
+    sites = tuple(_score(name, items, good_labels, level, seed, beat) for name, items in parts.items())
+    return sites, _score(OVERALL, predictions, good_labels, level, seed, beat)
 
 
 def _score(
-    site: str, predictions: Sequence[Prediction], good_labels: Collection[str], level: float, seed: int
+    site: str, predictions: Sequence[Prediction], good_labels: Collection[str], level: float, seed: int, beat: Beat
 ) -> SiteScore:
     if not predictions:
         return SiteScore(site=site, n=0, balanced_accuracy=NOTHING, macro_recall=NOTHING, accuracy=NOTHING, auc=NOTHING)
@@ -63,12 +79,12 @@ def _score(
 
     values = statistic(np.ones((1, len(predictions))))[0]
     # All measures share the same redraws: one pass instead of one a measure.
-    drawn = resample(statistic, rows.numbers, rows.groups, seed=seed, repeats=REPEATS)
+    drawn = resample(statistic, rows.numbers, rows.groups, seed=seed, repeats=REPEATS, beat=beat)
     metrics = [
         _metric(values[column], drawn[:, column], groups[column], counts[column], level)
         for column in range(len(values))
     ]
-    balanced, macro, accuracy, auc, *recalls = metrics
+    balanced, macro, accuracy, auc, good, *recalls = metrics
     return SiteScore(
         site=site,
         n=len(predictions),
@@ -77,6 +93,7 @@ def _score(
         accuracy=accuracy,
         auc=auc,
         recall=dict(zip(labels, recalls, strict=True)),
+        good_recall=good if good.n else None,
         calibration=_calibration(predictions, rows, level, seed),
     )
 
@@ -92,10 +109,13 @@ def _calibration(predictions: Sequence[Prediction], rows: Rows, level: float, se
     return calibration(confidences, right, groups, level=level, seed=seed)
 
 
-def largest_gap(scores: Sequence[SiteScore]) -> Gap | None:
-    """The largest difference between two of these in balanced accuracy, or macro recall where that has no value.
+def largest_gap(scores: Sequence[SiteScore], *, metric: str = "balanced_accuracy") -> Gap | None:
+    """The largest difference between two of these in the metric that is declared, or macro recall where that has none.
 
-    None with fewer than two that have a value with an interval.
+    Args:
+        metric: balanced_accuracy or macro_recall, as a use case's outcome declares.
+    Returns:
+        None with fewer than two that have a value with an interval.
 
     >>> def one(name, value):
     ...     metric = Metric(value=value, low=value - 0.03, high=value + 0.04, n=50)
@@ -107,9 +127,10 @@ def largest_gap(scores: Sequence[SiteScore]) -> Gap | None:
     """
     known = []
     for score in scores:
-        metric = score.balanced_accuracy if score.balanced_accuracy.value is not None else score.macro_recall
-        if metric.value is not None and metric.low is not None and metric.high is not None:
-            known.append((metric.value, metric.value - metric.low, metric.high - metric.value, score.site))
+        balanced = metric == "balanced_accuracy" and score.balanced_accuracy.value is not None
+        one = score.balanced_accuracy if balanced else score.macro_recall
+        if one.value is not None and one.low is not None and one.high is not None:
+            known.append((one.value, one.value - one.low, one.high - one.value, score.site))
     if len(known) < 2:
         return None
     high, low = max(known), min(known)
@@ -120,7 +141,7 @@ def largest_gap(scores: Sequence[SiteScore]) -> Gap | None:
 
 def _measures(rows: Rows, labels: Sequence[str]) -> tuple[list[Statistic], list[int], list[int]]:
     """Functions of weights to (R, K) side by side, and for each column the groups that carry it and its cases."""
-    balanced, recalls = rows.balanced(), rows.by_label(labels)
+    balanced, good, recalls = rows.balanced(), rows.good(), rows.by_label(labels)
     right = rows.right.astype(np.float64)
     area, area_groups, area_cases = _area(rows)
     parts: list[Statistic] = [
@@ -128,13 +149,14 @@ def _measures(rows: Rows, labels: Sequence[str]) -> tuple[list[Statistic], list[
         _column(rows.macro().mean()),
         _column(lambda weights: weights @ right / weights.sum(axis=1)),
         _column(area),
+        good.each(),
         recalls.each(),
     ]
     n, kinds = len(right), min(balanced.groups(rows.numbers))
     return (
         parts,
-        [kinds, rows.groups, rows.groups, area_groups, *recalls.groups(rows.numbers)],
-        [n, n, n, area_cases, *(int(count) for count in recalls.members.sum(axis=0))],
+        [kinds, rows.groups, rows.groups, area_groups, *good.groups(rows.numbers), *recalls.groups(rows.numbers)],
+        [n, n, n, area_cases, int(rows.truth_good.sum()), *(int(count) for count in recalls.members.sum(axis=0))],
     )
 
 

@@ -45,6 +45,7 @@ def score_bundle(
     runtime: Runtime,
     good_labels: Collection[str],
     now: datetime,
+    metric: str = "balanced_accuracy",
     answers: Answers | None = None,
     beat: Callable[[], None] = lambda: None,
 ) -> Scorecard:
@@ -53,17 +54,26 @@ def score_bundle(
     Args:
         manifest: the manifest's exact bytes.
         samples: what to score on; their blobs come from `read_blob`, checked against their digests.
+        metric: in which sites and slices are told apart, as the use case's outcome declares.
         answers: what is known already, so that a champion is not run over the same samples in every round.
-        beat: called before each sample; it may raise to end the scoring.
+        beat: called before each blob and sample, around the golden check and while intervals are computed; it may raise
+            to end the scoring.
     Raises:
         NotTrusted: bytes that do not have their digest. NotValid: the bundle does not run, or a blob is missing.
     """
     record, digest = open_manifest(manifest)
-    pipeline = open_pipeline(record, digest, read_blob, runtime)
+
+    def read(blob: str) -> bytes:
+        beat()
+        return read_blob(blob)
+
+    pipeline = open_pipeline(record, digest, read, runtime)
+    beat()
     pipeline.check_golden()
+    beat()
     known = answers or Answers()
     predictions = tuple(_predict(pipeline, sample, read_blob, known, beat) for sample in samples)
-    sites, overall = score_sites(predictions, good_labels=good_labels)
+    sites, overall = score_sites(predictions, good_labels=good_labels, beat=beat)
     places = [one for one in sites if not one.site.startswith("slice:")]
     return Scorecard(
         bundle=digest,
@@ -73,8 +83,8 @@ def score_bundle(
         predictions=predictions,
         latency_ms=record.needs.latency_ms,
         size_bytes=sum(blob.size_bytes for blob in record.blobs.values()),
-        gap_sites=largest_gap(places),
-        gap_slices=largest_gap([one for one in sites if one.site.startswith("slice:")]),
+        gap_sites=largest_gap(places, metric=metric),
+        gap_slices=largest_gap([one for one in sites if one.site.startswith("slice:")], metric=metric),
     )
 
 

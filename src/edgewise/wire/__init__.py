@@ -53,7 +53,6 @@ from edgewise.wire.learning import (
     DatasetRevision,
     Gap,
     LabelledSample,
-    Metric,
     Order,
     Prediction,
     Scorecard,
@@ -65,6 +64,7 @@ from edgewise.wire.learning import (
     Verdict,
     revision_digest,
 )
+from edgewise.wire.measured import Compared, Harm, Metric, Robustness
 from edgewise.wire.private import (
     PICTURE_TRANSFORMS,
     ROW_TRANSFORMS,
@@ -165,6 +165,7 @@ __all__ = [
     "Candidate",
     "CapabilityCard",
     "Cascade",
+    "Compared",
     "Condition",
     "Connectivity",
     "ConsoleSink",
@@ -189,6 +190,7 @@ __all__ = [
     "Gate",
     "Golden",
     "Graph",
+    "Harm",
     "ImageSpec",
     "InputSpec",
     "LabelledSample",
@@ -237,6 +239,7 @@ __all__ = [
     "Release",
     "Report",
     "Retrain",
+    "Robustness",
     "RolloutPolicy",
     "RowFields",
     "Sample",

@@ -10,6 +10,7 @@ from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
 from edgewise.wire.annotation import Annotation
 from edgewise.wire.bundle import Precision
 from edgewise.wire.codec import canonical, digest, record_digest
+from edgewise.wire.measured import Compared, Metric, Robustness
 
 
 class LabelledSample(Record):
@@ -91,6 +92,7 @@ class Order(Record):
     config: dict[str, str | float | int | bool] = Field(default_factory=dict)
     variants: tuple[Precision, ...] = ()  # to be made of the trained network beside it
     good_labels: tuple[str, ...] = ()
+    robustness: bool | None = None  # whether the worker also measures what worse pictures cost
     made_at: Time
     why: str = ""
 
@@ -110,15 +112,6 @@ class Scored(Record):
     label: Annotated[str, Field(min_length=1, max_length=160)]
     confidence: Share
     margin: Share
-
-
-class Metric(Record):
-    """A value with its interval and the level of that interval."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
 
 
 class Calibration(Record):
@@ -151,6 +144,7 @@ class SiteScore(Record):
     accuracy: Metric
     auc: Metric
     recall: dict[str, Metric] = Field(default_factory=dict)
+    good_recall: Metric | None = None  # of all good labels as one class: 1 less the share of false alarms
     calibration: Calibration | None = None
 
 
@@ -177,6 +171,8 @@ class Scorecard(Record):
     size_bytes: int = 0
     gap_sites: Gap | None = None
     gap_slices: Gap | None = None
+    compared: tuple[Compared, ...] | None = None  # with the champion on the same samples; none for a first release
+    robustness: Robustness | None = None  # as the worker told; no verdict and no signature rests on it
 
 
 class SiteVerdict(Record):
@@ -220,3 +216,5 @@ class Candidate(Record):
     metrics: dict[str, float] = Field(default_factory=dict)
     seconds: float = Field(0, ge=0)
     log: tuple[str, ...] = Field((), max_length=400)
+    # By bundle, of the candidate and its variants; where the order asks for it.
+    robustness: dict[Digest, Robustness] | None = Field(None, max_length=8)

@@ -154,6 +154,10 @@ class Gate(Strict):
         description="grouped keeps each group whole; time keeps whole blocks of time of a site, docs/data.md",
     )
     block_hours: float = Field(24.0, gt=0, le=8784, description="of a block of the split by time")
+    robustness: Literal["off", "report"] = Field(
+        "off",
+        description="report has the worker measure what worse pictures cost; the scorecard shows it, nobody judges it",
+    )
     when_inconclusive: Literal["hold", "bake"] = Field(
         "hold", description="hold waits for a person or more labels; bake lets the live paired test on devices decide"
     )

@@ -8,15 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from edgewise.hub import gate, releases, scope
-from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub
+from edgewise.hub import gate, releases, scope, weighed
+from edgewise.hub.api.auth import Approver, Reader, Signer, ThisHub, Watcher
 from edgewise.hub.api.models import Out
 from edgewise.hub.api.problems import responses
 from edgewise.hub.body import Body
 from edgewise.hub.store import bundles
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.verdicts import RequestRow, VerdictRow
-from edgewise.wire import NotValid, Scorecard, Verdict, decode, plain
+from edgewise.wire import NotValid, Scorecard, Verdict, plain
 from edgewise.wire._record import Digest
 
 router = APIRouter()
@@ -88,35 +88,56 @@ def get_scorecard(digest: str, hub: ThisHub, who: Signer) -> Response:
     return Response(body, media_type=JSON)
 
 
-class Weighed(Out):
+class VariantOut(Out):
+    """A variant of the release's candidate: the gate's word, and its scorecard without the single predictions."""
+
+    verdict: Verdict
+    scorecard: Scorecard
+    in_release: bool
+
+
+class WeighedOut(Out):
     """A release's scorecard beside that of the champion that it was judged against, on the same samples."""
 
     release: str
+    metric: str = Field(description="what the use case measures success by")
+    good_labels: tuple[str, ...]
+    labels_that_matter: tuple[str, ...]
     verdict: Verdict
     scorecard: Scorecard
     champion: Scorecard | None
+    champion_release: str | None
+    variants: dict[str, VariantOut]
 
 
 @router.get("/releases/{release}/scorecard", tags=["gate"], responses=responses(404))
-def release_scorecard(release: str, hub: ThisHub, who: Reader) -> Weighed:
-    """How good a release was found to be before it went out: by site and slice, with intervals and calibration."""
+def release_scorecard(release: str, hub: ThisHub, who: Watcher) -> WeighedOut:
+    """How good a release was found to be before it went out: by site and slice, and beside the champion.
+
+    Never for workers: the predictions say what the samples of the evaluation share are.
+    """
     with hub.store.read() as connection:
         row = releases.need(connection, release)
         scope.check_whole(connection, who, row.use_case, f"the scorecard of {release}")
-        found = rows.get(connection, row.verdict) if row.verdict else None
-        if found is None:
-            raise NotValid(
-                f"release {release} was signed without the gate's word, so it has no scorecard; "
-                f"its reason: {row.body.get('override_reason') or 'none given'}",
-                code="scorecard_unknown",
+        found = weighed.weigh(connection, release)
+    return WeighedOut(
+        release=release,
+        metric=found.outcome.metric,
+        good_labels=found.outcome.good_labels,
+        labels_that_matter=found.outcome.labels_that_matter,
+        verdict=found.verdict,
+        scorecard=found.scorecard,
+        champion=found.champion,
+        champion_release=found.champion_release,
+        variants={
+            name: VariantOut(
+                verdict=one.verdict,
+                scorecard=one.scorecard.model_copy(update={"predictions": ()}),
+                in_release=one.in_release,
             )
-        verdict = found.verdict
-        names = (verdict.scorecard, verdict.champion_scorecard)
-        cards = [rows.scorecard_bytes(connection, name) if name else None for name in names]
-    assert cards[0] is not None
-    ours, theirs = (None if body is None else decode(Scorecard, body) for body in cards)
-    assert ours is not None
-    return Weighed(release=release, verdict=verdict, scorecard=ours, champion=theirs)
+            for name, one in found.variants.items()
+        },
+    )
 
 
 @router.get("/signing", tags=["signing"], responses=responses())

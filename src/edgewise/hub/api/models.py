@@ -181,6 +181,7 @@ class HeartbeatOut(Out):
 class FailIn(Body):
     worker: Name
     error: str = Field(min_length=1, max_length=100_000)
+    planned: bool = Field(default=False, description="the worker was told to stop: this try does not count")
 
 
 class CancelIn(Body):
@@ -210,6 +211,9 @@ class AskedOut(Out):
 class ScoredIn(Body):
     worker: Name
     scored: tuple[Scored, ...] = Field(default=(), max_length=1000)
+    unreadable: tuple[Id, ...] = Field(
+        default=(), max_length=1000, description="samples that no picture can be made of"
+    )
 
 
 class CandidateIn(Body):

@@ -91,9 +91,10 @@ def heartbeat(order: str, wish: HeartbeatIn, hub: ThisHub, who: Trainer) -> Hear
 
 @router.post("/orders/{order}/fail", tags=["orders"], responses=responses(404, 409))
 def fail_order(order: str, wish: FailIn, hub: ThisHub, who: Trainer) -> OrderOut:
-    """Give an order back with what went wrong; it is tried again up to its bound."""
+    """Give an order back with what went wrong; it is tried again up to its bound. A planned stop counts as no try."""
     who.check_everywhere("a worker's order")
-    return OrderOut.model_validate(orders.fail(hub.store, order, wish.worker, wish.error, now=hub.now()))
+    row = orders.fail(hub.store, order, wish.worker, wish.error, planned=wish.planned, now=hub.now())
+    return OrderOut.model_validate(row)
 
 
 @router.post("/orders/{order}/cancel", tags=["orders"], responses=responses(404, 409))
@@ -145,7 +146,8 @@ def ask_for_sums(wish: AskIn, hub: ThisHub, who: Operator) -> AskedOut:
 def take_scored(order: str, wish: ScoredIn, hub: ThisHub, who: Trainer) -> list[ToScore]:
     """Give what the bundle says of some samples, and get the next ones; an empty list: the order is done."""
     who.check_everywhere("a worker's order")
-    return list(score_orders.take(hub.store, order, wish.worker, wish.scored, now=hub.now(), limits=hub.limits))
+    words = score_orders.Words(scored=wish.scored, unreadable=wish.unreadable)
+    return list(score_orders.take(hub.store, order, wish.worker, words, now=hub.now(), limits=hub.limits))
 
 
 @router.post("/orders/{order}/candidate", tags=["orders"], responses=responses(404, 409))

@@ -3,6 +3,25 @@
 from edgewise.hub.console._router import router
 
 # Last, because its imports lead through the application, which asks this module for the router.
-from edgewise.hub.console import device_pages, drift_pages, label_pages, ledger_pages, login, pages, rollout_pages  # isort: skip
+from edgewise.hub.console import (  # isort: skip
+    device_pages,
+    drift_pages,
+    label_pages,
+    ledger_pages,
+    login,
+    pages,
+    rollout_pages,
+    scorecard_pages,
+)
 
-__all__ = ["device_pages", "drift_pages", "label_pages", "ledger_pages", "login", "pages", "rollout_pages", "router"]
+__all__ = [
+    "device_pages",
+    "drift_pages",
+    "label_pages",
+    "ledger_pages",
+    "login",
+    "pages",
+    "rollout_pages",
+    "router",
+    "scorecard_pages",
+]

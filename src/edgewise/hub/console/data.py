@@ -14,6 +14,7 @@ from edgewise.hub import scope, usecases
 from edgewise.hub.access import Person
 from edgewise.hub.console import acts
 from edgewise.hub.console.label_data import names
+from edgewise.hub.console.scorecard import scorecard
 from edgewise.hub.console.story import stages_of, story_of, words_of
 from edgewise.hub.console.todo import things_to_do
 from edgewise.hub.pins import pin_text
@@ -74,6 +75,7 @@ def release(store: Store, who: Person, name: str) -> dict[str, Any]:
             "release": row,
             "manifest": bundles.manifest(connection, row.bundle),
             "verdict": None if verdict is None else verdict.verdict,
+            "card": scorecard(connection, name) if verdict is not None else None,
             "running": [device for device in fleet if device.release == name],
             "commits": [
                 row for row in devices.commits_of(connection, release=name) if who.sites is None or row.device in mine
