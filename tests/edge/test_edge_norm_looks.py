@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from edgewise.edge import _keeper
 from edgewise.edge._drift_watch import DriftLimits, DriftWatch
-from edgewise.edge._norm_looks import NormLimits
+from edgewise.edge._norm_looks import NormLimits, SumsTerms
 from edgewise.edge._sums_told import SumsTold
 from edgewise.frames import golden_inputs, prepare
 from edgewise.measure import BudgetSpent, read_norm_sum
@@ -187,6 +187,18 @@ def test_a_question_of_the_hub_is_answered_once_also_where_the_use_case_does_not
     fleet.assign(release, sums="b" * 32)
     feed(fleet, device, 200)
     assert len(told(fleet)) == 2
+    device.close(fleet.clock.now())
+
+
+def test_an_alarm_begins_anew_what_is_under_way_and_nothing_else_does(fleet):
+    device = start(fleet)
+    feed(fleet, device, 32)
+    wants = [
+        device.norms.want(why, key="q", terms=SumsTerms()) for why in ("first", "asked", "alarm", "alarm", "first")
+    ]
+    assert wants == [False, False, True, False, False]
+    feed(fleet, device, 200, shift=1.0)
+    assert [one.why for one in told(fleet)][:1] == ["alarm"]
     device.close(fleet.clock.now())
 
 

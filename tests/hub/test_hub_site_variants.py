@@ -16,6 +16,7 @@ from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store import releases as release_rows
 from edgewise.hub.store import rollouts as rollout_rows
 from edgewise.hub.store import verdicts
+from edgewise.hub.weighed import weigh
 from edgewise.measure import ChannelSums, norm_sum
 from edgewise.ports.scoring import Answers
 from edgewise.wire import NotValid, SiteSums, decode, plain
@@ -419,9 +420,13 @@ def test_the_audit_log_and_the_ledger_tell_where_it_came_from(world: Any) -> Non
     assert {"order.made", "order.returned", "candidate.judged", "release.signed"} <= set(actions(world))
     with world.store.read() as connection:
         entry = ledger.look(connection, "bundle", made)
+        weighed = weigh(connection, release.id)
         of_base = [row.id for row in release_rows.of_bundle(connection, base)]
         of_made = [row.id for row in release_rows.of_bundle(connection, made)]
     assert of_made == [release.id]
+    assert weighed.verdict.site == "a"
+    assert weighed.scorecard.compared is not None
+    assert {row.site for row in weighed.scorecard.compared} == {"a", "overall"}
     assert release.id not in of_base
     assert {(link.kind, link.id) for link in entry.made_of} >= {("order", order.id), ("bundle", base)}
     assert ("release", release.id) in {(link.kind, link.id) for link in entry.led_to}

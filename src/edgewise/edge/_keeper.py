@@ -15,7 +15,7 @@ from edgewise.edge._counts import Windows
 from edgewise.edge._day_sketch import DAY_SKETCH, DaySketches
 from edgewise.edge._decider import Decider
 from edgewise.edge._drift_watch import DriftWatch
-from edgewise.edge._norm_looks import NormLooks, Policy
+from edgewise.edge._norm_looks import NormLooks, SumsTerms
 from edgewise.edge._notes import Notes
 from edgewise.edge._period import MAIN, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts, told_and_left
@@ -292,16 +292,16 @@ class Keeper:
         if self.norms is None or not self._records.may_leave("telemetry"):
             return []
         private = self.policy.private
-        policy = Policy(noise=private.sums_noise, frames_min=private.counts_min)
+        terms = SumsTerms(noise=private.sums_noise, frames_min=private.counts_min)
         try:
             evidence = None if self.drift is None else self.drift.take(period)
             if evidence is not None:
-                self.norms.want("alarm", evidence=evidence, policy=policy)
+                self.norms.want("alarm", evidence=evidence, terms=terms)
             else:
                 question = self.asked()
-                begun = question is not None and self.norms.want("asked", key=question, policy=policy)
+                begun = question is not None and self.norms.want("asked", key=question, terms=terms)
                 if self._use_case.retrain.adapt and not begun:
-                    self.norms.want("first", policy=policy)
+                    self.norms.want("first", terms=terms)
             self.norms.offer(period)
             told = self.norms.finished()
             if told is None:

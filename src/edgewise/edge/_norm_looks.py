@@ -46,6 +46,14 @@ class NormLimits:
     channels_max: int = 16_384  # over all norms: about 11 bytes each are told
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SumsTerms:
+    """What a data policy asks of sums."""
+
+    noise: SumsNoise | None = None
+    frames_min: int = 1
+
+
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Look:
     """A look that is under way."""
@@ -96,7 +104,7 @@ class NormLooks:
         self._told: deque[str] = deque(before, maxlen=TOLD_MAX)
         self._turn = threading.Condition()
         self._look: _Look | None = None
-        self._done: ToldSums | None = None
+        self._done: tuple[str, ToldSums] | None = None
         self._rest_until_s = 0.0
         self._count = 0  # of frames offered
         self.given_up: str | None = None  # why the last look came to nothing
@@ -107,7 +115,7 @@ class NormLooks:
 
     # -- the recording thread's half -----------------------------------------------------------------------------------
 
-    def want(self, why: Why, *, key: str = "", evidence: float | None = None, policy: Policy) -> bool:
+    def want(self, why: Why, *, key: str = "", evidence: float | None = None, terms: SumsTerms) -> bool:
         """Begin a look, unless one is under way or this one was told; True when it began.
 
         Args:
@@ -120,15 +128,16 @@ class NormLooks:
         with self._turn:
             if self._look is not None and self._look.running.bundle != running.bundle:
                 self._look = None  # another bundle decides: its sums are no use any more
-            if self._look is not None or self._done is not None or (why != "alarm" and key in self._told):
+            looks = self._look is not None and (self._look.why == "alarm" or why != "alarm")  # an alarm begins anew
+            if looks or self._done is not None or (why != "alarm" and key in self._told):
                 return False
             self._look = _Look(
                 running=running,
                 why=why,
                 key=key,
-                noise=policy.noise,
-                frames_min=max(self._limits.frames_min, policy.frames_min),
-                evidence=None if policy.noise else evidence,
+                noise=terms.noise,
+                frames_min=max(self._limits.frames_min, terms.frames_min),
+                evidence=None if terms.noise else evidence,
                 norm_began_s=self._clock.monotonic_s(),
             )
         return True
@@ -155,9 +164,14 @@ class NormLooks:
             self._turn.notify()
 
     def finished(self) -> ToldSums | None:
-        """The sums of a look that came to its end, once."""
+        """The sums of a look that came to its end, once; they are to be stored in one transaction with `plain`."""
         with self._turn:
-            done, self._done = self._done, None
+            if self._done is None:
+                return None
+            (key, done), self._done = self._done, None
+            # Not before: a power cut between the look's end and this would lose the sums and remember them as told.
+            if key not in self._told:
+                self._told.append(key)
         return done
 
     # -- the other thread's half ---------------------------------------------------------------------------------------
@@ -182,9 +196,7 @@ class NormLooks:
             self._rest_until_s = self._clock.monotonic_s() + took_s * (1 / self._limits.cpu_share - 1)
             if done is None or self._look is not look:
                 return False
-            self._look, self._done, self.given_up = None, done, None
-            if look.key not in self._told:
-                self._told.append(look.key)
+            self._look, self._done, self.given_up = None, (look.key, done), None
         return True
 
     def _next(self) -> tuple[_Look | None, list[str]]:
@@ -270,14 +282,6 @@ class NormLooks:
         with self._turn:
             self._look = None
             self._turn.notify_all()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
-    """What a data policy asks of sums."""
-
-    noise: SumsNoise | None = None
-    frames_min: int = 1
 
 
 def _graph(manifest: Manifest) -> Graph:

@@ -14,7 +14,7 @@ from edgewise.hub.store import Store, bundles, champions
 from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store import verdicts as rows
 from edgewise.hub.store.orders import OrderRow
-from edgewise.measure import judge_site_variant, score_sites
+from edgewise.measure import compare, judge_site_variant, of_site_alone, score_sites
 from edgewise.ports import Chance, Runtime
 from edgewise.ports.scoring import Answers, score_bundle
 from edgewise.wire import LabelledSample, NotTrusted, NotValid, Scorecard, UseCase, Verdict
@@ -68,7 +68,9 @@ def judge_next(
     problem = None
     try:
         ours = card(case.manifests[0])
-        verdict = judge_site_variant(ours, theirs, site=case.site, use_case=case.usecase, now=now)
+        beside = compare(ours, theirs, use_case=of_site_alone(case.usecase, ours, case.site), beat=beat)
+        ours = ours.model_copy(update={"compared": beside})
+        verdict = judge_site_variant(ours, theirs, site=case.site, use_case=case.usecase, now=now, beat=beat)
     except (NotValid, NotTrusted) as error:
         if error.code == "blob_missing":
             raise  # the hub lost a sample's content: that is no fault of the bundle

@@ -21,7 +21,7 @@ from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
-from edgewise.measure._judge_site import judge_site_variant
+from edgewise.measure._judge_site import judge_site_variant, of_site_alone
 from edgewise.measure._light import LIGHT_SIDE, light_of, lights_together
 from edgewise.measure._macro import macro_mean
 from edgewise.measure._marks import marks_differ
@@ -112,6 +112,7 @@ __all__ = [
     "noisy_counts",
     "noisy_sums",
     "norm_sum",
+    "of_site_alone",
     "read_norm_sum",
     "score_sites",
     "site_norm",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from edgewise.measure._intervals import Beat, no_beat
 from edgewise.measure._judge import judge
 from edgewise.wire import NotValid, Scorecard, UseCase, Verdict
 
 
-def judge_site_variant(variant: Scorecard, base: Scorecard, *, site: str, use_case: UseCase, now: datetime) -> Verdict:
+def judge_site_variant(
+    variant: Scorecard, base: Scorecard, *, site: str, use_case: UseCase, now: datetime, beat: Beat = no_beat
+) -> Verdict:
     """The verdict on a site's variant; no other site is asked, as none will get it.
 
     It is judged as a candidate is, over the use case's gate, and has to win something as well: one that is only not
@@ -18,6 +21,7 @@ def judge_site_variant(variant: Scorecard, base: Scorecard, *, site: str, use_ca
 
     Args:
         variant, base: scorecards over the same samples, all of the site.
+        beat: called again and again while it computes.
     Raises:
         NotValid: a sample of another site, or as `judge`.
     """
@@ -28,7 +32,7 @@ def judge_site_variant(variant: Scorecard, base: Scorecard, *, site: str, use_ca
             "alone",
             code="samples_differ",
         )
-    verdict = judge(variant, base, use_case=_of_site(use_case, variant, site), now=now)
+    verdict = judge(variant, base, use_case=of_site_alone(use_case, variant, site), now=now, beat=beat)
     found = next(item for item in verdict.sites if item.site == site)
     if verdict.result == "passed" and found.candidate is not None and found.champion is not None:
         gain = found.candidate - found.champion
@@ -38,8 +42,8 @@ def judge_site_variant(variant: Scorecard, base: Scorecard, *, site: str, use_ca
     return verdict.model_copy(update={"site": site})
 
 
-def _of_site(use_case: UseCase, card: Scorecard, site: str) -> UseCase:
-    """The use case as if it had this site alone."""
+def of_site_alone(use_case: UseCase, card: Scorecard, site: str) -> UseCase:
+    """The use case as if it had this site alone, with the slices and labels that matter of which there are enough."""
     least = use_case.gate.samples_min
     truths = [item.truth for item in card.predictions]
     slices = [name for item in card.predictions for name in item.slices or ()]
