@@ -209,6 +209,7 @@ def test_too_few_frames_within_the_time_give_no_sums_and_later_ones_do(fleet):
     feed(fleet, device, 16)
     assert told(fleet) == []
     assert "needs 16" in device.norms.given_up
+    assert device.keeper.not_kept == {"look_sums_too_few": 1}
     feed(fleet, device, 160)
     assert len(told(fleet)) == 1
     device.close(fleet.clock.now())
@@ -227,6 +228,7 @@ def test_a_network_that_fails_in_a_look_decides_on_and_is_not_asked_for_ever(fle
     feed(fleet, device, 200)
     assert device.decisions == before + 200
     assert asked == [1]
+    assert device.keeper.not_kept == {"look_MemoryError": 1}
     assert told(fleet) == []
     device.close(fleet.clock.now())
 

@@ -303,6 +303,8 @@ class Keeper:
                 if self._use_case.retrain.adapt and not begun:
                     self.norms.want("first", terms=terms)
             self.norms.offer(period)
+            if (failed := self.norms.failed()) is not None:
+                self._count_not_kept(f"look_{failed}")
             told = self.norms.finished()
             if told is None:
                 return []

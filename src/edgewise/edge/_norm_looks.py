@@ -108,6 +108,7 @@ class NormLooks:
         self._rest_until_s = 0.0
         self._count = 0  # of frames offered
         self.given_up: str | None = None  # why the last look came to nothing
+        self._failed: str | None = None  # the same as a code, until it was counted
 
     def plain(self) -> list[str]:
         """What is durable: whose first sums were told, and which questions were answered."""
@@ -173,6 +174,12 @@ class NormLooks:
             if key not in self._told:
                 self._told.append(key)
         return done
+
+    def failed(self) -> str | None:
+        """Why a look came to nothing, as a code, once."""
+        with self._turn:
+            code, self._failed = self._failed, None
+        return code
 
     # -- the other thread's half ---------------------------------------------------------------------------------------
 
@@ -273,6 +280,7 @@ class NormLooks:
             if self._look is not look:
                 return
             self._look, self.given_up = None, f"{type(error).__name__}: {error}"
+            self._failed = getattr(error, "code", "") or type(error).__name__
             # A night without frames passes; whatever else failed once would fail at every period.
             if getattr(error, "code", "") != TOO_FEW and look.key not in self._told:
                 self._told.append(look.key)
