@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgewise.hub import orders, rollouts
+from edgewise.hub.orders import OrderWish
 from edgewise.hub.rollout import Event
 from edgewise.hub.rollout_status import statuses
 from edgewise.hub.situation import Situation
@@ -171,3 +172,19 @@ def test_the_variants_of_an_order_are_bundles_of_its_use_case(world: Any) -> Non
         order = orders.need(connection, found["fp32"].order)
     assert {row.use_case for row in found.values()} == {"parts"}
     assert order.returned.variants == {name: made[name] for name in ("fp16", "int8")}
+
+
+@pytest.mark.parametrize(("made", "base"), [(("int8",), "champion"), (("fp16",), "champion"), (("int8",), "none")])
+def test_an_order_names_the_champions_int8_form_where_another_is_to_be_made(
+    world: Any, made: tuple[Any, ...], base: str
+) -> None:
+    """Its ranges of values are kept where they still fit, which makes the update smaller."""
+    _, released = release_next(world)
+    go(world)
+    world.label(5)
+    wish = OrderWish(use_case="parts", variants=made, base=base)
+    hub = world.hub
+    order = orders.create(world.store, wish, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits)
+    wanted = released["int8"] if (made, base) == (("int8",), "champion") else None
+    assert order.base_int8 == wanted
+    assert order.base == (released["fp32"] if base == "champion" else None)

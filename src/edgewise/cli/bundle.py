@@ -73,13 +73,31 @@ def show_bundle(bundle: Path = BUNDLE, output: Format = FORMAT) -> None:
 
 @app.command("import", epilog="Example: edgewise bundle import press.onnx --spec press.yaml -o bundle/")
 def import_bundle(
-    model: Path = typer.Argument(..., help="an ONNX file", show_default=False),
+    model: str = typer.Argument(
+        ...,
+        help="an ONNX, skops, TorchScript or .pt2 file, or mlflow://HOST/models/NAME/VERSION (or NAME@ALIAS)",
+        show_default=False,
+    ),
     spec: Path | None = typer.Option(None, "--spec", help="YAML: what the file does not say, docs/learn.md"),
     out: Path | None = typer.Option(None, "-o", "--out", help="folder for the bundle; without it only the report"),
     data: Path | None = typer.Option(None, "--data", help="labelled data: what is usual, for drift"),
+    trust: list[str] = typer.Option(
+        [], "--trust", help="a type of scikit-learn in a skops file that you vouch for; may be given again"
+    ),
+    token_file: Path | None = typer.Option(
+        None,
+        "--mlflow-token-file",
+        envvar="EDGEWISE_MLFLOW_TOKEN_FILE",
+        help="file, mode 600, with the registry's token; else EDGEWISE_MLFLOW_TOKEN",
+    ),
+    user: str | None = typer.Option(
+        None, "--mlflow-user", envvar="EDGEWISE_MLFLOW_USER", help="the token is this user's password"
+    ),
+    ca: Path | None = typer.Option(None, "--mlflow-ca", help="authority of the registry's certificate"),
     form: Format = typer.Option(Format.table, "--format", help="table for people, json or yaml for programs"),
 ) -> None:
-    """Make a bundle of a network that was made elsewhere; say what is missing."""
+    """Make a bundle of a model that was made elsewhere; say what is missing."""
+    import tempfile
     from dataclasses import asdict
     from datetime import UTC, datetime
 
@@ -89,7 +107,9 @@ def import_bundle(
 
     asked = None if spec is None else read_spec(read_yaml(spec, "a spec", "spec_invalid"))
     samples = () if data is None else read_dataset(data).samples
-    found = import_model(model, asked, now=datetime.now(UTC), samples=samples)
+    with tempfile.TemporaryDirectory(prefix="edgewise-import-") as folder:
+        file, origin = _model_file(model, Path(folder), token_file, user, ca)
+        found = import_model(file, asked, now=datetime.now(UTC), samples=samples, trusted=trust, origin=origin)
     missing = [one for one in found.findings if one.level == "missing"]
     told = [asdict(one) for one in found.findings]
     if form is Format.table:
@@ -102,6 +122,24 @@ def import_bundle(
         write_bundle(out, found.bundle.manifest, found.bundle.blobs)
         if form is Format.table:
             typer.echo(f"{out}: bundle {found.bundle.digest[:12]}, labels {', '.join(found.bundle.manifest.labels)}")
+
+
+def _model_file(
+    model: str, folder: Path, token_file: Path | None, user: str | None, ca: Path | None
+) -> tuple[Path, dict[str, str] | None]:
+    """The file to import, and where it comes from if that is a registry."""
+    from edgewise.ports.mlflow import TOKEN_ENV, Registry, is_registry, read_address, read_token
+
+    if not is_registry(model):
+        return Path(model), None
+    from edgewise.cli._progress import progress
+    from edgewise.learn import fetch_model
+
+    address = read_address(model)
+    token = read_token(token_file, TOKEN_ENV)
+    with Registry(address.server, token=token, user=user, ca=ca) as registry, progress("fetch") as advance:
+        fetched = fetch_model(registry, address, folder, advance)
+    return fetched.file, fetched.origin
 
 
 @app.command(epilog="Example: edgewise bundle variants bundle/ -o variants/ --calibrate pictures/")

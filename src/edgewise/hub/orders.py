@@ -118,6 +118,7 @@ def make(
             code="order_open",
         )
     base = _base(connection, wish)
+    variants = usecase.retrain.variants if wish.variants is None else wish.variants
     revision, frozen = revisions.freeze(connection, wish.use_case, now=now)
     order = Order(
         id=chance.id(),
@@ -127,7 +128,8 @@ def make(
         seed=wish.seed if wish.seed is not None else 0,
         trainer=wish.trainer or usecase.retrain.trainer or _usual_trainer(usecase),
         config={**usecase.retrain.config, **wish.config},
-        variants=usecase.retrain.variants if wish.variants is None else wish.variants,
+        base_int8=_int8_of(connection, wish.use_case, base) if "int8" in variants else None,
+        variants=variants,
         good_labels=usecase.outcome.good_labels,
         robustness=True if usecase.gate.robustness == "report" else None,
         made_at=now,
@@ -161,6 +163,15 @@ def _base(connection: sa.Connection, wish: OrderWish) -> str | None:
             f"there is no bundle {wish.base[:80]!r} to start from; see GET /api/v1/bundles", code="bundle_unknown"
         )
     return wish.base
+
+
+def _int8_of(connection: sa.Connection, use_case: str, base: str | None) -> str | None:
+    """The int8 form that was released beside a base; None where there is none."""
+    champion = champions.champion(connection, use_case)
+    if champion is None or champion.bundle != base:
+        return None
+    found = champion.body["bundles"].get("int8")
+    return None if found is None else str(found)
 
 
 def claim(store: Store, worker: str, kinds: Sequence[str], *, now: datetime, limits: Limits) -> Order | None:

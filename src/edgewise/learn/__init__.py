@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from edgewise.learn._executor import Executor, InProcess, LocalProcess, TrainingLimits
     from edgewise.learn._folder import train_folder
     from edgewise.learn._formats import WRITERS, Written, write_dataset
-    from edgewise.learn._import import Imported, ImportSpec, import_model, read_spec
+    from edgewise.learn._import import Imported, import_model
+    from edgewise.learn._import_spec import ImportSpec, read_spec
+    from edgewise.learn._mlflow import fetch_model
     from edgewise.learn._ray import RayCluster
     from edgewise.learn._read import read_dataset
     from edgewise.learn._robust import robustness
@@ -48,6 +50,7 @@ __all__ = [
     "Variants",
     "Worker",
     "Written",
+    "fetch_model",
     "good_labels_of",
     "import_model",
     "make_site_variant",
@@ -72,7 +75,9 @@ _HOMES = {
     "_folder": ("train_folder",),
     "_formats": ("WRITERS", "Written", "write_dataset"),
     "_read": ("read_dataset",),
-    "_import": ("ImportSpec", "Imported", "import_model", "read_spec"),
+    "_import": ("Imported", "import_model"),
+    "_import_spec": ("ImportSpec", "read_spec"),
+    "_mlflow": ("fetch_model",),
     "_ray": ("RayCluster",),
     "_robust": ("robustness",),
     "_score": ("score", "score_samples"),

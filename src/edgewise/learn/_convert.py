@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edgewise.learn._ranges import Range, fits, kept_of, look, skeleton
 from edgewise.learn._trainer import Floats
 from edgewise.ports import OnnxRuntime, Session, disk_error
 from edgewise.wire import Graph, NotValid
@@ -28,6 +29,7 @@ NODES_MAX = 48  # the heaviest ones; the others stay float32
 SHIFT_EACH_MAX = 0.02  # of any probability by one layer alone: a layer that costs more stays float32; our choice
 SHIFT_MAX = 0.05  # by all of them together
 WHOLE = ("Softmax", "LogSoftmax")  # stay in 32 bits: probabilities must add up to one
+EMPTY: Mapping[str, Range] = {}
 Step = Callable[[float], None]
 
 
@@ -51,8 +53,28 @@ def to_fp16(data: bytes) -> bytes:
     return _bytes(model)
 
 
-def to_int8(data: bytes, graph: Graph, inputs: Floats, *, step: Step = lambda _share: None) -> bytes:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantised:
+    """A graph in 8-bit integers.
+
+    Attributes:
+        ranges: of values of the tensors around its layers.
+        kept: how many of them are a base's.
+    """
+
+    data: bytes
+    ranges: int
+    kept: int
+
+
+def to_int8(
+    data: bytes, graph: Graph, inputs: Floats, *, base: bytes | None = None, step: Step = lambda _share: None
+) -> Quantised:
     """The graph with its heavy layers in 8-bit integers, as far as its answers stay what they were.
+
+    With the int8 form of a base that is the same graph, the base's layers are taken, and its ranges where they still
+    fit (`_ranges.fits`): what does not change costs an update nothing. Where the answers then move too far, it is made
+    as without a base.
 
     Each layer is first quantised alone: one that moves a probability by more than `SHIFT_EACH_MAX` stays float32. Then
     those that are left are quantised together, and the worst of them left out until all together move no probability by
@@ -61,6 +83,7 @@ def to_int8(data: bytes, graph: Graph, inputs: Floats, *, step: Step = lambda _s
 
     Args:
         inputs: prepared training inputs, float32 (N, …); ranges of values are taken from them (min and max).
+        base: the file of the base's int8 form.
         step: told how far it is, from 0 to 1; it may raise to stop.
     Raises:
         NotValid: nothing can be quantised.
@@ -71,6 +94,8 @@ def to_int8(data: bytes, graph: Graph, inputs: Floats, *, step: Step = lambda _s
     try:
         with tempfile.TemporaryDirectory(prefix="edgewise-int8-") as folder:
             work = _Quantiser(Path(folder), data, graph, inputs)
+            if base is not None and (again := work.as_base(base, wanted)) is not None:
+                return again
             shifts: dict[str, float] = {}
             heavy = work.heavy()
             for number, name in enumerate(heavy):
@@ -86,7 +111,7 @@ def to_int8(data: bytes, graph: Graph, inputs: Floats, *, step: Step = lambda _s
                     f"quantised without moving a probability by more than {SHIFT_EACH_MAX:g}; leave int8 out",
                     code="variant_impossible",
                 )
-            return _bytes(work.quantised(chosen))
+            return work.told(work.quantised(chosen), kept=0)
     except OSError as error:
         raise disk_error(error, Path(tempfile.gettempdir())) from error
 
@@ -129,15 +154,42 @@ class _Quantiser:
         found = [name for name, size in weights.items() if size >= WEIGHT_BYTES_MIN]
         return sorted(found, key=lambda name: (-weights[name], name))[:NODES_MAX]
 
-    def quantised(self, names: Sequence[str]) -> onnx.ModelProto:
-        """The graph with these layers in integers."""
+    def as_base(self, base: bytes, wanted: Floats) -> Quantised | None:
+        """The graph with the base's layers in integers and its ranges where they fit; None where that does not do."""
+        held = kept_of(base, WEIGHED)
+        if held is None or not set(held.layers) <= {node.name for node in onnx.load(self.ready).graph.node}:
+            return None
+        try:
+            seen = look(onnx.load(self.ready), self.graph.input, self.inputs, held.ranges)
+        except NotValid:
+            return None  # another graph
+        fitting = {name: one for name, one in held.ranges.items() if fits(one, seen[name])}
+        made = self.quantised(held.layers, fitting)
+        session = OnnxRuntime().open(_bytes(made), threads=1)
+        shift = worst_shift(_scores(session, self.graph, self.inputs), wanted)
+        if shift > SHIFT_MAX or skeleton(onnx.load_model_from_string(_bytes(made))) != held.skeleton:
+            return None
+        return self.told(made, kept=len(fitting))
+
+    def told(self, made: onnx.ModelProto, *, kept: int) -> Quantised:
+        """The file with what is known of its ranges."""
+        data = _bytes(made)
+        found = kept_of(data, WEIGHED)
+        return Quantised(data=data, ranges=0 if found is None else len(found.ranges), kept=kept)
+
+    def quantised(self, names: Sequence[str], ranges: Mapping[str, Range] = EMPTY) -> onnx.ModelProto:
+        """The graph with these layers in integers, and these ranges instead of calibrated ones."""
         from onnxruntime.quantization import (  # type: ignore[import-untyped]
             QuantFormat,
             QuantType,
             quantize_static,
         )
 
-        target, ranges = self.folder / "int8.onnx", self.folder / "ranges.json"
+        target, cache = self.folder / "int8.onnx", self.folder / "ranges.json"
+        fixed = {
+            name: [{"scale": np.array(one.scale, np.float32), "zero_point": np.array(one.zero_point, np.uint8)}]
+            for name, one in ranges.items()
+        }
         # They are the same for every choice of layers; a runtime from before it could keep them takes them each time.
         kept = "calibration_cache_path" in inspect.signature(quantize_static).parameters
         with _quiet("int8"):
@@ -152,7 +204,8 @@ class _Quantiser:
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                **({"calibration_cache_path": ranges} if kept else {}),
+                extra_options={"TensorQuantOverrides": fixed} if fixed else {},
+                **({"calibration_cache_path": cache} if kept else {}),
             )
         return onnx.load(target)
 

@@ -1,13 +1,14 @@
-"""A network that was made elsewhere becomes a bundle like any other: an ONNX file, and what the file does not say.
+"""A network that was made elsewhere becomes a bundle like any other: its file, and what the file does not say.
 
 An ONNX file tells its tensors and nothing of what they mean: how a picture becomes the input, what the outputs are
-called, which label means good. A spec says it; the report says what is missing, with the value needed.
+called, which label means good. A spec says it; the report says what is missing, with the value needed. Models of
+scikit-learn and PyTorch become ONNX files first, in a limited process (`_foreign`).
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +17,14 @@ from typing import Literal
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgewise import __version__
-from edgewise.frames import golden_inputs, input_shape, prepare
+from edgewise.frames import golden_inputs, prepare
 from edgewise.learn._dataset import TrainingSample
 from edgewise.learn._graph import norms_of
+from edgewise.learn._import_onnx import check_input, find_scores, free_batch, names_of
+from edgewise.learn._import_source import open_source
+from edgewise.learn._import_spec import Finding, ImportSpec, Note
 from edgewise.learn._needs import measure_needs
 from edgewise.learn._reference import reference_from, sketch_basis
 from edgewise.learn._train import GOLDEN_COUNT, GOLDEN_TOLERANCE, MODEL_BLOB, TrainedBundle, library_versions
@@ -40,54 +43,15 @@ from edgewise.wire import (
     digest,
 )
 
-MODEL_BYTES_MAX = 512 << 20
 SUM_TOLERANCE = 1e-3  # probabilities of a row sum to 1
 REFERENCE_MAX = 512  # samples behind a reference
+UNMEASURED_RAM_MB, UNMEASURED_LATENCY_MS = 256, 1000  # what a network may take before its needs are measured
 Task = Literal["image-classification", "tabular-classification", "series-classification"]
 TASKS: dict[str, Task] = {
     "image": "image-classification",
     "table": "tabular-classification",
     "series": "series-classification",
 }
-OTHER_FORMATS = {
-    ".pt": "a PyTorch file runs code when it is opened; export the network where it was made: torch.onnx.export(...)",
-    ".pth": "a PyTorch file runs code when it is opened; export the network where it was made: torch.onnx.export(...)",
-    ".pkl": "a pickle runs code when it is opened; convert the model where it was made: skl2onnx.to_onnx(...)",
-    ".joblib": "a pickle runs code when it is opened; convert the model where it was made: skl2onnx.to_onnx(...)",
-    ".h5": "convert it where it was made, with tf2onnx",
-    ".tflite": "convert it where it was made, with tf2onnx --tflite",
-}
-
-
-class ImportSpec(BaseModel):
-    """What an ONNX file does not say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(min_length=1, max_length=160)
-    input: InputSpec = Field(discriminator="kind")
-    labels: tuple[str, ...] = Field(min_length=2, max_length=10_000)
-    good_labels: tuple[str, ...] = ()
-    scores: str | None = Field(None, description="tensor of the scores; found by its number of columns without it")
-    scores_are: Literal["probabilities", "logits"] | None = Field(None, description="found by trying without it")
-    embedding: str | None = None
-    defect_threshold: float = Field(0.5, ge=0, le=1)
-    licence: str = "unstated"
-    card: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One thing that the bundle needs.
-
-    Attributes:
-        level: missing stops the import; assumed is worth a look; found is as it has to be.
-        text: what was seen, and what is needed where something is missing.
-    """
-
-    level: Literal["missing", "assumed", "found"]
-    about: str
-    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,22 +62,6 @@ class Imported:
     bundle: TrainedBundle | None
 
 
-def read_spec(value: object) -> ImportSpec:
-    """A spec from plain values, such as a YAML file's.
-
-    Raises:
-        NotValid: what is wrong with it.
-    """
-    try:
-        return ImportSpec.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise NotValid(
-            f"the spec's {place} is wrong: {first['msg']}; see docs/learn.md, Networks of others", code="spec_invalid"
-        ) from None
-
-
 def import_model(
     path: Path | str,
     spec: ImportSpec | None,
@@ -121,14 +69,19 @@ def import_model(
     now: datetime,
     samples: Sequence[TrainingSample] = (),
     seed: int = 0,
+    trusted: Sequence[str] = (),
+    origin: Mapping[str, str] | None = None,
 ) -> Imported:
-    """A bundle from an ONNX file, or a report of what is missing to make one.
+    """A bundle from an ONNX, skops, TorchScript or exported-program file, or a report of what is missing to make one.
 
     Args:
         spec: what the file does not say; None: the report tells what has to be in it.
         samples: for the reference that drift is measured against; none: drift stays off for this bundle.
+        trusted: types of scikit-learn in a skops file that the user vouches for.
+        origin: where the file comes from, such as a registry, for the bundle's provenance.
     Raises:
-        NotValid: the file cannot be read at all, or is no ONNX file. NotTrusted: it is refused by the vetting.
+        NotValid: the file cannot be read at all, or is of a kind that is never opened. NotTrusted: it is refused by
+            the vetting, or holds what could do more than compute.
     """
     file = Path(path)
     findings: list[Finding] = []
@@ -136,27 +89,31 @@ def import_model(
     def note(level: Literal["missing", "assumed", "found"], about: str, text: str) -> None:
         findings.append(Finding(level=level, about=about, text=text))
 
-    model = _read(file)
+    source = open_source(file, spec, trusted, note)
+    if source is None:
+        return Imported(findings=tuple(findings), bundle=None)
+    model = source.model
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     note("found", "opset", f"{opset}; the runtime of a device has to read it")
-    _inputs(model, spec, note)
+    check_input(model, spec, note)
     if spec is None:
         note("missing", "spec", "no spec; give one with --spec: name, input, labels, and what else is named here")
         return Imported(findings=tuple(findings), bundle=None)
-    scores = _scores(model, spec, note)
+    scores = find_scores(model, spec, note)
     if spec.embedding is None:
         note("assumed", "embedding", "none named: the device chooses what to keep by doubt alone, drift stays off")
     elif spec.embedding not in {one.name for one in model.graph.output}:
-        note("missing", "embedding", f"{spec.embedding!r} is no output; outputs are {_names(model.graph.output)}")
+        note("missing", "embedding", f"{spec.embedding!r} is no output; outputs are {names_of(model.graph.output)}")
     if any(one.level == "missing" for one in findings) or scores is None:
         return Imported(findings=tuple(findings), bundle=None)
-    freed = _free_batch(model)
+    freed = free_batch(model)
     if freed:
         note("assumed", "batch", "the first axis was fixed and is free now; it was run with one and with two inputs")
     graph = Graph(
         blob=MODEL_BLOB, input=model.graph.input[0].name, scores=scores, embedding=spec.embedding, pre=spec.input
     )
     golden = golden_inputs(spec.input, seed, GOLDEN_COUNT)
+    _vet(model.SerializeToString(deterministic=True), graph, _unmeasured(opset))
     try:
         data = _with_probabilities(model, graph, spec, golden, note)
         graph = graph.model_copy(update={"scores": _score_name(data, graph), "norms": norms_of(data) or None})
@@ -206,11 +163,13 @@ def import_model(
             trained_at=now,
             trainer="import",
             code_version=__version__,
-            libraries=library_versions({}),
+            libraries=library_versions(source.libraries),
             data={
                 "source": file.name[:200],
-                "source_sha256": digest(file.read_bytes()),
+                "source_sha256": source.sha256,
                 "producer": model.producer_name,
+                **source.facts,
+                **{f"origin_{name}": value[:4096] for name, value in (origin or {}).items()},
             },
         ),
         licence=spec.licence,
@@ -219,105 +178,6 @@ def import_model(
     )
     bundle = TrainedBundle(manifest=manifest, blobs={blob: data}, metrics={}, log=())
     return Imported(findings=tuple(findings), bundle=bundle)
-
-
-Note = Callable[[Literal["missing", "assumed", "found"], str, str], None]
-
-
-def _read(file: Path) -> onnx.ModelProto:
-    if (why := OTHER_FORMATS.get(file.suffix.lower())) is not None:
-        raise NotValid(f"{file.name} is no ONNX file: {why}", code="model_invalid")
-    try:
-        size = file.stat().st_size
-        if size > MODEL_BYTES_MAX:
-            raise NotValid(
-                f"{file.name} has {size / 1e6:.0f} MB, at most {MODEL_BYTES_MAX / 1e6:.0f} MB are read; a device could "
-                "not hold it",
-                code="file_huge",
-            )
-        data = file.read_bytes()
-    except OSError as error:
-        raise NotValid(f"{file} cannot be read: {error.strerror}; name an ONNX file", code="file_unreadable") from None
-    try:
-        # From bytes: a file's own folder is never looked into for the weights of others.
-        model = onnx.load_model_from_string(data)
-        outside = [one.name for one in model.graph.initializer if one.data_location == TensorProto.EXTERNAL]
-        if outside:
-            raise NotValid(
-                f"{file.name} keeps {len(outside)} arrays in other files, first {outside[0][:80]!r}; save it as one "
-                "file: onnx.save(onnx.load(path), one_path)",
-                code="model_external",
-            )
-        onnx.checker.check_model(model)
-    except NotValid:
-        raise
-    except Exception as error:  # protobuf and onnx raise classes of their own
-        line = " ".join(str(error).split())[:300]
-        raise NotValid(f"{file.name} is no ONNX file that can be read: {line}", code="model_invalid") from None
-    if not model.graph.input or not model.graph.output:
-        raise NotValid(f"{file.name} has no input or no output; export the whole network", code="model_invalid")
-    return model
-
-
-def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
-    dims = value.type.tensor_type.shape.dim
-    return [one.dim_value if one.HasField("dim_value") else one.dim_param or "?" for one in dims]
-
-
-def _names(values: Sequence[onnx.ValueInfoProto]) -> str:
-    return ", ".join(f"{one.name} {_shape(one)}" for one in values)
-
-
-def _inputs(model: onnx.ModelProto, spec: ImportSpec | None, note: Note) -> None:
-    weights = {one.name for one in model.graph.initializer}
-    inputs = [one for one in model.graph.input if one.name not in weights]
-    if len(inputs) != 1:
-        note("missing", "input", f"{len(inputs)} inputs ({_names(inputs)}); exactly one is needed")
-        return
-    shape, kind = _shape(inputs[0]), inputs[0].type.tensor_type.elem_type
-    seen = f"{inputs[0].name} {shape}"
-    if kind != TensorProto.FLOAT:
-        note("missing", "input", f"{seen} is of type {TensorProto.DataType.Name(kind)}; FLOAT is needed")
-    elif spec is None:
-        note("missing", "input", f"{seen}; the spec has to say how a frame becomes it: kind image, table or series")
-    else:
-        wanted = input_shape(spec.input)
-        fits = len(shape) == len(wanted) + 1 and all(
-            isinstance(have, str) or have == need for have, need in zip(shape[1:], wanted, strict=True)
-        )
-        level: Literal["missing", "found"] = "found" if fits else "missing"
-        note(level, "input", seen if fits else f"{seen}; the spec's input makes ['N', {', '.join(map(str, wanted))}]")
-
-
-def _scores(model: onnx.ModelProto, spec: ImportSpec, note: Note) -> str | None:
-    outputs = {one.name: one for one in model.graph.output}
-    if spec.scores is not None:
-        if spec.scores in outputs:
-            note("found", "scores", _names([outputs[spec.scores]]))
-            return spec.scores
-        note("missing", "scores", f"{spec.scores!r} is no output; outputs are {_names(model.graph.output)}")
-        return None
-    count = len(spec.labels)
-    fitting = [name for name, one in outputs.items() if len(_shape(one)) == 2 and _shape(one)[1] in (count, "?")] or [
-        name for name, one in outputs.items() if len(_shape(one)) == 2 and isinstance(_shape(one)[1], str)
-    ]
-    if len(fitting) == 1:
-        note("assumed", "scores", f"{fitting[0]}, the only output that can have a column for each of {count} labels")
-        return str(fitting[0])
-    seen = "several outputs" if fitting else "no output"
-    note("missing", "scores", f"{seen} with {count} columns; name one of {_names(model.graph.output)} as scores")
-    return None
-
-
-def _free_batch(model: onnx.ModelProto) -> bool:
-    """Let the first axis of input and outputs be any number; comes back with whether one was fixed."""
-    fixed = False
-    for value in (*model.graph.input, *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if dims and not (dims[0].HasField("dim_param") and dims[0].dim_param):
-            fixed = fixed or dims[0].HasField("dim_value")
-            dims[0].dim_param = "N"
-    return fixed
 
 
 def _with_probabilities(model: onnx.ModelProto, graph: Graph, spec: ImportSpec, golden: Floats, note: Note) -> bytes:
@@ -374,6 +234,10 @@ def _run(session: Session, graph: Graph, golden: Floats) -> Floats:
             code="batch_wrong",
         )
     return together
+
+
+def _unmeasured(opset: int) -> Needs:
+    return Needs(opset=max(1, opset), ram_mb=UNMEASURED_RAM_MB, latency_ms=UNMEASURED_LATENCY_MS)
 
 
 def _vet(data: bytes, graph: Graph, needs: Needs) -> None:

@@ -191,7 +191,9 @@ def _with_variants(
     best: Made, task: Task, samples: Sequence[TrainingSample], confirm: Sequence[TrainingSample]
 ) -> Made:
     bundle = StoredBundle(manifest=best.bundle.manifest, digest=best.bundle.digest, blobs=best.bundle.blobs)
-    made = Made(bundle=best.bundle, variants=make_variants(bundle, task.order.variants, samples))
+    made = Made(
+        bundle=best.bundle, variants=make_variants(bundle, task.order.variants, samples, base_int8=task.base_int8)
+    )
     return with_robustness(made, task.order, confirm, [one.name for one in confirm])
 
 

@@ -26,6 +26,7 @@ class Task:
     order: Order
     revision: DatasetRevision
     base: StoredBundle | None
+    base_int8: StoredBundle | None = None
     now: datetime
 
 
@@ -68,7 +69,7 @@ def do(task: Task, read_blob: ReadBlob, progress: Progress, checkpoint: Checkpoi
     )
     stored = StoredBundle(manifest=made.manifest, digest=made.digest, blobs=made.blobs)
     # A revision never holds the evaluation share, so nothing that a variant is judged on has shaped it.
-    variants = make_variants(stored, order.variants, samples, progress=progress)
+    variants = make_variants(stored, order.variants, samples, base_int8=task.base_int8, progress=progress)
     return with_robustness(Made(bundle=made, variants=variants), order, samples, made.aside, progress=progress)
 
 

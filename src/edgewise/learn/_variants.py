@@ -39,6 +39,7 @@ def make_variants(
     precisions: Sequence[str],
     samples: Sequence[TrainingSample],
     *,
+    base_int8: StoredBundle | None = None,
     progress: Progress = lambda _what, _share: None,
 ) -> Variants:
     """The variants of a bundle; one that cannot be made does not stop the others.
@@ -46,6 +47,7 @@ def make_variants(
     Args:
         precisions: of `PRECISIONS`, in any order.
         samples: of the training share, never of the evaluation share; int8 takes the ranges of values from them.
+        base_int8: the int8 form of what the source was trained from; its ranges are kept where they still fit.
     Raises:
         Cancelled: `progress` raised it.
     """
@@ -55,14 +57,19 @@ def make_variants(
     for precision in dict.fromkeys(precisions):
         progress(f"variant {precision}", 0.0)
         try:
-            made[precision] = make_variant(source, precision, inputs, progress=progress)
+            made[precision] = make_variant(source, precision, inputs, base_int8=base_int8, progress=progress)
         except EdgewiseError as error:
             left_out[precision] = str(error)
     return Variants(made=made, left_out=left_out)
 
 
 def make_variant(
-    source: StoredBundle, precision: str, inputs: Floats, *, progress: Progress = lambda _what, _share: None
+    source: StoredBundle,
+    precision: str,
+    inputs: Floats,
+    *,
+    base_int8: StoredBundle | None = None,
+    progress: Progress = lambda _what, _share: None,
 ) -> TrainedBundle:
     """One variant of a bundle as trained.
 
@@ -71,6 +78,7 @@ def make_variant(
 
     Args:
         inputs: prepared training inputs for the first graph, float32 (N, …), see `calibration_inputs`.
+        base_int8: see `make_variants`.
     Raises:
         NotValid: there is no such precision, the source is a variant itself, or the network cannot be converted, does
             not get smaller, or answers otherwise.
@@ -80,12 +88,15 @@ def make_variant(
     _check(manifest, precision, inputs)
     blobs: dict[str, bytes] = {}
     needs: list[Needs] = []
+    calibrated: dict[str, int] = {}
     for graph in manifest.graphs:
         data = source.read_blob(manifest.blobs[graph.blob].sha256)
         if precision == "fp16":
             made = to_fp16(data)
         else:
-            made = to_int8(data, graph, inputs, step=lambda share: progress("variant int8", share))
+            before = _graph_of(base_int8, source)
+            found = to_int8(data, graph, inputs, base=before, step=lambda share: progress("variant int8", share))
+            made, calibrated = found.data, {"ranges": found.ranges, "ranges_kept": found.kept}
         if len(made) > SIZE_SHARE_MAX * len(data):
             raise NotValid(
                 f"graph {graph.name} has {len(made)} bytes as {precision} and {len(data)} as trained, needs at most "
@@ -95,7 +106,7 @@ def make_variant(
         blobs[graph.blob] = made
         one = golden_inputs(graph.pre, manifest.golden.seed, 1)
         needs.append(needs_of(made, one, latency_ms=0, reference_ms=manifest.needs.reference_ms))
-    drafted = _manifest(source, precision, blobs, summed(*needs), inputs)
+    drafted = _manifest(source, precision, blobs, summed(*needs), {"calibration_samples": len(inputs), **calibrated})
     by_digest = {digest(data): data for data in blobs.values()} | _other_blobs(source)
     pipeline = open_pipeline(drafted, source.digest, by_digest.__getitem__, OnnxRuntime())
     trained = open_pipeline(manifest, source.digest, source.read_blob, OnnxRuntime())
@@ -153,7 +164,7 @@ def _check(manifest: Manifest, precision: str, inputs: Floats) -> None:
 
 
 def _manifest(
-    source: StoredBundle, precision: str, blobs: Mapping[str, bytes], needs: Needs, inputs: Floats
+    source: StoredBundle, precision: str, blobs: Mapping[str, bytes], needs: Needs, calibrated: Mapping[str, int]
 ) -> Manifest:
     manifest = source.manifest
     made = {
@@ -166,7 +177,7 @@ def _manifest(
         "libraries": library_versions(manifest.provenance.libraries),
     }
     if precision == "int8":
-        about["data"] = {**manifest.provenance.data, "calibration_samples": len(inputs)}
+        about["data"] = {**manifest.provenance.data, **calibrated}
     note = f"\n\nThis is its {precision} variant, made of bundle {source.digest[:12]}…; it is gated on its own.\n"
     return manifest.model_copy(
         update={
@@ -176,6 +187,16 @@ def _manifest(
             "card": manifest.card.rstrip() + note,
         }
     )
+
+
+def _graph_of(base_int8: StoredBundle | None, source: StoredBundle) -> bytes | None:
+    """The network of the base's int8 form; None where there is none, or it was made of something else."""
+    if base_int8 is None:
+        return None
+    made, manifest = base_int8.manifest.provenance, base_int8.manifest
+    if made.variant != "int8" or made.variant_of != source.manifest.provenance.parent or len(manifest.graphs) != 1:
+        return None
+    return base_int8.read_blob(manifest.blobs[manifest.graphs[0].blob].sha256)
 
 
 def _other_blobs(source: StoredBundle) -> dict[str, bytes]:

@@ -228,10 +228,11 @@ class Worker:
         wanted = blobs_of(revision)
         self._make_room(wanted)
         base = None if order.base is None else self._bundle(order.base)
+        base_int8 = None if order.base_int8 is None else self._bundle(order.base_int8)
         for number, blob in enumerate(sorted(wanted)):
             go_on("fetch", number / max(1, len(wanted)))
             self._fetch(blob)
-        return Task(order=order, revision=revision, base=base, now=self._clock.now())
+        return Task(order=order, revision=revision, base=base, base_int8=base_int8, now=self._clock.now())
 
     def _bundle(self, sha256: str) -> StoredBundle:
         data = self._api.get_bytes(f"/bundles/{sha256}/manifest")

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import selectors
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,20 +11,8 @@ from edgewise.ports._foreign import HEAD_BYTES, foreign
 from edgewise.ports._onnx_tensors import Bounds
 from edgewise.ports._runtime import Runtime
 from edgewise.ports._stage import check_stages
-from edgewise.wire import Graph, Manifest, Needs, NotNow, NotTrusted, NotValid, canonical, loads
-
-ANSWER_BYTES_MAX = 1 << 16
-# What a child needs to find its libraries; tokens and settings are not passed on.
-ENVIRONMENT = (
-    "PATH",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "VIRTUAL_ENV",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "HOME",
-    "TMPDIR",
-)
+from edgewise.ports.limited import ChildLimits, ask_child
+from edgewise.wire import Graph, Manifest, Needs, NotTrusted, NotValid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,82 +105,9 @@ def vet_onnx(file: Path, graph: Graph | None, needs: Needs | None, limits: VetLi
         "input": graph.input if graph else None,
         "shape": [1, *input_shape(graph.pre)] if graph else [],
     }
-    answer = _ask(order, open_bytes=open_bytes, cpu_s=cpu_s, wall_s=limits.wall_s + 10 * cpu_s)
-    if needs is not None and answer > needs.opset:
+    child = ChildLimits(memory_bytes=open_bytes, cpu_s=cpu_s, wall_s=limits.wall_s + 10 * cpu_s)
+    opset = int(ask_child("edgewise.ports._vet_child", order, child)[0]["opset"])
+    if needs is not None and opset > needs.opset:
         raise NotTrusted(
-            f"the network uses opset {answer}, the manifest says that it needs {needs.opset}", code="opset_wrong"
+            f"the network uses opset {opset}, the manifest says that it needs {needs.opset}", code="opset_wrong"
         )
-
-
-def _ask(order: dict[str, object], *, open_bytes: int, cpu_s: float, wall_s: float) -> int:
-    """The network's opset, from a child that opened it."""
-    command = [sys.executable, "-P", "-m", "edgewise.ports._vet_child", canonical(order).decode()]
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"OMP_NUM_THREADS": "1"}
-    try:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        )
-    except OSError as error:
-        raise _cannot_start(str(error)) from error
-    with child:
-        try:
-            output, in_time = _read(child, wall_s)
-        finally:
-            child.kill()
-        status = child.wait()
-    ready, _, line = output.partition(b"\n")
-    if ready != b"ready":
-        raise _cannot_start(f"it ended with {status}")
-    if not in_time:
-        raise NotTrusted(f"the network was not open after {wall_s:.0f} s", code="too_slow")
-    if not line.endswith(b"\n"):
-        raise _died(status, open_bytes, cpu_s)
-    answer = loads(line)
-    if "code" in answer:
-        raise _refusal(str(answer["code"]), str(answer["text"]), open_bytes)
-    return int(answer["opset"])
-
-
-def _read(child: subprocess.Popen[bytes], wall_s: float) -> tuple[bytes, bool]:
-    """What the child writes, up to a bound, and whether it ended in time."""
-    assert child.stdout is not None
-    output, end = b"", time.monotonic() + wall_s
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
-        while len(output) < ANSWER_BYTES_MAX:
-            if not selector.select(max(0.0, end - time.monotonic())):
-                return output, False
-            piece = os.read(child.stdout.fileno(), ANSWER_BYTES_MAX)
-            if not piece:
-                return output, _ends(child, max(1.0, end - time.monotonic()))
-            output += piece
-    return output, True
-
-
-def _ends(child: subprocess.Popen[bytes], within_s: float) -> bool:
-    try:
-        child.wait(within_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _refusal(code: str, text: str, open_bytes: int) -> NotTrusted:
-    if code == "too_much_memory":
-        text = f"opening it took over {open_bytes >> 20} MB, which is what its size and its manifest allow"
-    return NotTrusted(text, code=code)
-
-
-def _died(status: int, open_bytes: int, cpu_s: float) -> NotTrusted:
-    name = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-    if status == -signal.SIGPROF:
-        return NotTrusted(f"opening it took over {cpu_s:.1f} s of processor time", code="too_slow")
-    if status == -signal.SIGKILL:
-        return _refusal("too_much_memory", "", open_bytes)
-    return NotTrusted(f"the process that opened it ended with {name}", code="crashed")
-
-
-def _cannot_start(why: str) -> NotNow:
-    return NotNow(
-        f"the process in which networks are opened first cannot be started ({why}); free some memory", code="vet_failed"
-    )

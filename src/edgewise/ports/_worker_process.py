@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewise.ports._runtime_settings import RuntimeSettings
-from edgewise.ports._vet import ENVIRONMENT
 from edgewise.ports._worker_shared import OK, Shared
 from edgewise.ports._worker_watch import Pulse, watch
+from edgewise.ports.limited import ENVIRONMENT
 from edgewise.wire import NotNow, NotValid
 
 KILLED = f"signal {int(signal.SIGKILL)}"

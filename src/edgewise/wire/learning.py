@@ -87,6 +87,7 @@ class Order(Record):
     revision: Digest
     base: Digest | None = None  # manifest digest of the warm start, or of the bundle that is asked or adapted
     site: Name | None = None  # whose variant is made
+    base_int8: Digest | None = None  # the base's int8 form: its ranges of values are kept where they still fit
     seed: int = 0
     trainer: Name = "vision"
     config: dict[str, str | float | int | bool] = Field(default_factory=dict)
