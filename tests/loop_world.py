@@ -52,6 +52,7 @@ from edgewise.wire import (
     Manifest,
     Metric,
     Needs,
+    Norm,
     Provenance,
     Release,
     Report,
@@ -159,12 +160,17 @@ class LoopWorld:
         variant: str | None = None,
         variant_of: str | None = None,
         least: float = 0.0,
+        norms: bool = False,
+        site: str | None = None,
+        sums: str | None = None,
         **needs: Any,
     ) -> str:
         """A bundle that is always right or always wrong; its blobs and manifest are stored.
 
         Args:
             least: `x` of a part that it calls good; over zero it is wrong about good parts with a smaller one.
+            norms: it names two normalisations.
+            site, sums: of a site variant.
         """
         seed = 3
         session = MemoryRuntime().open(json.dumps({"classes": 2, "seed": seed, "embedding": 1}).encode())
@@ -177,14 +183,15 @@ class LoopWorld:
             "readout": [[9 * sign], [-9 * sign]],
             "bias": [-bias, bias],
         }
-        model = canonical({**about, "name": f"{name} {variant}" if variant else name})
+        model = canonical({**about, "name": f"{name} {variant or site}" if variant or site else name})
+        told = tuple(Norm(values=f"v{at}", mean=f"m{at}", variance=f"s{at}") for at in (1, 2)) if norms else None
         blob = self.store.blobs.put(model)
         inputs = golden_inputs(SPEC, 7, 2)
         scores = MemoryRuntime().open(model).run(inputs)["scores"] + golden_off
         manifest = Manifest(
             name=name,
             task="tabular-classification",
-            graphs=(Graph(blob="net", input="input", scores="scores", pre=SPEC),),
+            graphs=(Graph(blob="net", input="input", scores="scores", pre=SPEC, norms=told),),
             labels=("ok", "crack"),
             good_label="ok",
             golden=Golden(seed=7, count=2, scores=tuple(tuple(float(v) for v in row) for row in scores)),
@@ -195,6 +202,8 @@ class LoopWorld:
                 trained_at=self.hub.now(),
                 variant=variant,
                 variant_of=variant_of,
+                site=site,
+                sums=sums,
                 trainer="test",
                 code_version="0",
             ),

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgewise.wire import Norm
+
 FEATURES, EMBEDDING = 120, 4
 
 
@@ -90,3 +92,33 @@ def text_network() -> bytes:
     nodes = [helper.make_node("Identity", ["words"], ["same"])]
     text = TensorProto.STRING
     return onnx_model(nodes, [info("words", ["N"], text)], [info("same", ["N"], text)])
+
+
+def normed_network(seed: int) -> tuple[bytes, tuple[Norm, ...]]:
+    """A network of rows with two columns and two normalisations, whose statistics are those of standard normal rows."""
+    draw = np.random.default_rng(seed)
+    nodes = [helper.make_node("MatMul", ["input", "w1"], ["raw1"]),
+             helper.make_node("BatchNormalization", ["raw1", "one4", "zero4", "mean1", "var1"], ["norm1"]),
+             helper.make_node("Tanh", ["norm1"], ["act1"]),
+             helper.make_node("MatMul", ["act1", "w2"], ["raw2"]),
+             helper.make_node("BatchNormalization", ["raw2", "one8", "zero8", "mean2", "var2"], ["norm2"]),
+             helper.make_node("Tanh", ["norm2"], ["embedding"]),
+             helper.make_node("MatMul", ["embedding", "w3"], ["logits"]),
+             helper.make_node("Softmax", ["logits"], ["scores"], axis=1)]  # fmt: skip
+    w1, w2 = draw.standard_normal((2, 4)), draw.standard_normal((4, 8))
+    raw1 = np.random.default_rng(0).standard_normal((4000, 2)) @ w1
+    raw2 = np.tanh((raw1 - raw1.mean(0)) / raw1.std(0)) @ w2
+    weights = {"w1": w1, "w2": w2, "w3": draw.standard_normal((8, 3)), "one4": np.ones(4), "zero4": np.zeros(4),
+               "one8": np.ones(8), "zero8": np.zeros(8), "mean1": raw1.mean(0), "var1": raw1.var(0),
+               "mean2": raw2.mean(0), "var2": raw2.var(0)}  # fmt: skip
+    model = onnx_model(
+        nodes,
+        [info("input", ["N", 2])],
+        [info("scores", ["N", 3]), info("embedding", ["N", 8])],
+        {name: value.astype(np.float32) for name, value in weights.items()},
+    )
+    norms = (
+        Norm(values="raw1", mean="mean1", variance="var1"),
+        Norm(values="raw2", mean="mean2", variance="var2"),
+    )
+    return model, norms

@@ -92,7 +92,7 @@ def test_each_day_is_told_once_with_all_its_frames(fleet):
 @pytest.mark.parametrize(
     ("private", "told"),
     [({}, True), ({"counts_min": 10}, True), ({"counts_min": 10_000}, False), ({"sums_noise": SumsNoise(
-        epsilon_per_day=0.9, embedding_clip=3, input_clip=3)}, False)],
+        epsilon_per_day=0.9, clip=3)}, False)],
 )  # fmt: skip
 def test_what_the_policy_hides_is_not_told(private, told):
     policy = DataPolicy()

@@ -1,79 +1,56 @@
-"""The device sends the sums of its channels once what it sees has changed, and nothing while it has not."""
+"""The watch raises one alarm when a stream has changed, none while it has not, and takes the new one for normal."""
 
 from __future__ import annotations
 
-import json
-import random
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from edgewise.edge._drift_watch import DriftLimits, DriftWatch
-from edgewise.edge._sums_told import read_sums
-from edgewise.ports import Frame
 from edgewise.wire import encode, record_digest
 
-LIMITS = DriftLimits(window_frames=16, calibration=24, inputs_per_window=4)
+LIMITS = DriftLimits(window_frames=16, calibration=24)
 
 
-def rows(fleet, count: int, shift: float, seed: int) -> None:
-    dice = random.Random(seed)
+def periods(count: int, shift: float, seed: int) -> list[Any]:
+    dice = np.random.default_rng(seed)
+    made = []
     for _ in range(count):
-        row = {"x": dice.gauss(shift, 0.4), "y": dice.gauss(0, 0.4)}
-        frame = Frame(
-            name=f"f{fleet.fed:06d}", data=json.dumps(row).encode(), media_type="application/json",
-            taken_at=fleet.clock.now(),
-        )  # fmt: skip
-        fleet.fed += 1
-        fleet.frames.append(frame)
-        fleet.source.add(frame)
+        items = [SimpleNamespace(embedding=dice.normal(shift, 0.4, 8).astype(np.float32)) for _ in range(16)]
+        made.append(SimpleNamespace(pipeline="main", bundle="b", items=items))
+    return made
 
 
-def ready(fleet, **more):
-    device = fleet.device(**more)
-    device.keeper.drift = DriftWatch(device.ring, lambda: device.updater.running, LIMITS)
-    fleet.assign(fleet.release(1))
-    fleet.run(device, 3)
-    assert device.updater.running is not None
-    return device
+def alarms(watch: DriftWatch, stream: list[Any]) -> list[float]:
+    return [evidence for period in stream if (evidence := watch.take(period)) is not None]
 
 
-def test_sums_are_sent_once_when_the_stream_has_changed_and_then_the_new_one_is_normal(fleet):
-    device = ready(fleet)
-    rows(fleet, 16 * 60, 0.0, seed=1)
-    fleet.run(device, 16 * 60 + 40)
-    fleet.run(device, 20, seconds=70)
-    assert [item for item in fleet.stored("event") if item["what"] == "channel_sums"] == []
-    rows(fleet, 16 * 40, 1.5, seed=2)
-    fleet.run(device, 16 * 40 + 40)
-    fleet.run(device, 20, seconds=70)
-    sent = [item for item in fleet.stored("event") if item["what"] == "channel_sums"]
-    assert len(sent) == 1
-    data = sent[0]["data"]
-    assert (data["release"], data["pipeline"]) == ("parts@1", "main")
-    inputs, embedding = read_sums(data["input"]), read_sums(data["embedding"])
-    assert inputs.mean().shape == (2,)
-    assert embedding.mean().shape == (8,)
-    assert 0.3 < inputs.mean()[0] < 1.7  # windows from before and after the change
-    assert embedding.count == 16 * LIMITS.kept_windows
-    assert [item.record_class for item in fleet.hub.headers if item.record_class == "telemetry"]
-    assert len(json.dumps(data)) < 2000
-    device.close(fleet.clock.now())
+def test_an_alarm_comes_once_when_the_stream_has_changed_and_then_the_new_one_is_normal():
+    watch = DriftWatch(lambda: SimpleNamespace(bundle="b"), LIMITS)  # type: ignore[arg-type, return-value]
+    assert alarms(watch, periods(60, 0.0, 1)) == []
+    found = alarms(watch, periods(100, 1.5, 2))
+    assert len(found) == 1
+    assert found[0] >= LIMITS.mean_count
 
 
-def test_where_telemetry_may_not_leave_no_sums_do(fleet):
-    device = ready(fleet, data={"data_class": "measurement", "transforms": [], "leave": ["report", "audit"]})
-    for shift, seed in ((0.0, 1), (1.5, 2)):
-        rows(fleet, 16 * 45, shift, seed)
-        fleet.run(device, 16 * 45 + 40)
-    fleet.run(device, 20, seconds=70)
-    assert [item for item in fleet.stored("event") if item["what"] == "channel_sums"] == []
-    device.close(fleet.clock.now())
+def test_another_bundle_is_another_stream_and_one_that_does_not_decide_is_not_looked_at():
+    runs = SimpleNamespace(bundle="b")
+    watch = DriftWatch(lambda: runs, LIMITS)  # type: ignore[arg-type, return-value]
+    assert alarms(watch, periods(60, 0.0, 1)) == []
+    runs.bundle = "c"
+    assert alarms(watch, periods(60, 1.5, 2)) == []
+    changed = [SimpleNamespace(**{**vars(one), "bundle": "c"}) for one in periods(60, 1.5, 2)]
+    assert alarms(watch, changed) == []
 
 
 def test_a_bundle_without_a_reference_keeps_its_identity(fleet):
     """The new field of the manifest is left out where it is empty, so older bundles keep their digests."""
-    manifest = ready(fleet).updater.running.pipeline.manifest
+    device = fleet.device()
+    fleet.assign(fleet.release(1))
+    fleet.run(device, 3)
+    manifest = device.updater.running.pipeline.manifest
     assert manifest.reference is None
     assert b"reference" not in encode(manifest)
     assert len(record_digest(manifest)) == 64
-    assert np.isfinite(manifest.defect_threshold)
+    device.close(fleet.clock.now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from edgewise.edge.update import Phase, UpdateLimits
+from edgewise.wire import canonical, digest
 
 
 def settle(bench, updater, envelope):
@@ -62,3 +63,22 @@ def test_a_revert_goes_back_to_the_variant_that_ran_there_and_to_no_other(bench)
     assert updater.running.bundle == two.bundles["fp16"], "it never ran that one"
     settle(bench, updater, bench.assign(one, kind="revert", bundle=one.bundles["int8"]))
     assert (updater.phase, updater.running.bundle) == (Phase.COMMITTED, one.bundles["int8"])
+
+
+def test_a_variant_for_a_site_runs_there_and_is_refused_elsewhere_before_any_of_it_is_fetched(bench):
+    base = bench.bundle(1)
+    manifest = json.loads(bench.manifests[base])
+    manifest["provenance"] |= {"site": "north", "variant_of": base}
+    data = canonical(manifest)
+    bench.manifests[digest(data)] = data
+    release = bench.sign(base, **{"site:north": digest(data)})
+    for site in ("south", None):
+        updater = bench.updater(site=site)
+        settle(bench, updater, bench.assign(release, bundle=digest(data)))
+        assert updater.running is None
+        assert updater.state.last_failure is not None
+        assert "it has the statistics of site north" in updater.state.last_failure
+        assert bench.hub.fetched == []
+    updater = bench.updater(site="north")
+    settle(bench, updater, bench.assign(release, bundle=digest(data)))
+    assert (updater.phase, updater.running.bundle) == (Phase.COMMITTED, digest(data))

@@ -145,15 +145,15 @@ def refused(yard, device, segment) -> str:
 
 
 def test_sums_by_channel_without_the_noise_that_the_policy_asks_for_are_refused_and_audited(yard):
-    noise = {"epsilon_per_day": 0.5, "embedding_clip": 3.0, "input_clip": 1.0}
+    noise = {"epsilon_per_day": 0.5, "clip": 3.0}
     policy = DataPolicy.model_validate({"version": 2, "private": {"sums_noise": noise}})
     yard.apply(data=policy)
     device = yard.enrol("one")
     part = {"clip": 3.0, "values_per_frame": 1, "total_deviation": 9.0, "square_deviation": 9.0}
-    applied = {"mechanism": "gaussian", "unit": "frame", "epsilon": 0.5, "delta": 1e-6, "parts": {"embedding": part}}
+    applied = {"mechanism": "gaussian", "unit": "frame", "epsilon": 0.5, "delta": 1e-6, "parts": [part]}
 
     def sums(**more: Any) -> Event:
-        data = {"embedding": {"count": 1}} | more
+        data = {"norms": [{"count": 1}]} | more
         return Event(id=device.id(), at=yard.clock.now(), what="channel_sums", text="", data=data)
 
     assert refused(yard, device, device.segment(1, sums(), policy_version=2)) == "noise_missing"

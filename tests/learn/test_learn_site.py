@@ -13,9 +13,10 @@ from edgewise.delta import with_arrays, with_outputs
 from edgewise.frames import prepare
 from edgewise.learn import make_site_variant, make_variants, train
 from edgewise.learn._graph import norms_of, read_weights
-from edgewise.measure import ChannelSums
+from edgewise.learn._site import adapt
+from edgewise.measure import ChannelSums, norm_sum
 from edgewise.ports import OnnxRuntime, StoredBundle, norm_sums, open_pipeline, read_norms, verify_bundle, write_bundle
-from edgewise.wire import NotValid
+from edgewise.wire import NotValid, SiteSums
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,40 @@ def test_sums_of_another_network_are_refused(
     with pytest.raises(NotValid, match=words) as caught:
         make_site_variant(source, "north", change(sums), frames=len(inputs))
     assert caught.value.code == code
+
+
+def site_sums(source: StoredBundle, inputs: np.ndarray, **more: Any) -> SiteSums:
+    """What the hub hands to a worker."""
+    sums = norm_sums(OnnxRuntime(), model_of(source), source.manifest.graphs[0], inputs)
+    values = {"use_case": "u", "site": "north", "bundle": source.digest, "frames": len(inputs), "devices": 2,
+              "events": ("0" * 32,), "norms": tuple(norm_sum(one) for one in sums)}  # fmt: skip
+    return SiteSums(**{**values, **more})
+
+
+def test_a_worker_makes_the_same_variant_from_the_sums_as_they_are_told(
+    source: StoredBundle, inputs: np.ndarray
+) -> None:
+    (graph,) = source.manifest.graphs
+    sums = norm_sums(OnnxRuntime(), model_of(source), graph, inputs)
+    direct = make_site_variant(source, "north", sums, frames=len(inputs))
+    told = adapt(source, site_sums(source, inputs), "d" * 64)
+    assert told.manifest.provenance.sums == "d" * 64
+    assert "variant of" in told.log[0]
+    assert "north" in told.log[0]
+    ours, theirs = (read_norms(made.blobs[made.manifest.blobs[graph.blob].sha256], graph) for made in (told, direct))
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, rtol=1e-4, atol=1e-5)
+
+
+def test_sums_of_another_bundle_and_of_other_channels_fail_in_one_sentence(
+    source: StoredBundle, inputs: np.ndarray
+) -> None:
+    with pytest.raises(NotValid, match="the sums are of bundle ffffffffffff"):
+        adapt(source, site_sums(source, inputs, bundle="f" * 64), "d" * 64)
+    narrow = norm_sum(ChannelSums.of(np.ones((40, 3))))
+    norms = (*site_sums(source, inputs).norms[:-1], narrow)
+    with pytest.raises(NotValid, match="have 3 channels, the network"):
+        adapt(source, site_sums(source, inputs, norms=norms), "d" * 64)
 
 
 def test_a_few_frames_make_no_variant(source: StoredBundle, inputs: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewise.measure import ChannelSums, ClippedSums, noisy_channels
+from edgewise.measure import ChannelSums, ClippedSums, noisy_channel
 from edgewise.ports import SeededChance
 from edgewise.wire import NotValid
 
@@ -46,7 +46,9 @@ def test_noise_has_no_bias_after_clipping_and_the_deviation_that_it_names():
     values = np.random.default_rng(0).normal(0.5, 3.0, (200, 4))
     parts = [clipped(values), clipped(values[:, :2], per_frame=10)]
     uniform = SeededChance(5).random
-    draws = [noisy_channels(parts, epsilon=0.5, delta=1e-6, uniform=uniform) for _ in range(1500)]
+    draws = [
+        [noisy_channel(part, of=2, epsilon=0.5, delta=1e-6, uniform=uniform) for part in parts] for _ in range(1500)
+    ]
     for index, part in enumerate(parts):
         told = [one[index] for one in draws]
         assert {one.sums.count for one in told} == {200}
@@ -59,7 +61,8 @@ def test_noise_has_no_bias_after_clipping_and_the_deviation_that_it_names():
 
 def test_the_named_deviation_is_that_of_the_gaussian_mechanism_for_all_parts_together():
     parts = [clipped(np.zeros((10, 9))), clipped(np.zeros((10, 4)), per_frame=5)]
-    one, other = noisy_channels(parts, epsilon=0.5, delta=1e-6, uniform=SeededChance(1).random)
+    uniform = SeededChance(1).random
+    one, other = (noisy_channel(part, of=2, epsilon=0.5, delta=1e-6, uniform=uniform) for part in parts)
     scale = math.sqrt(2) * math.sqrt(2 * math.log(1.25e6)) / 0.5
     assert one.total_deviation == pytest.approx(scale * 2 * 3 * CLIP)
     assert one.square_deviation == pytest.approx(scale * 2 * 3 * CLIP**2)
@@ -68,4 +71,4 @@ def test_the_named_deviation_is_that_of_the_gaussian_mechanism_for_all_parts_tog
 
 def test_more_epsilon_than_gaussian_noise_knows_is_refused():
     with pytest.raises(NotValid):
-        noisy_channels([clipped(np.zeros((1, 1)))], epsilon=1.0, delta=1e-6, uniform=SeededChance(1).random)
+        noisy_channel(clipped(np.zeros((1, 1))), of=1, epsilon=1.0, delta=1e-6, uniform=SeededChance(1).random)

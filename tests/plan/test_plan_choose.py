@@ -92,3 +92,21 @@ def test_the_choice_fits_and_every_more_exact_one_does_not(
     fits = [name for name in ordered if not misfits(release[name][1].needs, facts, latency_ms_max=30)]
     assert choice.variant == (fits[0] if fits else None)
     assert list(choice.reasons) == (ordered[: ordered.index(fits[0])] if fits else ordered)
+
+
+def test_a_sites_variant_goes_to_its_site_first_and_to_no_other() -> None:
+    def made(site: str | None, latency_ms: float = 1.0) -> Manifest:
+        needs = Needs(opset=17, ram_mb=10, latency_ms=latency_ms)
+        return Manifest.model_construct(needs=needs, blobs={}, provenance=Provenance.model_construct(site=site))
+
+    release = {"fp32": ("a" * 64, made(None)), "site:north": ("b" * 64, made("north"))}
+    assert choose(release, {}, site="north").variant == "site:north"
+    for site in ("south", None):
+        assert choose(release, {}, site=site).variant == "fp32"
+    # It goes by what the bundle says, whatever the release calls it.
+    named = {"fp32": ("b" * 64, made("north"))}
+    assert choose(named, {}, site="south").bundle is None
+    # Where the variant does not fit, the others are left.
+    slow = {"fp32": ("a" * 64, made(None)), "site:north": ("b" * 64, made("north", 900.0))}
+    choice = choose(slow, {"speed_ratio": 1.0}, latency_ms_max=100, site="north")
+    assert (choice.variant, list(choice.reasons)) == ("fp32", ["site:north"])

@@ -229,20 +229,21 @@ def test_a_hidden_frame_name_is_a_keyed_hash_that_the_hub_accepts() -> None:
         frame_name(hidden, "A. Person.jpg", b"short")
 
 
-NOISE = {"epsilon_per_day": 0.8, "sends_per_day": 2, "embedding_clip": 3.0, "input_clip": 1.0}
+NOISE = {"epsilon_per_day": 0.8, "sends_per_day": 2, "clip": 3.0}
 NOISY = DataPolicy.model_validate({"version": 3, "private": {"sums_noise": NOISE}})
 
 
 def sums(applied: dict[str, Any] | None, **more: Any) -> Event:
     noise = {} if applied is None else {"noise": applied}
-    data = {"embedding": {"count": 9}, "input": {"count": 9}} | noise | more
+    data = {"norms": [{"count": 9}, {"count": 9}]} | noise | more
     return Event(id=ID, at=NOW, what="channel_sums", text="", data=data)
 
 
+PART = {"clip": 3.0, "values_per_frame": 1, "total_deviation": 40.0, "square_deviation": 40.0}
+
+
 def applied(**change: Any) -> dict[str, Any]:
-    deviations = {"values_per_frame": 1, "total_deviation": 40.0, "square_deviation": 40.0}
-    parts = {"embedding": {"clip": 3.0, **deviations}, "input": {"clip": 1.0, **deviations}}
-    return {"mechanism": "gaussian", "unit": "frame", "epsilon": 0.4, "delta": 1e-6, "parts": parts} | change
+    return {"mechanism": "gaussian", "unit": "frame", "epsilon": 0.4, "delta": 1e-6, "parts": [PART, PART]} | change
 
 
 def test_sums_by_channel_with_the_noise_that_the_policy_asks_for_may_stay() -> None:
@@ -261,9 +262,10 @@ def test_sums_by_channel_with_the_noise_that_the_policy_asks_for_may_stay() -> N
         sums(applied(epsilon=float("nan"))),
         sums(applied(delta=0.1)),
         sums(applied(), evidence=3001.0),
-        sums(applied(parts={"embedding": applied()["parts"]["embedding"]})),
-        sums(applied(parts=applied()["parts"] | {"input": applied()["parts"]["input"] | {"clip": 2.0}})),
-        sums(applied(parts=applied()["parts"] | {"input": applied()["parts"]["input"] | {"total_deviation": 0}})),
+        sums(applied(parts=[PART])),
+        sums(applied(parts=[])),
+        sums(applied(parts=[PART, PART | {"clip": 4.0}])),
+        sums(applied(parts=[PART, PART | {"total_deviation": 0}])),
     ],
 )
 def test_sums_by_channel_without_it_are_refused_in_whatever_class_they_come(event: Event) -> None:

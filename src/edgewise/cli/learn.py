@@ -122,6 +122,28 @@ def suggest(
     typer.echo(f"order {made['id']}: a worker makes it; labelling shows its words as suggestions")
 
 
+@app.command(epilog="Example: edgewise learn adapt surface-inspection --site plant-2")
+def adapt(
+    use_case: str = typer.Argument(..., help="name of the use case", show_default=False),
+    site: str = typer.Option(..., "--site", help="whose variant is made"),
+    why: str = typer.Option("by hand", "--why", help="the reason, for the audit log"),
+    ask: bool = typer.Option(False, "--ask", help="only have its devices tell their sums anew; order when they have"),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+) -> None:
+    """Order a variant of the champion for one site, from the sums that its devices told; the gate judges it there."""
+    with connect(hub, token, data_dir) as api:
+        if ask:
+            asked = api.post("/orders/adapt/ask", {"use_case": use_case, "site": site})["devices"]
+            typer.echo(f"{len(asked)} devices of {site} are asked for their sums: {', '.join(asked[:10])}")
+            return
+        made = api.post("/orders/adapt", {"use_case": use_case, "site": site, "why": why})
+    typer.echo(
+        f"order {made['id']}: a worker makes it of bundle {made['base'][:12]}; the gate judges it at {site} alone"
+    )
+
+
 @app.command(epilog="Example: edgewise learn orders --state open")
 def orders(
     use_case: str = typer.Option("", "--use-case", help="of this use case only"),

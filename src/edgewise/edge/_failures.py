@@ -47,6 +47,7 @@ CODES: dict[str, Kind] = {
     # whether it can run here
     "bundle_invalid": Kind("runtime", "compatibility", "networks and manifest do not fit together"),
     "misfit": Kind("fetch", "compatibility", "it needs what this device does not have"),
+    "site_wrong": Kind("fetch", "compatibility", "it was made for another site"),
     "model_invalid": Kind("runtime", "compatibility", "a network cannot be opened by the runtime here"),
     "opset_wrong": Kind("runtime", "compatibility", "a network uses a newer opset than its manifest says"),
     "record_invalid": Kind("fetch", "compatibility", "the manifest cannot be read by this version"),

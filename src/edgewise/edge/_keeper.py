@@ -15,6 +15,7 @@ from edgewise.edge._counts import Windows
 from edgewise.edge._day_sketch import DAY_SKETCH, DaySketches
 from edgewise.edge._decider import Decider
 from edgewise.edge._drift_watch import DriftWatch
+from edgewise.edge._norm_looks import NormLooks, SumsTerms
 from edgewise.edge._notes import Notes
 from edgewise.edge._period import MAIN, Item, Period, Urgent
 from edgewise.edge._private_counts import private_counts, told_and_left
@@ -30,7 +31,7 @@ from edgewise.edge.ring import Ring
 from edgewise.measure import BudgetSpent
 from edgewise.policy import CHANNEL_SUMS, error_words, may_name_frames
 from edgewise.ports import Chance
-from edgewise.wire import DataPolicy, Event, NotNow, NotValid, UseCase
+from edgewise.wire import DataPolicy, Event, NotNow, NotValid, UseCase, plain
 
 STATE_KEY = "keeper"
 NAME_KEY = "name_key"
@@ -83,6 +84,9 @@ class Keeper:
         self._selection = Selection(chance, audit_share=use_case.upload.audit_share)
         self._notes = Notes(outbox)
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
+        self.norms: NormLooks | None = None  # at what a site's variant is made from, where the device has them
+        self.asked: Callable[[], str | None] = lambda: None  # for which question of the hub sums are wanted
+        self.norms_before: list[str] = []  # what they were when the device stopped
         self.sketches: DaySketches | None = None  # of days, where the device makes them
         self.sketches_before: list[Any] = []  # what they were when the device stopped
         self.heard: Callable[[str, str], None] | None = None  # also hears each note: the device's own log
@@ -248,7 +252,7 @@ class Keeper:
         self.recorded.take(period)
         if period.not_selected:
             self._count_not_kept("disk_stuck", period.not_selected)
-        sums = [*self._look_for_drift(period, now), *self._sketch(period, now)]
+        sums = [*self._look_at_norms(period, now), *self._sketch(period, now)]
         try:
             entries = self._selected(period, now)
         except Exception as error:
@@ -279,28 +283,42 @@ class Keeper:
         if self._block.is_due(now):
             self._store([self._closed_block()], now)
 
-    def _look_for_drift(self, period: Period, now: datetime) -> list[Entry]:
-        """Sums by channel go to the hub once what the network sees has changed; a look that fails harms nothing.
+    def _look_at_norms(self, period: Period, now: datetime) -> list[Entry]:
+        """Sums by channel go to the hub where a look has ended; one that fails harms nothing.
 
-        They are stored in one transaction with the budget of their noise: no power cut gives a second budget.
+        A look begins with the first frames of a bundle where the use case adapts to sites, or when what the network
+        sees has changed. Sums are stored in one transaction with their noise's budget: no power cut gives a second one.
         """
-        if self.drift is None or not self._records.may_leave("telemetry"):
+        if self.norms is None or not self._records.may_leave("telemetry"):
             return []
+        private = self.policy.private
+        terms = SumsTerms(noise=private.sums_noise, frames_min=private.counts_min)
         try:
-            change = self.drift.take(period, self.policy.private.sums_noise)
-            data = None if change is None else self._sums.told(change, now, self._chance.random)
+            evidence = None if self.drift is None else self.drift.take(period)
+            if evidence is not None:
+                self.norms.want("alarm", evidence=evidence, terms=terms)
+            else:
+                question = self.asked()
+                begun = question is not None and self.norms.want("asked", key=question, terms=terms)
+                if self._use_case.retrain.adapt and not begun:
+                    self.norms.want("first", terms=terms)
+            self.norms.offer(period)
+            if (failed := self.norms.failed()) is not None:
+                self._count_not_kept(f"look_{failed}")
+            told = self.norms.finished()
+            if told is None:
+                return []
+            self._sums.spend(now)
         except BudgetSpent as error:
             self._count_not_kept(error.code)
             if self._sums.is_first_refusal:
-                self.note(error.code, f"sums by channel are not sent: {error}", now, {"pipeline": period.pipeline})
+                self.note(error.code, f"sums by channel are not sent: {error}", now, {})
             return []
         except Exception as error:
             self._count_not_kept(f"drift_{type(error).__name__}")
             return []
-        if data is None:
-            return []
-        text = f"what {data['release']} sees here has changed; the sums of its channels are attached"
-        record = Event(id=self._chance.id(), at=now, what=CHANNEL_SUMS, text=text, data=data)
+        text = f"what the channels of {told.release} get here, as sums over {told.frames} frames"
+        record = Event(id=self._chance.id(), at=now, what=CHANNEL_SUMS, text=text, data=plain(told))
         return [self._records.plain("telemetry", record)]
 
     def _sketch(self, period: Period, now: datetime) -> list[Entry]:
@@ -425,6 +443,7 @@ class Keeper:
             "apart": asdict(self.apart),
             "windows": self.windows.plain(),
             "sums": self._sums.plain(),
+            "norms": self.norms_before if self.norms is None else self.norms.plain(),
             "sketches": self.sketches_before if self.sketches is None else self.sketches.plain(),
         }
         return json.dumps(value).encode()
@@ -444,6 +463,7 @@ class Keeper:
         self.windows = Windows.from_plain(value["windows"])
         self._sums = SumsTold(self.policy.private.sums_noise, value.get("sums"))
         self.sketches_before = value.get("sketches", [])
+        self.norms_before = [str(one) for one in value.get("norms", [])]
 
     def _load_name_key(self) -> bytes:
         """The key under which names that may not travel are hashed; it never leaves the device."""

@@ -60,6 +60,7 @@ class ReleaseFetch:
         folder: Path,
         *,
         use_case: str,
+        site: str | None,
         trusted: Trusted,
         clock: Clock,
         facts: Mapping[str, Any],
@@ -69,6 +70,7 @@ class ReleaseFetch:
         tell: Tell,
     ) -> None:
         self._use_case = use_case
+        self._site = site
         self._trusted = trusted
         self._clock = clock
         self.facts = facts  # replaced whole, when more of them were measured
@@ -180,6 +182,12 @@ class ReleaseFetch:
         )
 
     def _check_fit(self, manifest: Manifest) -> None:
+        made_for = manifest.provenance.site
+        if made_for is not None and made_for != self._site:
+            text = (
+                f"it has the statistics of site {made_for}, this device is at {self._site or 'no site that it knows'}"
+            )
+            raise NotValid(text, code="site_wrong")
         reasons = misfits(manifest.needs, self.facts, latency_ms_max=self._limits.latency_ms_max)
         if reasons:
             raise NotValid("; ".join(reasons), code="misfit")

@@ -134,6 +134,7 @@ class Agent:
         for name in self.device.pipelines.names:
             self._begin(f"decide-{name}", functools.partial(self._decide, name))
         self._begin("beside", functools.partial(self._hand_over, "beside", self.device.beside_step))
+        self._begin("norms", functools.partial(self._hand_over, "norms", self.device.norms_step))
         if self.device.cascade is not None:
             self._begin("defer", functools.partial(self._hand_over, "defer", self.device.defer_step))
         self._threads.append(self._watched())
@@ -241,7 +242,7 @@ class Agent:
         return made
 
     def _hand_over(self, name: str, step: Callable[[float], bool]) -> None:
-        """Frames that are decided on go to another bundle as well, one after the other."""
+        """Frames that are decided on are looked at once more, one after the other."""
         while not self._stop.is_set():
             try:
                 if step(HAND_OVER_WAIT_S):

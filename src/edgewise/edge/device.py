@@ -24,6 +24,7 @@ from edgewise.edge._facts import RatedFacts
 from edgewise.edge._identity import Identity
 from edgewise.edge._keeper import Keeper
 from edgewise.edge._metered import Meter, MeteredLink, days_of
+from edgewise.edge._norm_looks import NormLimits, NormLooks
 from edgewise.edge._outbox_records import nothing
 from edgewise.edge._outbox_tidy import Tidying
 from edgewise.edge._period import MAIN, Act
@@ -63,6 +64,7 @@ class DeviceLimits:
     loop: LoopLimits = field(default_factory=LoopLimits)
     outbox: OutboxLimits | None = None  # from the use case where not given
     update: UpdateLimits | None = None  # with the use case's deadline where not given
+    norms: NormLimits = field(default_factory=NormLimits)
     facts_every_s: float = 10.0  # the machine is asked for its facts no more often
     bytes_per_s_max: float | None = None  # of downloads; the use case and an assignment may ask for less
 
@@ -148,6 +150,7 @@ class Device:
                 folder,
                 device=identity.device,
                 use_case=identity.use_case,
+                site=identity.site,
                 root=identity.root,
                 runtime=runtime,
                 clock=clock,
@@ -170,7 +173,18 @@ class Device:
                 subject_key=subject_key,
                 metered=self.meter.plain,
             )
-            self.keeper.drift = DriftWatch(ring, lambda: self.updater.running)
+            self.keeper.drift = DriftWatch(lambda: self.updater.running)
+            self.keeper.asked = self._asked_for_sums
+            self.norms = self.keeper.norms = NormLooks(
+                ring,
+                running=lambda: self.updater.running,
+                model=self.updater.model_of,
+                runtime=runtime,
+                clock=clock,
+                uniform=chance.random,
+                before=self.keeper.norms_before,
+                limits=limits.norms,
+            )
             self.keeper.sketches = restored(ring, lambda: self.updater.running, self.keeper.sketches_before)
             self._pace = UpdatePace()
             contact_s = usecase.connectivity.contact_s
@@ -301,6 +315,10 @@ class Device:
         """Ask the bundle beside the acting one about the frame that waits; False when none waits within this time."""
         return self.beside.step(wait_s)
 
+    def norms_step(self, wait_s: float = 0.0) -> bool:
+        """Look at a batch of frames for a site's variant; True when there is something to tell."""
+        return self.norms.step(wait_s)
+
     def contact_step(self, now: datetime) -> bool:
         """Make contact if it is time; True when the hub answered."""
         card = self._card
@@ -314,6 +332,7 @@ class Device:
         decision = self.decide_step(now)
         self.defer_step()
         self.beside_step()
+        self.norms_step()
         self.record_step(now)
         self.contact_step(now)
         self.update_step(now)
@@ -334,6 +353,10 @@ class Device:
         self._facts = {**self._facts, **card.facts()}
         self.updater.take_facts(card.facts())
         self._card = envelope
+
+    def _asked_for_sums(self) -> str | None:
+        assignment = self.updater.assignment
+        return None if assignment is None else assignment.sums
 
     def _is_metered(self) -> bool:
         return self._reported().get("network_metered") is True
@@ -396,6 +419,7 @@ class Device:
         if self.cascade is not None:
             self.cascade.close()
         self.beside.close()
+        self.norms.close()
         self.updater.close()
         self.outbox.close()
 

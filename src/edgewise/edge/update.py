@@ -72,6 +72,7 @@ class Updater:
         facts: the device's capability card, compared with a bundle's needs before it is downloaded.
         reported: tells what is true of the machine now, for the conditions of an assignment.
         bytes_per_s_max: for downloads; an assignment may ask for less.
+        site: where the device is: a variant that was made for another site is refused.
         boot: the machine's boot id, so that a reboot is no crash; empty where there is none, then nothing is counted.
         footprint, own_mb: memory held, and by the agent's own buffers; see `Trial`.
         checkpoint: called by name where a power cut would matter.
@@ -92,6 +93,7 @@ class Updater:
         reported: Callable[[], Mapping[str, Any]] = dict,
         bytes_per_s_max: float | None = None,
         limits: UpdateLimits | None = None,
+        site: str | None = None,
         boot: str = "",
         footprint: Footprint | None = None,
         own_mb: Callable[[], float] = float,
@@ -109,6 +111,7 @@ class Updater:
         self._fetch = ReleaseFetch(
             folder,
             use_case=use_case,
+            site=site,
             trusted=self.trusted,
             clock=clock,
             facts=dict(facts or {}),
@@ -170,6 +173,10 @@ class Updater:
     def shadow_cpu_share(self) -> float:
         """Of the time between frames that the shadow may take."""
         return self.state.assignment.shadow_cpu_share if self.state.assignment else 1.0
+
+    def model_of(self, running: Running) -> bytes:
+        """The ONNX file of the bundle's first graph. NotTrusted: its slot holds something else by now."""
+        return self._slots.model_of(running)
 
     @property
     def phase(self) -> Phase:

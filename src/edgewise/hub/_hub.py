@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import control, drift, likeness, orders, repository, score_orders
+from edgewise.hub import adapt_orders, control, drift, likeness, orders, repository, score_orders
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
@@ -161,6 +161,7 @@ class Hub:
         likeness.tick(self.store)
         orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
         score_orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
+        adapt_orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
         control.tick(self, moment)
         check = control.fence(self)
         drift.tick(self.store, moment, chance=self.chance, limits=self.limits, seen=self._drift_seen, check=check)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, erasures, gate, rollouts, usecases
+from edgewise.hub import audit, erasures, gate, rollouts, site_gate, usecases
 from edgewise.hub.evidence import evidence_bytes, evidence_of
 from edgewise.hub.rollout import (
     Assign,
@@ -72,19 +72,20 @@ def tick(hub: Hub, now: datetime) -> None:
         names = usecase_rows.names(connection)
     for name in names:
         try:
-            for _ in range(JUDGED_MAX):
-                judged = gate.judge_next(
-                    hub.store,
-                    name,
-                    now,
-                    runtime=hub.runtime,
-                    chance=hub.chance,
-                    answers=memory.answers,
-                    check=check,
-                    beat=beat,
-                )
-                if judged is None:
-                    break
+            for judge_next in (gate.judge_next, site_gate.judge_next):
+                for _ in range(JUDGED_MAX):
+                    judged = judge_next(
+                        hub.store,
+                        name,
+                        now,
+                        runtime=hub.runtime,
+                        chance=hub.chance,
+                        answers=memory.answers,
+                        check=check,
+                        beat=beat,
+                    )
+                    if judged is None:
+                        break
             start_rollouts(hub, name, now, check)
             run_rollouts(hub, name, now, check, started_at=memory.started_at)
         except NotNow:

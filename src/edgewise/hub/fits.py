@@ -55,7 +55,12 @@ class Fits:
             }
             refused = {bundle: f"bundle {bundle[:12]}… failed here before" for bundle in bad}
             self._choices[key] = choose(
-                known, device.facts, latency_ms_max=self._latency_ms_max, held=held, refused=refused
+                known,
+                device.facts,
+                latency_ms_max=self._latency_ms_max,
+                held=held,
+                refused=refused,
+                site=device.site,
             )
         return self._choices[key]
 

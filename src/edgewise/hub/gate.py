@@ -129,7 +129,7 @@ def ask_to_sign(store: Store, bundle: str, *, by: str, why: str, now: datetime, 
                 "variants that passed are signed with it",
                 code="variant_alone",
             )
-        return _ask(connection, last.verdict, last.digest, by=by, why=why, now=now, chance=chance)
+        return ask_in(connection, last.verdict, last.digest, by=by, why=why, now=now, chance=chance)
 
 
 def refuse(store: Store, request: str, *, reason: str, by: str, now: datetime) -> RequestRow:
@@ -190,7 +190,8 @@ def _next_case(connection: sa.Connection, use_case: str) -> _Case | None:
 
 def _worth_another_look(connection: sa.Connection, usecase: UseCase) -> WaitingCandidate | None:
     """The newest candidate, where it was held for too few samples and enough new ones are labelled now."""
-    last = next((row for row in order_rows.find(connection, use_case=usecase.name, limit=20) if row.bundle), None)
+    found = order_rows.find(connection, use_case=usecase.name, kind="train", limit=20)
+    last = next((row for row in found if row.bundle), None)
     if last is None or last.bundle is None:
         return None
     held = rows.newest_on(connection, last.bundle)
@@ -316,12 +317,13 @@ def _keep(
         }
         audit.note(connection, actor=ACTOR, action="variant.judged", subject=made.candidate, data=told, now=now)
     if verdict.result == "passed" and case.usecase.signing.automatic:
-        _ask(connection, verdict, digest, by=ACTOR, why="the gate passed it", now=now, chance=chance)
+        ask_in(connection, verdict, digest, by=ACTOR, why="the gate passed it", now=now, chance=chance)
 
 
-def _ask(
+def ask_in(
     connection: sa.Connection, verdict: Verdict, digest: str, *, by: str, why: str, now: datetime, chance: Chance
 ) -> RequestRow:
+    """Ask the signer to sign what a verdict is about, inside the caller's write."""
     waiting = rows.requests(connection, states=(rows.WAITING,), bundle=verdict.candidate, limit=1)
     if waiting:
         return waiting[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, drift_sketches, erasures, refusals, reports, repository
+from edgewise.hub import audit, drift_sketches, erasures, refusals, reports, repository, site_sums
 from edgewise.hub.cards import with_card
 from edgewise.hub.known import KnownDevices, known_device
 from edgewise.hub.limits import Limits
@@ -261,6 +261,7 @@ def _store_segment(
     new += rows.add_telemetry(connection, device.use_case, device.id, records.telemetry, now)
     told = rows.add_events(connection, device.use_case, device.id, records.events, now)
     drift_sketches.take(connection, device, [event for event in records.events if event.id in told], now)
+    site_sums.take(connection, device, [event for event in records.events if event.id in told], now)
     refusals.note_refusals(connection, device.id, [event for event in records.events if event.id in told], now)
     new += len(told)
     new += rows.add_readings(connection, device.use_case, device.id, records.readings, now)

@@ -24,6 +24,7 @@ from edgewise.wire import DatasetRevision, Manifest, NotValid
 Kind = Literal["sample", "revision", "order", "bundle", "release"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LINKS_MAX = 100  # in each direction; what is over it is counted
+WHAT_BASE_IS = {"train": "where it starts from", "score": "what is asked", "adapt": "what is adapted"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,14 +168,21 @@ def _order(connection: sa.Connection, name: str) -> Entry | None:
     trains = order.kind == "train"
     made_of = [Link(kind="revision", id=order.revision, text="what it trains on")] if trains else []
     if order.base is not None:
-        made_of.append(Link(kind="bundle", id=order.base, text="where it starts from" if trains else "what is asked"))
+        made_of.append(Link(kind="bundle", id=order.base, text=WHAT_BASE_IS[order.kind]))
     led_to = []
     if row.returned is not None:
         led_to.append(Link(kind="bundle", id=row.returned.bundle, text="its candidate", at=row.updated_at))
         made = row.returned.variants.items()
         led_to += [Link(kind="bundle", id=bundle, text=f"{variant} of its candidate") for variant, bundle in made]
-    facts = {"state": row.state, "trainer": order.trainer, "seed": order.seed, "config": dict(order.config)}
+    facts: dict[str, Any] = {
+        "state": row.state,
+        "trainer": order.trainer,
+        "seed": order.seed,
+        "config": dict(order.config),
+    }
     facts |= {"worker": row.worker, "attempts": row.attempts, "error": row.error}
+    if order.site is not None:
+        facts |= {"site": order.site, "sums": order.revision}
     if row.returned is not None:
         facts |= {"metrics": dict(row.returned.metrics), "seconds": row.returned.seconds}
     text = f"{order.kind} order, {row.state}: {order.why}"
@@ -193,7 +201,7 @@ def _bundle(connection: sa.Connection, name: str) -> Entry | None:
     made_of = [] if order is None else [_to_order(order)]
     if made.revision is not None and order is None:
         made_of.append(Link(kind="revision", id=made.revision, text="trained on it, as its manifest says"))
-    for digest, text in ((made.parent, "warm start from it"), (made.variant_of, f"{made.variant} of it")):
+    for digest, text in ((made.parent, "warm start from it"), (made.variant_of, f"{made.variant or made.site} of it")):
         if digest is not None:
             made_of.append(Link(kind="bundle", id=digest, text=text))
     led_to: list[Link] = []

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from pydantic import Field
 
-from edgewise.hub import audit, likeness, revisions, usecases
+from edgewise.hub import adapt_orders, audit, likeness, revisions, usecases
 from edgewise.hub.body import Body
 from edgewise.hub.labels import TRAIN
 from edgewise.hub.limits import Limits
@@ -281,6 +281,9 @@ def need(connection: sa.Connection, order: str) -> OrderRow:
 def _check_candidate(connection: sa.Connection, row: OrderRow, candidate: Candidate) -> None:
     if candidate.order != row.id:
         raise NotValid(f"the candidate answers order {candidate.order}, this is order {row.id}", code="wrong_order")
+    if row.kind == adapt_orders.KIND:
+        adapt_orders.check_candidate(connection, row, candidate)
+        return
     manifest = _manifest(connection, candidate.bundle)
     for name, bundle in candidate.variants.items():
         faults = variant_faults(_manifest(connection, bundle), name, manifest, candidate.bundle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from edgewise.hub import audit, usecases
 from edgewise.hub.store import bundles, verdicts
 from edgewise.hub.store import releases as rows
-from edgewise.wire import NotValid, Release, Verdict
+from edgewise.wire import NotValid, Release, Verdict, site_of_variant, site_variant
 
 
 def take(connection: sa.Connection, release: Release, *, keyids: Sequence[str], who: str, now: datetime) -> Release:
@@ -22,7 +22,8 @@ def take(connection: sa.Connection, release: Release, *, keyids: Sequence[str], 
     usecases.need(connection, release.use_case)
     bundle = _check(connection, release)
     rows.add(connection, release, bundle=bundle, now=now)
-    rows.answer_requests(connection, bundle, release=release.id, by=release.approved_by, now=now)
+    for one in release.bundles.values():
+        rows.answer_requests(connection, one, release=release.id, by=release.approved_by, now=now)
     data = {
         "bundle": bundle,
         "verdict": release.verdict,
@@ -79,10 +80,53 @@ def _check(connection: sa.Connection, release: Release) -> str:
                 f"release {release.id} names bundle {bundle[:12]}…, which is not stored here", code="bundle_unknown"
             )
     bundle = default_bundle(release)
+    site = _check_sites(connection, release, bundle)
     if release.signed_as == "gate":
-        verdict = _check_evidence(connection, release, bundle)
-        _check_variants(connection, release, bundle, verdict)
+        verdict = _check_evidence(connection, release, bundle if site is None else release.bundles[site_variant(site)])
+        if site is None:
+            _check_variants(connection, release, bundle, verdict)
+        elif verdict.site != site or verdict.champion != bundle:
+            raise NotValid(
+                f"release {release.id} is a variant of bundle {bundle[:12]}… for {site}, its verdict is about one of "
+                f"{str(verdict.champion)[:12]}… for {verdict.site}; name the right one, or sign with --override REASON",
+                code="verdict_wrong",
+            )
     return bundle
+
+
+def site_of(variants: Iterable[str]) -> str | None:
+    """The site that a release with these variants is for; None where it is for all.
+
+    >>> site_of(["fp32", "site:north"])
+    'north'
+    """
+    return next((site for name in variants if (site := site_of_variant(name)) is not None), None)
+
+
+def _check_sites(connection: sa.Connection, release: Release, default: str) -> str | None:
+    """The site whose variant the release brings: it is beside the bundle that it was made of, and nothing else is."""
+    made_for = {}
+    for name, bundle in release.bundles.items():
+        manifest = bundles.manifest(connection, bundle)
+        assert manifest is not None, f"bundle {bundle} was just found"
+        if (made := manifest.provenance.site) is not None or site_of_variant(name) is not None:
+            made_for[name] = (made, manifest.provenance.variant_of)
+    if not made_for:
+        return None
+    (name, (site, base)), *more = made_for.items()
+    if more or site is None or name != site_variant(site) or set(release.bundles) != {rows.DEFAULT_VARIANT, name}:
+        raise NotValid(
+            f"release {release.id} holds {', '.join(release.bundles)}; a variant for a site is released as site:NAME "
+            f"beside {rows.DEFAULT_VARIANT}, the bundle that it was made of, and nothing else",
+            code="variant_wrong",
+        )
+    if base != default:
+        raise NotValid(
+            f"release {release.id} has a variant of bundle {str(base)[:12]}… beside bundle {default[:12]}…; it has to "
+            "be beside the one that it was made of",
+            code="variant_wrong",
+        )
+    return site
 
 
 def _check_variants(connection: sa.Connection, release: Release, default: str, verdict: Verdict) -> None:

@@ -21,7 +21,7 @@ from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.releases import ReleaseRow
 from edgewise.hub.store.rollouts import RolloutRow
 from edgewise.ports import Chance
-from edgewise.wire import NotTrusted, NotValid, RolloutPolicy, plain
+from edgewise.wire import Condition, NotTrusted, NotValid, RolloutPolicy, plain
 
 WHY_CHARACTERS_MAX = 1000
 DRAFT = "0" * 32  # the id of a rollout that is not stored
@@ -139,6 +139,10 @@ def draft(connection: sa.Connection, row: ReleaseRow, overrides: Mapping[str, An
         NotValid: the release was taken back or is not newer than what runs, or the policy has mistakes.
     """
     policy = _policy(usecases.need(connection, row.use_case).rollout, overrides)
+    site = release_acts.site_of(row.body["bundles"])
+    if site is not None:  # a variant for a site is nobody else's affair
+        here = Condition(fact="site", op="eq", value=site)
+        policy = policy.model_copy(update={"select": (*policy.select, here)})
     previous = _previous(connection, row, policy)
     _check(row, champions.champion(connection, row.use_case))
     _check_names(connection, row.use_case, policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,14 +11,14 @@ from edgewise.delta import with_arrays
 from edgewise.frames import golden_inputs
 from edgewise.learn._needs import needs_of
 from edgewise.learn._train import GOLDEN_TOLERANCE, TrainedBundle
-from edgewise.measure import ChannelSums, site_norm
+from edgewise.measure import SITE_FRAMES_MIN, ChannelSums, read_norm_sum, site_norm
 from edgewise.ports import OnnxRuntime, StoredBundle, open_pipeline, read_norms
-from edgewise.wire import Blob, Manifest, NotValid, digest
-
-FRAMES_MIN = 16  # behind the first norm's sums: fewer say more of these frames than of the site
+from edgewise.wire import Blob, Manifest, NotValid, SiteSums, digest
 
 
-def make_site_variant(source: StoredBundle, site: str, sums: Sequence[ChannelSums], *, frames: int) -> TrainedBundle:
+def make_site_variant(
+    source: StoredBundle, site: str, sums: Sequence[ChannelSums], *, frames: int, record: str | None = None
+) -> TrainedBundle:
     """The variant of a bundle for one site.
 
     It decides with the same labels and thresholds; no weight is learned. The same sums give the same bundle.
@@ -26,6 +27,7 @@ def make_site_variant(source: StoredBundle, site: str, sums: Sequence[ChannelSum
         source: as trained, with a single graph that names its norms.
         sums: of `ports.norm_sums` on the very same bundle, added up over the site's devices.
         frames: behind them.
+        record: digest of the record that the sums came in, for the provenance.
     Raises:
         NotValid: the bundle names no norms, the sums are not of them, or too few frames are behind them.
     """
@@ -56,7 +58,9 @@ def make_site_variant(source: StoredBundle, site: str, sums: Sequence[ChannelSum
         update={
             "blobs": {**manifest.blobs, graph.blob: Blob(sha256=blob, size_bytes=len(changed))},
             "needs": needs,
-            "provenance": manifest.provenance.model_copy(update={"site": site, "variant_of": source.digest}),
+            "provenance": manifest.provenance.model_copy(
+                update={"site": site, "variant_of": source.digest, "sums": record}
+            ),
         }
     )
     used = {one.sha256 for one in drafted.blobs.values()}
@@ -67,6 +71,31 @@ def make_site_variant(source: StoredBundle, site: str, sums: Sequence[ChannelSum
     return TrainedBundle(
         manifest=drafted.model_copy(update={"golden": golden}), blobs=blobs, metrics={"frames": frames}, log=()
     )
+
+
+def adapt(source: StoredBundle, sums: SiteSums, record: str) -> TrainedBundle:
+    """The variant of a bundle from the sums of a site's devices.
+
+    Args:
+        record: digest of the sums.
+    Raises:
+        NotValid: the sums are of another bundle, or as `make_site_variant`.
+    """
+    if sums.bundle != source.digest:
+        raise NotValid(
+            f"the sums are of bundle {sums.bundle[:12]}…, this is {source.digest[:12]}…; those of another bundle do "
+            "not fit",
+            code="sums_wrong",
+        )
+    # Noise may have left squares below what the totals allow; `deviation` takes such a channel for one that is still.
+    norms = [read_norm_sum(one, exact=False) for one in sums.norms]
+    made = make_site_variant(source, sums.site, norms, frames=sums.frames, record=record)
+    moved = max(float(np.abs(one.mean()).max()) for one in norms)
+    log = (
+        f"variant of {source.digest[:12]} for {sums.site} from {sums.frames} frames of {sums.devices} devices; the "
+        f"channel that differs most does by {moved:.2g} deviations of training",
+    )
+    return replace(made, log=log)
 
 
 def _check(manifest: Manifest, sums: Sequence[ChannelSums], frames: int) -> None:
@@ -83,7 +112,7 @@ def _check(manifest: Manifest, sums: Sequence[ChannelSums], frames: int) -> None
         raise NotValid(
             f"{len(sums)} sums for {len(norms)} norms; one each is needed, in their order", code="sums_wrong"
         )
-    if frames < FRAMES_MIN:
+    if frames < SITE_FRAMES_MIN:
         raise NotValid(
-            f"{frames} frames are behind the sums, needs {FRAMES_MIN} at least; wait for more", code="sums_too_few"
+            f"{frames} frames are behind the sums, needs {SITE_FRAMES_MIN} at least; wait for more", code="sums_too_few"
         )

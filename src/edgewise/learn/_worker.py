@@ -15,10 +15,12 @@ from types import FrameType
 
 from edgewise.learn._checkpoint import EVERY_S, SUFFIX, Checkpoint, tidy
 from edgewise.learn._executor import Executor, InProcess
+from edgewise.learn._site import adapt
 from edgewise.learn._suggest import suggest
 from edgewise.learn._sweep import plan_of, run_sweep
 from edgewise.learn._task import Made, Task, blobs_of
 from edgewise.learn._trainer import Cancelled
+from edgewise.learn._variants import Variants
 from edgewise.ports import Clock, FolderBlobs, Stop, StoredBundle, SystemClock
 from edgewise.ports.api import HubApi
 from edgewise.wire import (
@@ -31,6 +33,7 @@ from edgewise.wire import (
     NotValid,
     Order,
     Scored,
+    SiteSums,
     ToScore,
     decode,
     digest,
@@ -39,6 +42,7 @@ from edgewise.wire import (
     revision_digest,
 )
 
+NO_VARIANTS = Variants(made={}, left_out={})
 ENDED = ("returned", "failed", "cancelled")  # states of an order that nobody takes up again
 LOG_LINES_MAX = 400  # as wire.Candidate allows
 
@@ -111,13 +115,14 @@ class Worker:
         Raises:
             NotNow: the hub does not answer. NotTrusted: the token is refused.
         """
-        body = self._api.post("/orders/claim", {"worker": self.name, "kinds": ["train", "score"]})
+        body = self._api.post("/orders/claim", {"worker": self.name, "kinds": ["train", "score", "adapt"]})
         if body is None:
             return False
         order = Order.model_validate(body)
         self._say(f"order {order.id}: {order.why}")
         with self._heartbeat(order) as lost:
-            (self._suggest if order.kind == "score" else self._work)(order, lost)
+            work = {"score": self._suggest, "adapt": self._adapt}.get(order.kind, self._work)
+            work(order, lost)
         return True
 
     def _suggest(self, order: Order, lost: threading.Event) -> None:
@@ -143,6 +148,23 @@ class Worker:
             self._fail(order, str(error))
         else:
             self._say(f"order {order.id}: looked at {count} samples")
+
+    def _adapt(self, order: Order, lost: threading.Event) -> None:
+        """Make a site's variant of the order's bundle; no network is trained, so it takes seconds."""
+        started_s = time.perf_counter()
+        try:
+            assert order.base is not None, "the hub makes no such order without a bundle"
+            data = self._api.get_blob(order.revision)
+            if digest(data) != order.revision:
+                raise NotTrusted(f"the hub sent other sums than {order.revision[:12]}…; ask again", code="sums_wrong")
+            made = adapt(self._bundle(order.base), decode(SiteSums, data), order.revision)
+        except NotNow:
+            raise
+        except EdgewiseError as error:
+            self._fail(order, str(error))
+            return
+        if not lost.is_set():
+            self._give_back(order, Made(bundle=made, variants=NO_VARIANTS), time.perf_counter() - started_s)
 
     def _work(self, order: Order, lost: threading.Event) -> None:
         def go_on(_what: str, _share: float) -> None:

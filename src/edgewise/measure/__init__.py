@@ -21,12 +21,13 @@ from edgewise.measure._helped import Helped, did_it_help
 from edgewise.measure._histogram import Histogram
 from edgewise.measure._intervals import auc, group_bootstrap, wilson
 from edgewise.measure._judge import judge, judge_variant
+from edgewise.measure._judge_site import judge_site_variant, of_site_alone
 from edgewise.measure._light import LIGHT_SIDE, light_of, lights_together
 from edgewise.measure._macro import macro_mean
 from edgewise.measure._marks import marks_differ
 from edgewise.measure._noise import BudgetSpent, NoiseBudget, gaussian_sums, noisy_counts, noisy_sums
-from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channels
-from edgewise.measure._norms import SITE_SHARE, site_norm
+from edgewise.measure._noisy_channels import ClippedSums, NoisySums, noisy_channel
+from edgewise.measure._norms import SITE_FRAMES_MIN, SITE_SHARE, in_deviations, norm_sum, read_norm_sum, site_norm
 from edgewise.measure._paired import compare, mcnemar
 from edgewise.measure._scores import largest_gap, score_sites
 from edgewise.measure._sequential import (
@@ -47,6 +48,7 @@ __all__ = [
     "LIGHT_SIDE",
     "MEAN_DAYS",
     "OTHER",
+    "SITE_FRAMES_MIN",
     "SITE_SHARE",
     "Agreement",
     "Audited",
@@ -92,9 +94,11 @@ __all__ = [
     "find_change",
     "gaussian_sums",
     "group_bootstrap",
+    "in_deviations",
     "judge",
     "judge_backstop",
     "judge_shadow",
+    "judge_site_variant",
     "judge_variant",
     "largest_gap",
     "learning_curve",
@@ -104,9 +108,12 @@ __all__ = [
     "marks_differ",
     "mcnemar",
     "merge_small",
-    "noisy_channels",
+    "noisy_channel",
     "noisy_counts",
     "noisy_sums",
+    "norm_sum",
+    "of_site_alone",
+    "read_norm_sum",
     "score_sites",
     "site_norm",
     "tells_of_few",

@@ -6,13 +6,16 @@ pair (sum of y, sum of y²) changes by (d, d·s) with d = y - y', s = y + y' and
 square is at most d²(1 + (2 - d)²). That grows with d and is 4 at d = 2: the length is at most 2, and 2·√C over C
 channels. A frame that adds P values to each channel (the pixels of a picture) changes sums by at most P times as much.
 
-Parts about the same frames (embedding, input) are scaled to a length of 1 each and get their noise as one vector.
+Each of K parts about the same frames (the norms of a network) is scaled to a length of 1 and gets noise for a length of
+√K. A later part may depend on what was told of the earlier ones, never on their exact sums: K Gaussian mechanisms, each
+chosen after the ones before, are together no worse than one of that length (Dong, Roth and Su, "Gaussian differential
+privacy", 2022, corollary 3.3).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,36 +51,27 @@ class NoisySums:
     square_deviation: float
 
 
-def noisy_channels(
-    parts: Sequence[ClippedSums], *, epsilon: float, delta: float, uniform: Callable[[], float]
-) -> list[NoisySums]:
-    """The parts with noise, together (epsilon, delta)-private for one frame; without bias on top of the clipping.
+def noisy_channel(
+    part: ClippedSums, *, of: int, epsilon: float, delta: float, uniform: Callable[[], float]
+) -> NoisySums:
+    """The part with noise, without bias on top of the clipping.
 
     Args:
+        of: parts that are told about the same frames; all of them are (epsilon, delta)-private for one frame together.
         uniform: from 0 up to but without 1, such as the chance port's ``random``.
     Raises:
         NotValid: epsilon is not between 0 and 1, or delta is not.
     """
-    together = math.sqrt(len(parts))
+    together = math.sqrt(of)
     deviation = gaussian_deviation(epsilon=epsilon, delta=delta, sensitivity=together)
-    exact = np.concatenate([_unit(part) for part in parts])
-    told = np.array(gaussian_sums(exact.tolist(), epsilon=epsilon, delta=delta, uniform=uniform, sensitivity=together))
-    made, start = [], 0
-    for part in parts:
-        channels, unit = len(part.sums.total), part.sensitivity()
-        own = told[start : start + 2 * channels] * unit
-        start += 2 * channels
-        sums = ChannelSums(
-            count=part.sums.count, total=own[:channels] * part.clip, square=own[channels:] * part.clip**2
-        )
-        made.append(
-            NoisySums(
-                sums=sums,
-                total_deviation=deviation * unit * part.clip,
-                square_deviation=deviation * unit * part.clip**2,
-            )
-        )
-    return made
+    told = gaussian_sums(_unit(part).tolist(), epsilon=epsilon, delta=delta, uniform=uniform, sensitivity=together)
+    channels, unit = len(part.sums.total), part.sensitivity()
+    own = np.array(told) * unit
+    return NoisySums(
+        sums=ChannelSums(count=part.sums.count, total=own[:channels] * part.clip, square=own[channels:] * part.clip**2),
+        total_deviation=deviation * unit * part.clip,
+        square_deviation=deviation * unit * part.clip**2,
+    )
 
 
 def _unit(part: ClippedSums) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which of a release's variants a device gets: the most exact one that fits it and meets its deadline."""
+"""Which of a release's variants a device gets: its site's, else the most exact one that fits and meets its deadline."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ def choose(
     latency_ms_max: float | None = None,
     held: Collection[str] = (),
     refused: Mapping[str, str] | None = None,
+    site: str | None = None,
 ) -> Choice:
-    """The most exact variant that fits: fp32 before fp16 before int8, then any other by its name.
+    """The variant of the device's site where it fits, else the most exact one: fp32, fp16, int8, then by name.
 
+    A variant that was made for a site is out of the question at any other, whatever it is called in the release.
     What a device does not report is not held against it, so one that reports nothing gets the most exact variant.
 
     Args:
@@ -54,11 +56,13 @@ def choose(
         facts, latency_ms_max: see `misfits`.
         held: digests of the blobs that the device holds.
         refused: by manifest digest, why a bundle is out of the question there, such as a trial that it failed.
+        site: where the device is.
 
-    >>> from edgewise.wire import Needs
+    >>> from edgewise.wire import Needs, Provenance
     >>> def made(latency_ms):
     ...     needs = Needs(opset=17, ram_mb=50, latency_ms=latency_ms)
-    ...     return Manifest.model_construct(needs=needs, blobs={})
+    ...     made = Provenance.model_construct(site=None)
+    ...     return Manifest.model_construct(needs=needs, blobs={}, provenance=made)
     >>> release = {"int8": ("b" * 64, made(4.0)), "fp32": ("a" * 64, made(10.0))}
     >>> choose(release, {"speed_ratio": 1.0}, latency_ms_max=20).variant
     'fp32'
@@ -71,8 +75,9 @@ def choose(
     int8: one decision takes about 40 ms there, at most 20 ms allowed
     """
     reasons: dict[str, tuple[str, ...]] = {}
-    for name in sorted(variants, key=exactness):
-        bundle, manifest = variants[name]
+    ours = {name: one for name, one in variants.items() if _made_for(one[1]) in (None, site)}
+    for name in sorted(ours, key=lambda name: (_made_for(ours[name][1]) is None, exactness(name))):
+        bundle, manifest = ours[name]
         disk_bytes = predicted_disk_bytes(manifest, held)
         found = misfits(manifest.needs, facts, latency_ms_max=latency_ms_max, disk_bytes=disk_bytes)
         if refused and bundle in refused:
@@ -81,6 +86,10 @@ def choose(
             return Choice(variant=name, bundle=bundle, reasons=reasons)
         reasons[name] = tuple(found)
     return Choice(variant=None, bundle=None, reasons=reasons)
+
+
+def _made_for(manifest: Manifest) -> str | None:
+    return manifest.provenance.site
 
 
 def exactness(variant: str) -> tuple[int, str]:

@@ -1,8 +1,8 @@
-"""Whether a bundle is a variant of another: the same decisions in other numbers, and nothing else."""
+"""Whether a bundle is a variant of another: the same decisions in other numbers or statistics, and nothing else."""
 
 from __future__ import annotations
 
-from edgewise.wire import Manifest
+from edgewise.wire import Manifest, site_of_variant
 
 SAME = ("name", "task", "graphs", "labels", "good_label", "good_labels", "defect_threshold")
 SAME_ORIGIN = ("order", "revision", "parent", "seed")
@@ -15,17 +15,19 @@ def variant_faults(variant: Manifest, name: str, source: Manifest, source_digest
     threshold and input must be the same, and where it comes from must be traceable (invariant 13).
 
     Args:
-        name: of the variant, such as int8.
+        name: of the variant, such as int8 or site:north.
         source, source_digest: the bundle as trained.
     """
     made, origin = variant.provenance, source.provenance
     faults = []
-    if made.variant != name:
-        faults.append(f"its manifest says that it is variant {made.variant}, not {name}")
+    site = site_of_variant(name)
+    if (made.variant, made.site) != (None if site else name, site):
+        said = f"the variant of site {made.site}" if made.site else f"variant {made.variant}"
+        faults.append(f"its manifest says that it is {said}, not {name}")
     if made.variant_of != source_digest:
         faults.append(f"its manifest says that it was made of {str(made.variant_of)[:12]}…, not {source_digest[:12]}…")
-    if origin.variant is not None:
-        faults.append(f"what it was made of is itself the variant {origin.variant} of another bundle")
+    if origin.variant is not None or origin.site is not None:
+        faults.append(f"what it was made of is itself the variant {origin.variant or origin.site} of another bundle")
     differing = [field for field in SAME if getattr(variant, field) != getattr(source, field)]
     differing += [f"provenance.{field}" for field in SAME_ORIGIN if getattr(made, field) != getattr(origin, field)]
     if variant.golden.seed != source.golden.seed or variant.golden.count != source.golden.count:

@@ -168,7 +168,7 @@ def _check_sums(policy: DataPolicy, event: Event) -> None:
         raise Forbidden(
             f"event {event.id} has sums by channel with {missing}; policy {policy.version} needs Gaussian noise of "
             f"epsilon {wanted.epsilon:g} and delta {wanted.delta:g} at most, values clipped to "
-            f"±{wanted.embedding_clip:g} (embedding) and ±{wanted.input_clip:g} (input); the device has to add it",
+            f"±{wanted.clip:g} deviations of training; the device has to add it",
             code="noise_missing",
         )
 

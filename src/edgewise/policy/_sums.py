@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from edgewise.wire import DataPolicy, Event, NoiseApplied, SumsNoise
 
 CHANNEL_SUMS = "channel_sums"  # what an event with sums by channel is called
-PARTS = ("embedding", "input")
 ROUNDING = 1 + 1e-9
 
 
@@ -24,16 +25,16 @@ def noise_missing(policy: DataPolicy, event: Event) -> str:
         applied = NoiseApplied.model_validate(event.data.get("noise"))
     except ValidationError:
         return "no noise that can be read"
-    if "evidence" in event.data:
+    if event.data.get("evidence") is not None:
         return "the exact evidence of the alarm beside noisy sums"
-    return _too_little(wanted, applied, {name for name in PARTS if name in event.data})
+    return _too_little(wanted, applied, event.data.get("norms"))
 
 
-def _too_little(wanted: SumsNoise, applied: NoiseApplied, parts: set[str]) -> str:
+def _too_little(wanted: SumsNoise, applied: NoiseApplied, norms: Any) -> str:
     if applied.epsilon > wanted.epsilon * ROUNDING or applied.delta > wanted.delta * ROUNDING:
         return f"epsilon {applied.epsilon:g} and delta {applied.delta:g}"
-    if not parts <= set(applied.parts):
-        return f"exact sums of {', '.join(sorted(parts - set(applied.parts)))}"
-    bounds = {"embedding": wanted.embedding_clip, "input": wanted.input_clip}
-    wide = [name for name in sorted(parts) if applied.parts[name].clip > bounds[name] * ROUNDING]
-    return f"{wide[0]} clipped to ±{applied.parts[wide[0]].clip:g}" if wide else ""
+    count = len(norms) if isinstance(norms, list | tuple) else 0
+    if count > len(applied.parts):
+        return f"exact sums of {count - len(applied.parts)} of {count} norms"
+    wide = [part.clip for part in applied.parts if part.clip > wanted.clip * ROUNDING]
+    return f"values clipped to ±{wide[0]:g} deviations" if wide else ""

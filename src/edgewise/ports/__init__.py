@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from edgewise.ports._listen import address, listen
     from edgewise.ports._log_files import LogFiles, MemoryLogFiles, RotatingFiles
     from edgewise.ports._memory_runtime import MemoryRuntime
-    from edgewise.ports._norms import norm_sums, read_norms
+    from edgewise.ports._norms import NormWalk, norm_sums, read_norms
     from edgewise.ports._objects import ObjectBlobs
     from edgewise.ports._open_source import open_source
     from edgewise.ports._packed import is_packed
@@ -129,6 +129,7 @@ __all__ = [
     "MemorySink",
     "MemorySupervisor",
     "MemoryVault",
+    "NormWalk",
     "NotServed",
     "ObjectBlobs",
     "OnnxRuntime",
@@ -261,7 +262,7 @@ _HOMES = {
     "_open_source": ("open_source",),
     "_packed": ("is_packed",),
     "_parts": ("FolderParts", "MemoryParts", "Part", "Parts", "owner_name"),
-    "_norms": ("norm_sums", "read_norms"),
+    "_norms": ("NormWalk", "norm_sums", "read_norms"),
     "_pipeline": ("Answer", "Judged", "Pipeline", "open_pipeline"),
     "_memory_runtime": ("MemoryRuntime",),
     "_priority": ("step_aside",),

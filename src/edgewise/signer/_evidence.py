@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from edgewise.measure import judge, judge_variant
+from edgewise.measure import judge, judge_site_variant, judge_variant
 from edgewise.plan import variant_faults
 from edgewise.ports import Runtime
 from edgewise.ports.scoring import Answers, score_bundle
@@ -24,12 +24,15 @@ from edgewise.wire import (
     Verdict,
     decode,
     digest,
+    record_digest,
+    site_variant,
     slices_of,
 )
 
 Model = TypeVar("Model", bound=BaseModel)
 # Another CPU may round a score differently; a label that differs is another answer.
 DEFECT_TOLERANCE = 1e-3
+VARIANT = "fp32"
 
 
 class HubReader(Protocol):
@@ -49,6 +52,15 @@ class Checked:
     verdict: str  # digest
     samples: int
     variants: Mapping[str, str] = field(default_factory=dict)  # bundles of those that passed by themselves, by name
+    site: str | None = None  # of a site variant
+    base: str | None = None  # that it was made of
+
+    @property
+    def bundles(self) -> dict[str, str]:
+        """What a release of it holds, by variant; what was checked comes first."""
+        if self.site is not None and self.base is not None:
+            return {site_variant(self.site): self.bundle, VARIANT: self.base}
+        return {VARIANT: self.bundle, **self.variants}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +112,8 @@ class Evidence:
                 "variant_alone",
             )
         share = [LabelledSample.model_validate(item) for item in self._hub.get("/evaluation", use_case=usecase.name)]
+        if verdict.site is not None or manifest.provenance.site is not None:
+            return self._check_site(verdict, manifest, usecase, share, now)
         _check_slices(share, usecase)
         stored = self._scorecard(verdict.scorecard, bundle)
         samples = _named(stored, share)
@@ -126,6 +140,53 @@ class Evidence:
             verdict=verdict_digest,
             samples=len(samples),
             variants=variants,
+        )
+
+    def _check_site(
+        self, verdict: Verdict, manifest: Manifest, usecase: UseCase, share: Sequence[LabelledSample], now: datetime
+    ) -> Checked:
+        """A site's variant: judged at that site alone, beside the bundle that it was made of, which runs now.
+
+        Raises:
+            NotTrusted: as `check`.
+        """
+        site, base = verdict.site, verdict.champion
+        if site is None or base is None or site != manifest.provenance.site:
+            raise _no(
+                f"bundle {verdict.candidate[:12]}… is the variant of site {manifest.provenance.site}, its verdict is "
+                f"about site {site} beside {str(base)[:12]}…; it has to be judged there, beside what it was made of",
+                "verdict_wrong",
+            )
+        faults = variant_faults(manifest, site_variant(site), self.check_bundle(base), base)
+        if faults:
+            raise _no(
+                f"bundle {verdict.candidate[:12]}… is no variant of {base[:12]}… for {site}: {'; '.join(faults)}",
+                "variant_wrong",
+            )
+        ours_share = [item for item in share if item.site == site]
+        _check_slices(ours_share, usecase)
+        stored = self._scorecard(verdict.scorecard, verdict.candidate)
+        samples = _named(stored, ours_share)
+        ours = self._score(verdict.candidate, samples, usecase, now)
+        _compare(stored, ours)
+        theirs = self._score(base, samples, usecase, now)
+        _compare(self._scorecard(verdict.champion_scorecard or "", base), theirs)
+        self._check_word(verdict, judge_site_variant(ours, theirs, site=site, use_case=usecase, now=now))
+        if len(ours_share) > len(samples):
+            cards = [self._score(bundle, ours_share, usecase, now) for bundle in (verdict.candidate, base)]
+            again = judge_site_variant(cards[0], cards[1], site=site, use_case=usecase, now=now)
+            if again.result == "failed":
+                raise _no(
+                    f"on the whole evaluation share of {site}, {len(ours_share)} samples, it fails: {_short(again)}",
+                    "not_passed",
+                )
+        return Checked(
+            use_case=usecase.name,
+            bundle=verdict.candidate,
+            verdict=record_digest(verdict),
+            samples=len(samples),
+            site=site,
+            base=base,
         )
 
     def check_kin(self, name: str, variant: str, source: Manifest, source_digest: str) -> Manifest:

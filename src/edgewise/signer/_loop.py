@@ -16,6 +16,7 @@ from edgewise.signer._ceremony import Holders, delegate
 from edgewise.signer._desk import Desk, Hub
 from edgewise.signer._evidence import Checked, Evidence
 from edgewise.signer._releases import (
+    check_base,
     holds_role,
     join_release,
     next_release,
@@ -25,7 +26,6 @@ from edgewise.signer._releases import (
 )
 from edgewise.wire import NotNow, NotTrusted, NotValid, Release, UseCase
 
-VARIANT = "fp32"
 RENEW_S = 3600.0  # between two looks at what runs out
 # These say that the signer itself is wrong here, not the candidate: nothing can be refused on their ground.
 # These say that the hub's repository is wrong, not the candidate: the request waits until a person has looked.
@@ -111,7 +111,8 @@ class Signer:
         log.info("signed %s over bundle %s, variants %s", release.id, bundle[:12], ", ".join(release.bundles))
 
     def _sign(self, checked: Checked) -> Release:
-        bundles = {VARIANT: checked.bundle, **checked.variants}
+        bundles = checked.bundles
+        check_base(self._desk, checked)
         joined = join_release(self._desk, checked.use_case, bundles, self._keys)
         if joined is not None:
             return joined[0]

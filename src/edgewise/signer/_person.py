@@ -8,10 +8,9 @@ from pathlib import Path
 
 from edgewise.ports import Clock, OnnxRuntime, Runtime, SystemClock, read_signers
 from edgewise.signer._desk import Desk, Hub
-from edgewise.signer._evidence import Evidence
-from edgewise.signer._loop import VARIANT
-from edgewise.signer._releases import join_release, next_release, publish_release
-from edgewise.wire import NotValid, Release
+from edgewise.signer._evidence import VARIANT, Checked, Evidence
+from edgewise.signer._releases import check_base, join_release, next_release, publish_release
+from edgewise.wire import NotValid, Release, site_variant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +59,8 @@ def sign_by_person(
             )
         checked = evidence.check(bundle, verdict, automatic=False, now=now)
         use_case = checked.use_case
-        bundles = {VARIANT: bundle, **checked.variants}
+        check_base(desk, checked)
+        bundles = checked.bundles
     else:
         if not override_reason.strip():
             raise NotValid("an override needs its reason: --override REASON", code="reason_missing")
@@ -70,6 +70,14 @@ def sign_by_person(
             evidence.check_kin(name, variant, manifest, bundle)
             bundles[name] = variant
         use_case = newest["use_case"] if newest else _use_case_of(api, bundle)
+        made = manifest.provenance
+        if made.site is not None and made.variant_of is not None:  # it never stands where other sites would get it
+            evidence.check_kin(site_variant(made.site), bundle, evidence.check_bundle(made.variant_of), made.variant_of)
+            of_site = Checked(
+                use_case=use_case, bundle=bundle, verdict="", samples=0, site=made.site, base=made.variant_of
+            )
+            check_base(desk, of_site)
+            bundles = of_site.bundles
     joined = join_release(desk, use_case, bundles, signers)
     if joined is not None:
         return Signed(release=joined[0], missing=max(joined[1]["waiting"].values(), default=0))

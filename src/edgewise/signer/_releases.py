@@ -9,7 +9,7 @@ from typing import Any
 from securesystemslib.signer import Signer  # type: ignore[attr-defined]
 
 from edgewise.signer._desk import Desk
-from edgewise.signer._evidence import HubReader
+from edgewise.signer._evidence import VARIANT, Checked, HubReader
 from edgewise.trust.roles import (
     RELEASES_MAX,
     TARGETS,
@@ -101,6 +101,28 @@ def join_release(
             code="waiting_wrong",
         )
     return release, desk.publish({role: add_signatures(body, role, signers)})
+
+
+def check_base(desk: Desk, checked: Checked) -> None:
+    """The bundle beside a site variant must be one that release keys vouch for already; nobody looked at it again.
+
+    Raises:
+        NotTrusted: it is not.
+    """
+    if checked.base is None:
+        return
+    desk.load()
+    current = desk.document(role_of(checked.use_case))
+    targets = {} if current is None else parse(current, role_of(checked.use_case)).signed.targets
+    known = {
+        target.hashes.get("sha256") for path, target in targets.items() if path.endswith(f"/{VARIANT}/manifest.json")
+    }
+    if checked.base not in known:
+        raise NotTrusted(
+            f"bundle {checked.base[:12]}…, which the variant of {checked.site} was made of, is in no release that is "
+            "vouched for; sign that one first",
+            code="base_unsigned",
+        )
 
 
 def signed_already(desk: Desk, use_case: str, signers: Sequence[Signer]) -> bool:

@@ -77,12 +77,15 @@ from edgewise.wire.private import (
 from edgewise.wire.readings import READINGS_MAX, Readings
 from edgewise.wire.release import (
     ASSIGNMENT_TYPE,
+    VARIANT_MAX,
     Assignment,
     Director,
     Envelope,
     PublicKey,
     Release,
     Signature,
+    site_of_variant,
+    site_variant,
 )
 from edgewise.wire.rollout import Backstop, Disruption, Proxy, Rate, RolloutPolicy, Shadow, Wave
 from edgewise.wire.sinks import (
@@ -115,6 +118,7 @@ from edgewise.wire.sources import (
     Tls,
     VideoSpec,
 )
+from edgewise.wire.sums import NormSum, SiteSums, ToldSums
 from edgewise.wire.terms import DAYS, Terms, Wait, Window, openings, wait_for, zone_of
 from edgewise.wire.usecase import (
     Cascade,
@@ -148,6 +152,7 @@ __all__ = [
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
+    "VARIANT_MAX",
     "After",
     "Annotation",
     "AnyRecord",
@@ -204,6 +209,7 @@ __all__ = [
     "Needs",
     "NoiseApplied",
     "Norm",
+    "NormSum",
     "NotNow",
     "NotTrusted",
     "NotValid",
@@ -249,6 +255,7 @@ __all__ = [
     "SinkSpec",
     "Site",
     "SiteScore",
+    "SiteSums",
     "SiteVerdict",
     "SketchBasis",
     "Slice",
@@ -263,6 +270,7 @@ __all__ = [
     "Terms",
     "Tls",
     "ToScore",
+    "ToldSums",
     "Tombstone",
     "Transform",
     "Upload",
@@ -286,6 +294,8 @@ __all__ = [
     "plain",
     "record_digest",
     "revision_digest",
+    "site_of_variant",
+    "site_variant",
     "slice_facts",
     "slices_of",
     "unmet",

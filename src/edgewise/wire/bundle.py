@@ -155,6 +155,7 @@ class Provenance(Record):
     variant: Precision | None = None  # the numbers in which a variant computes; None for the network as trained
     variant_of: Digest | None = None  # manifest digest of the bundle as trained that it was converted from
     site: Name | None = None  # of a site variant: whose statistics its normalisations have
+    sums: Digest | None = None  # of a site variant: the record of sums (SiteSums) that it was made from
     seed: int = 0
     trained_at: Time
     trainer: Word

@@ -81,10 +81,12 @@ class Order(Record):
     """Work for a worker."""
 
     id: Id
-    kind: Literal["train", "score"] = "train"
+    kind: Literal["train", "score", "adapt"] = "train"
     use_case: Name
-    revision: Digest  # of a score order, which trains on nothing: the bundle that is asked
-    base: Digest | None = None  # manifest digest of the warm start, or of the bundle that is asked
+    # Of a score order, which trains on nothing, the bundle that is asked; of one that adapts, the sums (SiteSums).
+    revision: Digest
+    base: Digest | None = None  # manifest digest of the warm start, or of the bundle that is asked or adapted
+    site: Name | None = None  # whose variant is made
     base_int8: Digest | None = None  # the base's int8 form: its ranges of values are kept where they still fit
     seed: int = 0
     trainer: Name = "vision"
@@ -192,6 +194,7 @@ class Verdict(Record):
     use_case: Name
     candidate: Digest
     variant: Precision | None = None  # the candidate as trained where there is none
+    site: Name | None = None  # of a site variant: it was judged there alone, beside the bundle that it was made of
     variants: dict[Precision, Digest] = Field(default_factory=dict)  # of a candidate: the verdicts on its variants
     champion: Digest | None = None
     result: Literal["passed", "failed", "inconclusive"]

@@ -33,8 +33,7 @@ class SumsNoise(Strict):
     epsilon_per_day: float = Field(gt=0, le=24, description="privacy budget of a device and a day (UTC), over all sums")
     sends_per_day: int = Field(1, ge=1, le=100, description="how often a day; each gets an equal part of the epsilon")
     delta: float = Field(1e-6, gt=0, le=1e-3, description="of the Gaussian noise, for each time")
-    embedding_clip: float = Field(gt=0, le=1e6, description="values of embeddings are clipped to ± this")
-    input_clip: float = Field(gt=0, le=1e6, description="values of prepared inputs are clipped to ± this")
+    clip: float = Field(3.0, gt=0, le=100, description="values are clipped to ± so many deviations of training")
 
     @property
     def epsilon(self) -> float:
@@ -58,7 +57,7 @@ class PartNoise(Record):
     """
 
     clip: float = Field(gt=0)
-    values_per_frame: int = Field(ge=1)  # that one frame adds to a sum: the pixels of a picture, 1 of an embedding
+    values_per_frame: int = Field(ge=1)  # that one frame adds to a sum: the positions of the norm
     total_deviation: float = Field(gt=0)
     square_deviation: float = Field(gt=0)
 
@@ -70,7 +69,7 @@ class NoiseApplied(Record):
     unit: Literal["frame"] = "frame"
     epsilon: float = Field(gt=0)
     delta: float = Field(gt=0)
-    parts: dict[str, PartNoise]  # embedding, input
+    parts: tuple[PartNoise, ...] = Field(min_length=1)  # of each norm, in their order
 
 
 class PrivateSettings(Strict):

@@ -11,6 +11,26 @@ from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.terms import Terms
 
 ASSIGNMENT_TYPE = "application/vnd.edgewise.assignment+json"
+SITE_PREFIX = "site:"
+VARIANT_MAX = 128  # characters of a variant's name, which is a part of a path
+
+
+def site_variant(site: str) -> str:
+    """The name that a site's variant has in a release.
+
+    >>> site_variant("north")
+    'site:north'
+    """
+    return SITE_PREFIX + site
+
+
+def site_of_variant(variant: str) -> str | None:
+    """The site whose variant this is; None for a variant by precision.
+
+    >>> site_of_variant("site:north"), site_of_variant("int8")
+    ('north', None)
+    """
+    return variant.removeprefix(SITE_PREFIX) if variant.startswith(SITE_PREFIX) else None
 
 
 class Signature(Record):
@@ -81,4 +101,5 @@ class Assignment(Record):
     reason: str = ""
     evidence: Digest | None = None
     issued_at: Time
+    sums: Id | None = None  # a question: tell the channel sums of the bundle that runs, once for each
     erasures: tuple[Erasure, ...] = Field((), max_length=ERASURES_MAX)  # by number; those not reported as done

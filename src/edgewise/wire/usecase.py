@@ -129,6 +129,9 @@ class Retrain(Strict):
     variants: tuple[Literal["fp16", "int8"], ...] = Field(
         (), max_length=2, description="smaller forms of each trained network, for devices that cannot run it as it is"
     )
+    adapt: bool = Field(
+        False, description="devices tell what their network's channels get, and each site is tried its own variant"
+    )
 
     @field_validator("zone")
     @classmethod

@@ -193,6 +193,21 @@ class SuggestIn(Body):
     why: str = Field(default="by hand", max_length=500)
 
 
+class AdaptIn(Body):
+    use_case: Name
+    site: Name
+    why: str = Field(default="by hand", max_length=500)
+
+
+class AskIn(Body):
+    use_case: Name
+    site: Name
+
+
+class AskedOut(Out):
+    devices: list[str] = Field(description="that were asked for their sums; they tell within some hundred frames")
+
+
 class ScoredIn(Body):
     worker: Name
     scored: tuple[Scored, ...] = Field(default=(), max_length=1000)

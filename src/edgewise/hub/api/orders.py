@@ -5,10 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from edgewise.hub import bundles, orders, releases, scope, score_orders
+from edgewise.hub import adapt_orders, bundles, orders, releases, scope, score_orders
 from edgewise.hub.api.auth import Operator, OrderReader, Reader, ThisHub, Trainer
 from edgewise.hub.api.device import read_body
 from edgewise.hub.api.models import (
+    AdaptIn,
+    AskedOut,
+    AskIn,
     BundleName,
     BundleOut,
     CancelIn,
@@ -111,6 +114,32 @@ def make_score_order(wish: SuggestIn, hub: ThisHub, who: Operator) -> Order:
     return score_orders.create(
         hub.store, wish.use_case, why=wish.why, who=who.name, now=hub.now(), chance=hub.chance, limits=hub.limits
     )
+
+
+@router.post("/orders/adapt", tags=["orders"], status_code=201, responses=responses(404, 409))
+def make_adapt_order(wish: AdaptIn, hub: ThisHub, who: Operator) -> Order:
+    """Have a variant of the champion made for one site, from the sums that its devices told."""
+    with hub.store.read() as connection:
+        scope.check_whole(connection, who, wish.use_case, f"an order of {wish.use_case} for a site")
+    return adapt_orders.create(
+        hub.store,
+        wish.use_case,
+        wish.site,
+        why=wish.why,
+        who=who.name,
+        now=hub.now(),
+        chance=hub.chance,
+        limits=hub.limits,
+    )
+
+
+@router.post("/orders/adapt/ask", tags=["orders"], responses=responses(404, 409))
+def ask_for_sums(wish: AskIn, hub: ThisHub, who: Operator) -> AskedOut:
+    """Have the devices of a site tell their sums anew, with their next assignments."""
+    with hub.store.read() as connection:
+        scope.check_whole(connection, who, wish.use_case, f"an order of {wish.use_case} for a site")
+    asked = adapt_orders.ask(hub.store, wish.use_case, wish.site, who=who.name, now=hub.now(), chance=hub.chance)
+    return AskedOut(devices=asked)
 
 
 @router.post("/orders/{order}/scored", tags=["orders"], responses=responses(404, 409))

@@ -91,7 +91,8 @@ def _rollouts(rollouts: Sequence[RolloutStatus], now: datetime) -> Iterator[Todo
 
 
 def _gate(connection: sa.Connection, usecase: UseCase) -> Iterator[Todo]:
-    newest = next(iter(verdicts.find(connection, use_case=usecase.name, limit=1)), None)
+    found = verdicts.find(connection, use_case=usecase.name, limit=20)
+    newest = next((row for row in found if row.verdict.site is None or row.result == "passed"), None)
     if newest is None or releases.of_bundle(connection, newest.candidate):
         return
     request = next(iter(verdicts.requests(connection, bundle=newest.candidate, limit=1)), None)

@@ -109,7 +109,12 @@ def get(connection: sa.Connection, order: str) -> OrderRow | None:
 
 
 def find(
-    connection: sa.Connection, *, use_case: str | None = None, states: Sequence[str] = (), limit: int = 100
+    connection: sa.Connection,
+    *,
+    use_case: str | None = None,
+    states: Sequence[str] = (),
+    kind: str | None = None,
+    limit: int = 100,
 ) -> list[OrderRow]:
     """Orders, newest first."""
     statement = columns(orders, OrderRow).order_by(orders.c.made_at.desc(), orders.c.id).limit(limit)
@@ -117,6 +122,8 @@ def find(
         statement = statement.where(orders.c.use_case == use_case)
     if states:
         statement = statement.where(orders.c.state.in_(states))
+    if kind is not None:
+        statement = statement.where(orders.c.kind == kind)
     return many(connection, OrderRow, statement)
 
 

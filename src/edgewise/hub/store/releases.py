@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, many, one
-from edgewise.hub.store.tables import releases, signing_requests
+from edgewise.hub.store.tables import releases, signing_requests, verdicts
 from edgewise.wire import Release, plain
 
 DEFAULT_VARIANT = "fp32"
@@ -52,8 +52,12 @@ def newest_version(connection: sa.Connection, use_case: str) -> int:
 
 
 def of_bundle(connection: sa.Connection, bundle: str) -> list[ReleaseRow]:
-    """Releases of this bundle, newest first."""
-    statement = columns(releases, ReleaseRow).where(releases.c.bundle == bundle)
+    """Releases that were signed for this bundle, newest first."""
+    # A site's release holds the bundle that its variant was made of as well, and is about the variant alone.
+    about = releases.c.verdict.in_(sa.select(verdicts.c.digest).where(verdicts.c.candidate == bundle))
+    statement = columns(releases, ReleaseRow).where(
+        sa.or_(about, sa.and_(releases.c.bundle == bundle, releases.c.verdict.is_(None)))
+    )
     return many(connection, ReleaseRow, statement.order_by(releases.c.version.desc()))
 
 

@@ -59,10 +59,15 @@ class WaitingCandidate:
     updated_at: datetime
 
 
-def unjudged(connection: sa.Connection, use_case: str) -> list[WaitingCandidate]:
-    """Candidates without a verdict, oldest first."""
+def unjudged(connection: sa.Connection, use_case: str, *, kind: str = "train") -> list[WaitingCandidate]:
+    """Candidates of this kind of order without a verdict, oldest first."""
     judged = sa.select(verdicts.c.order).where(verdicts.c.order.is_not(None))
-    where = (orders.c.use_case == use_case, orders.c.state == RETURNED, orders.c.bundle.is_not(None))
+    where = (
+        orders.c.use_case == use_case,
+        orders.c.kind == kind,
+        orders.c.state == RETURNED,
+        orders.c.bundle.is_not(None),
+    )
     statement = (
         sa.select(orders.c.id.label("order"), orders.c.bundle, orders.c.updated_at)
         .where(*where, orders.c.id.not_in(judged))

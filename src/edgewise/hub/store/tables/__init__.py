@@ -7,7 +7,7 @@ SHA-256 is their key, never as columns taken apart: what was signed or hashed mu
 from edgewise.hub.store.tables._access import logins, sessions, tokens
 from edgewise.hub.store.tables._columns import metadata
 from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures, failures
-from edgewise.hub.store.tables._drift import day_sketches, drift_alarms, drift_states
+from edgewise.hub.store.tables._drift import channel_sums, day_sketches, drift_alarms, drift_states
 from edgewise.hub.store.tables._hub import audit, leases, meta, usecases
 from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
 from edgewise.hub.store.tables._labelling import answers, label_acts, label_claims, opinions
@@ -40,6 +40,7 @@ __all__ = [
     "answers",
     "audit",
     "bundles",
+    "channel_sums",
     "commits",
     "day_sketches",
     "deltas",

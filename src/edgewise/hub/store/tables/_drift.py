@@ -54,3 +54,20 @@ drift_states = Table(
     Column("day", sa.String(10), nullable=False),
     json("data"),
 )
+
+# What devices told of their network's normalisations: the newest for each bundle, for the newest few bundles.
+channel_sums = Table(
+    "channel_sums",
+    metadata,
+    Column("event", sa.String(32), primary_key=True),
+    name("use_case"),
+    name("site"),
+    name("device"),
+    Column("bundle", sa.String(64), nullable=False),
+    name("why"),
+    Column("frames", sa.Integer, nullable=False),
+    json("told"),  # a ToldSums
+    time("received_at"),
+    Index(None, "use_case", "bundle"),
+    Index(None, "device"),
+)
