@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning_parts.gains import Gain, gain_of, pair_of
+from learning_parts.gains import Gain, Pair, gain_of
 from learning_parts.generated import interval
 
 from edgewise.edge.keep import Seen, is_cold, select
@@ -27,7 +27,7 @@ from edgewise.frames import prepare
 from edgewise.learn import TrainingSample, read_dataset, train
 from edgewise.learn._dataset import grouped_part
 from edgewise.measure import auc
-from edgewise.measure._intervals import group_numbers, weighted_auc
+from edgewise.measure._intervals import weighted_auc
 from edgewise.ports import OnnxRuntime, SeededChance, StoredBundle, open_pipeline
 
 SHARE = 0.15
@@ -139,13 +139,13 @@ def auc_of(told: Sequence[Answer]) -> float:
 def gain(runs: Sequence[dict[str, Any]]) -> Gain:
     """What the choice gains on B over pictures by lot: AUC, 90 % interval over seeds and patients."""
     pairs = []
-    for seed, run in enumerate(runs):
+    for run in runs:
         ours, theirs = (
             weighted_auc(np.array([score for _, _, score in told]), np.array([truth for _, truth, _ in told], bool))
             for told in (run["answers"][way]["B"] for way in ("chosen", "by lot"))
         )
-        numbers, groups = group_numbers([group for group, _, _ in run["answers"]["chosen"]["B"]])
-        pairs.append(pair_of(ours, theirs, numbers, groups, seed=seed))
+        groups = tuple(group for group, _, _ in run["answers"]["chosen"]["B"])
+        pairs.append(Pair(ours=ours, theirs=theirs, groups=groups))
     return gain_of(pairs)
 
 

@@ -2,8 +2,7 @@
 
 The plan of `apps/factory` (grouped splits, five rounds), the devices' own choice with 15 % of the bytes, and pictures
 by lot for the same labels and bytes; both train as the loop does. After the last round both look at the same held-out
-pictures. The gain of a plant is the mean over seeds, its interval comes from drawing seeds and, within each, whole
-groups of the hold-out again, the same ones for both.
+pictures. The gain of a plant is the mean over seeds, its interval is that of `gains`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from learning_parts.gains import Gain, Pair, Statistic, gain_of, pair_of
+from learning_parts.gains import Gain, Pair, Statistic, gain_of
 from loop import LoopArm, RandomArm, set_aside_whole
 
 from edgewise.apps.factory._chains import Chain, samples_of, train_bundle, use_of
@@ -92,16 +91,13 @@ METRICS = {
 
 def gains(runs: Sequence[Mapping[str, Any]]) -> dict[str, Gain]:
     """What the loop gains over random upload, by measure."""
-    return {
-        name: gain_of([_pair(run, name, metric, seed) for seed, run in enumerate(runs)])
-        for name, metric in METRICS.items()
-    }
+    return {name: gain_of([_pair(run, name, metric) for run in runs]) for name, metric in METRICS.items()}
 
 
-def _pair(run: Mapping[str, Any], name: str, metric: str, seed: int) -> Pair:
+def _pair(run: Mapping[str, Any], name: str, metric: str) -> Pair:
     rows = [rows_of([_prediction(*one) for one in run["arms"][arm]["answers"][name]], run["good"]) for arm in ARMS]
     ours, theirs = (_statistic(one, metric) for one in rows)
-    return pair_of(ours, theirs, rows[0].numbers, rows[0].groups, seed=seed)
+    return Pair(ours=ours, theirs=theirs, groups=tuple(one.group or one.sample for one in rows[0].predictions))
 
 
 def _statistic(rows: Rows, metric: str) -> Statistic:
