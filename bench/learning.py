@@ -4,9 +4,10 @@ The generated world (`learning_parts/world.py`): eight sites that inspect surfac
 crops a site and round; macro recall on the next round. Beside the loop: random upload, entropy, Sedna's filter, and
 sending everything, each with the plain recipe that the world was calibrated with, and the first three with our recipe
 too, so that the choice and the training can be told apart. Two hospitals of real chest X-rays, with EDGEWISE_DATA:
-how little of one's labels brings the other's model there. And how soon a drift is seen, by `learning_parts/drift.py`;
-what a variant for a site is worth, by `learning_parts/sites.py`. Writes `learning.json` and `learning.md` into the
-results folder; exit code 1 if a figure that is needed is missed.
+how little of one's labels brings the other's model there; three plants: what the loop gains over random upload. And
+how soon a drift is seen, by `learning_parts/drift.py`; what a variant for a site is worth, by
+`learning_parts/sites.py`. Writes `learning.json` and `learning.md` into the results folder; exit code 1 if a figure
+that is needed is missed.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from learning_parts import drift, generated, hospitals, sites
+from learning_parts import drift, generated, hospitals, plants, sites
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("world", "hospitals", "drift", "sites", "all"), default="all")
+    parser.add_argument("--part", choices=("world", "hospitals", "plants", "drift", "sites", "all"), default="all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(generated.SEEDS))
-    parser.add_argument("--data", default=os.environ.get("EDGEWISE_DATA", ""), help="real data, for the hospitals")
+    parser.add_argument(
+        "--data", default=os.environ.get("EDGEWISE_DATA", ""), help="real data, for the hospitals and the plants"
+    )
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
@@ -41,14 +44,16 @@ def main() -> int:
         plain["world"] = {"runs": runs, "found": found}
         lines += ["## The generated world", "", *generated.table(found), ""]
         missed += generated.missed(found)
-    if options.part in ("hospitals", "all"):
-        if options.data:
-            seeds = hospitals.all_seeds(options.data, options.seeds, options.jobs, _say)
-            plain["hospitals"] = seeds
-            lines += ["## Two hospitals", "", *hospitals.table(seeds), ""]
-            missed += hospitals.missed(seeds)
-        else:
-            _say("the hospitals are left out: EDGEWISE_DATA is not set, and no --data given")
+    for name, title, part in (("hospitals", "Two hospitals", hospitals), ("plants", "Three plants", plants)):
+        if options.part not in (name, "all"):
+            continue
+        if not options.data:
+            _say(f"the {name} are left out: EDGEWISE_DATA is not set, and no --data given")
+            continue
+        seeds = part.all_seeds(options.data, options.seeds, options.jobs, _say)
+        plain[name] = seeds
+        lines += [f"## {title}", "", *part.table(seeds), ""]
+        missed += part.missed(seeds)
     if options.part in ("drift", "all"):
         figures = drift.drift_figures(options.seeds, _say)
         plain["drift"] = figures

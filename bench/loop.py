@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from edgewise.apps.factory._chains import Chain, Use, random_choice, samples_of, set_aside, train_bundle, use_of
 from edgewise.apps.factory.holdout import Holdout, Key, enlarged, open_bundle, wanted_pictures
 from edgewise.apps.factory.plants import Picture, Plan, make_plan
-from edgewise.edge.keep import Credit, Seen, remember, select
+from edgewise.edge.keep import Credit, Seen, is_cold, remember, select
 from edgewise.frames import decode_image, prepare
 from edgewise.ports import Pipeline, SeededChance, StoredBundle
 from edgewise.wire import Decision
@@ -130,7 +130,8 @@ class LoopArm:
                 seen.append(Seen(margin=decision.margin, size_bytes=len(picture.data), embedding=answer.embedding))
             now = period[-1].taken_at
             credit = self._credits[plant].earn(sum(one.size_bytes for one in seen))
-            picks = select(seen, credit.room(now), self._chance, remembered=remembered)
+            cold = is_cold(pipeline.manifest.provenance.sites, plant)
+            picks = select(seen, credit.room(now), self._chance, remembered=remembered, cold=cold)
             for pick in picks:
                 credit = credit.spend(seen[pick.index].size_bytes, now)
                 kept.append(period[pick.index])

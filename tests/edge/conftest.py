@@ -219,7 +219,9 @@ class Bench:
         """What a contact does: hear of the newest metadata, then take the assignment."""
         return self.refreshed(updater).accept(envelope, self.clock.now())
 
-    def bundle(self, seed: int, *, broken: bool = False, needs: Needs | None = None) -> str:
+    def bundle(
+        self, seed: int, *, broken: bool = False, needs: Needs | None = None, sites: dict[str, int] | None = None
+    ) -> str:
         # A bias makes one label win clearly in each bundle, so that two bundles disagree.
         bias = [3.0 * (index == seed % len(LABELS)) for index in range(len(LABELS))]
         about = {"classes": len(LABELS), "seed": seed, "embedding": 8, "bias": bias}
@@ -237,7 +239,7 @@ class Bench:
             good_label="good",
             golden=Golden(seed=seed, count=4, scores=tuple(tuple(float(v) for v in row) for row in scores)),
             needs=needs or Needs(opset=18, ram_mb=10, latency_ms=1),
-            provenance=Provenance(trained_at=NOW, trainer="none", code_version="0"),
+            provenance=Provenance(trained_at=NOW, trainer="none", code_version="0", sites=sites),
             blobs={"net": Blob(sha256=digest(network), size_bytes=len(network))},
         )
         data = encode(manifest)

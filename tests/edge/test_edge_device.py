@@ -304,6 +304,25 @@ def test_before_the_first_bundle_typical_frames_are_collected_when_wanted(fleet)
     assert fleet.stored("telemetry") == []
 
 
+def whys(fleet, sites):
+    """Why a device of the site north kept what it kept, under a bundle that says where it has learned."""
+    device = fleet.device()
+    fleet.assign(fleet.sign(fleet.bundle(1, sites=sites)))
+    fleet.run(device, 3)
+    fleet.feed(64)
+    fleet.run(device, 200)
+    fleet.run(device, 20, seconds=5)
+    return {record["why"] for record in fleet.stored("sample")}
+
+
+def test_a_bundle_that_never_learned_from_this_site_does_not_choose_by_its_doubt(fleet):
+    assert whys(fleet, {"south": 400}) == {"audit", "novelty"}
+
+
+def test_a_bundle_that_knows_this_site_chooses_by_its_doubt(fleet):
+    assert "margin" in whys(fleet, {"south": 400, "north": 400})
+
+
 def test_contacts_back_off_and_come_back(fleet):
     device = ready(fleet)
     fleet.lost = lambda _what: True

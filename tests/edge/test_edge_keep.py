@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.edge._clusters import clusters
-from edgewise.edge.keep import REMEMBERED_MAX, Credit, Seen, remember, select
+from edgewise.edge.keep import REMEMBERED_MAX, SITE_SAMPLES_MIN, Credit, Seen, is_cold, remember, select
 from edgewise.wire import NotValid
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -135,6 +135,40 @@ def test_without_a_bundle_typical_frames_are_taken_not_outliers():
     assert len(picks) == 3
     assert sum(pick.index == 11 for pick in picks) <= 1
     assert picks[0].index != 11
+
+
+def test_typical_frames_come_from_clusters_of_which_nothing_was_kept():
+    generator = np.random.default_rng(5)
+    centres = np.array([[0, 0], [20, 0], [0, 20], [20, 20]], np.float32)
+    at = [index % 4 if index < 16 else index % 2 * 3 for index in range(40)]  # most are near what is known already
+    points = [centres[place] + generator.normal(scale=0.2, size=2).astype(np.float32) for place in at]
+    frames = [Seen(margin=index / 40, size_bytes=1, embedding=point) for index, point in enumerate(points)]
+    known = np.stack([centres[0], centres[3]])
+    for seed in range(10):
+        picks = select(frames, 2, Dice(seed), audit_share=0.0, remembered=known, cold=True)
+        assert {at[pick.index] for pick in picks} == {1, 2}
+
+
+def test_typical_frames_fill_the_budget_where_clusters_are_fewer_or_their_first_is_too_large():
+    point = np.zeros(3, np.float32)
+    frames = [Seen(margin=0.0, size_bytes=9 if index == 0 else 2, embedding=point) for index in range(12)]
+    picks = select(frames, 8, Dice(0), audit_share=0.0, cold=True)
+    assert len(picks) == 3  # frames of mean size that eight bytes buy
+    assert 0 not in {pick.index for pick in picks}
+
+
+@pytest.mark.parametrize(
+    ("sites", "cold"),
+    [
+        (None, False),  # a bundle that does not say where it has learned is taken to know the site
+        ({}, True),
+        ({"south": 400}, True),
+        ({"north": SITE_SAMPLES_MIN - 1}, True),
+        ({"north": SITE_SAMPLES_MIN}, False),
+    ],
+)
+def test_a_bundle_is_cold_where_it_has_learned_too_little(sites, cold):
+    assert is_cold(sites, "north") is cold
 
 
 def test_a_bundle_without_an_embedding_still_gets_its_least_certain_frames():

@@ -40,6 +40,25 @@ def test_a_class_of_the_base_that_is_not_seen_again_keeps_its_place(table: Path,
     assert np.isclose(scores.sum(), 1, atol=1e-5)
 
 
+def test_a_bundle_says_how_much_of_each_site_it_has_learned_from(table: Path, world: Any) -> None:
+    samples = [
+        replace(one, site="north" if number % 4 else "south") for number, one in enumerate(read_dataset(table).samples)
+    ]
+    first = train(samples, now=world.now, trainer="tabular")
+    assert first.manifest.provenance.sites == {"north": 120, "south": 40}
+    # A site that is not trained on again is being forgotten, so the base's sites are not said again.
+    base = StoredBundle(manifest=first.manifest, digest=first.digest, blobs=first.blobs)
+    later = train([one for one in samples if one.site == "south"], now=world.now, trainer="tabular", base=base)
+    assert later.manifest.provenance.sites == {"south": 40}
+
+
+@pytest.mark.parametrize("site", ["", "x" * 300])
+def test_a_bundle_says_no_sites_where_one_sample_has_none_that_can_be_told(site: str, table: Path, world: Any) -> None:
+    samples = [replace(one, site="north") for one in read_dataset(table).samples]
+    samples[3] = replace(samples[3], site=site)
+    assert train(samples, now=world.now, trainer="tabular").manifest.provenance.sites is None
+
+
 def test_the_same_seed_makes_the_same_trees(table: Path, world: Any) -> None:
     samples = read_dataset(table).samples
     made = [train(samples, now=world.now, trainer="tabular", seed=5) for _ in range(2)]

@@ -138,7 +138,10 @@ class Decider:
         if period is None:
             period = self._open = Period(opened_at=now, last_at=now, pipeline=self.name)
         period.frames += 1
-        period.last_at, period.cursor, period.bundle = now, frame.name, bundle
+        period.last_at, period.cursor = now, frame.name
+        if period.bundle != bundle:
+            period.bundle = bundle
+            period.sites = running.pipeline.manifest.provenance.sites if running is not None else None
         self.taken += 1
         if self._sampler is not None and (reading := self._sampler.take(frame)) is not None:
             period.readings.append(reading)

@@ -81,7 +81,7 @@ class Keeper:
         self.urgent_waits = False  # something was queued that the hub should hear of soon
         self._mean_bytes = 0.0  # of a frame, over the newest period
         self._largest_bytes = 0  # of a frame, in this process
-        self._selection = Selection(chance, audit_share=use_case.upload.audit_share)
+        self._selection = Selection(chance, audit_share=use_case.upload.audit_share, site=site)
         self._notes = Notes(outbox)
         self.drift: DriftWatch | None = None  # looks at what is recorded, where the device has one
         self.norms: NormLooks | None = None  # at what a site's variant is made from, where the device has them

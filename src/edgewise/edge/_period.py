@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
@@ -60,6 +60,7 @@ class Period:
     last_at: datetime
     pipeline: str = MAIN
     bundle: str | None = None
+    sites: Mapping[str, int] | None = None  # samples of each site that the bundle has learned from, where it says so
     items: list[Item] = field(default_factory=list)
     windows: Windows = field(default_factory=Windows)
     bytes_seen: int = 0

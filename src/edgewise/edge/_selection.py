@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgewise.edge._clusters import Floats
 from edgewise.edge._period import Item, Period
-from edgewise.edge.keep import Kept, Seen, remember, select
+from edgewise.edge.keep import Kept, Seen, is_cold, remember, select
 from edgewise.ports import Chance
 
 
@@ -24,10 +24,12 @@ class Selection:
 
     Args:
         audit_share: part of the picks drawn at random, 0 to 1.
+        site: where this device is.
     """
 
-    def __init__(self, chance: Chance, *, audit_share: float) -> None:
+    def __init__(self, chance: Chance, *, audit_share: float, site: str) -> None:
         self._chance = chance
+        self._site = site
         self._audit_share = audit_share
         self._sent: dict[str, _Sent] = {}  # by pipeline
 
@@ -42,7 +44,7 @@ class Selection:
             self._chance,
             audit_share=self._audit_share,
             remembered=sent.remembered,
-            cold=period.bundle is None,
+            cold=period.bundle is None or is_cold(period.sites, self._site),
         )
 
     def remember(self, period: Period, picks: Sequence[Kept]) -> None:

@@ -23,6 +23,8 @@ from edgewise.learn._reference import reference_of
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, Progress, Trainer, trainer_named
 from edgewise.ports import OnnxRuntime, Session, StoredBundle
 from edgewise.wire import (
+    SITES_MAX,
+    WORD_MAX,
     Blob,
     Golden,
     Graph,
@@ -159,6 +161,7 @@ def train(
             trainer=trainer if isinstance(trainer, str) else type(trainer).__name__,
             code_version=__version__,
             libraries=library_versions(fitted.libraries),
+            sites=_sites(taught),
             data=facts,
         ),
         card=_card(name, taught, good, fitted),
@@ -294,6 +297,17 @@ def _data_facts(
     if fault is not None:
         facts["fault"] = str(fault)
     return facts | dict(fitted.facts)
+
+
+def _sites(samples: Sequence[TrainingSample]) -> dict[str, int] | None:
+    """Samples of each site; None where one does not name its site, or there are too many to say.
+
+    A device whose site is not there knows that the bundle's doubt means nothing yet (`edge._selection`). What a base
+    has learned before does not count: what is not trained on again is being forgotten.
+    """
+    counts = Counter(sample.site for sample in samples)
+    said = len(counts) <= SITES_MAX and all(0 < len(site) <= WORD_MAX for site in counts)
+    return dict(sorted(counts.items())) if said and counts else None
 
 
 def _card(name: str, samples: Sequence[TrainingSample], good: Sequence[str], fitted: Fitted) -> str:

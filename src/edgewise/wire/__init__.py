@@ -3,6 +3,8 @@
 from edgewise.wire._record import Mistakes, Record, Strict
 from edgewise.wire.annotation import Annotation, Box, Span
 from edgewise.wire.bundle import (
+    SITES_MAX,
+    WORD_MAX,
     After,
     Blob,
     Golden,
@@ -152,7 +154,9 @@ __all__ = [
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
+    "SITES_MAX",
     "VARIANT_MAX",
+    "WORD_MAX",
     "After",
     "Annotation",
     "AnyRecord",

@@ -16,8 +16,10 @@ COLUMNS_MAX = 10_000
 CARD_MAX = 1 << 18
 OPS_MAX = 1000
 NORMS_MAX = 256
+SITES_MAX = 1000
+WORD_MAX = 256
 
-Word = Annotated[str, Field(max_length=256)]
+Word = Annotated[str, Field(max_length=WORD_MAX)]
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 
 
@@ -161,6 +163,8 @@ class Provenance(Record):
     trainer: Word
     code_version: Word
     libraries: dict[Word, Word] = Field(default_factory=dict, max_length=1000)
+    # Samples of each site that this very training saw; None where it is not known of all of them, or they are too many.
+    sites: Annotated[dict[Word, Annotated[int, Field(ge=1)]], Field(max_length=SITES_MAX)] | None = None
     # What `score` must know to treat data in the same way: group column, uncertain rows, a drill's fault.
     data: dict[Word, Annotated[str, Field(max_length=4096)] | int | float | bool | None] = Field(
         default_factory=dict, max_length=1000
