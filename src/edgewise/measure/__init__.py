@@ -38,6 +38,7 @@ from edgewise.measure._sequential import (
 from edgewise.measure._shadow import ShadowVerdict, disagreement_max, judge_shadow
 from edgewise.measure._sketch import Sketcher, confidence_of_bin
 from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
+from edgewise.measure._values import correction, groups_needed, pinball, score_values
 
 __all__ = [
     "CALIBRATION_DAYS",
@@ -77,6 +78,7 @@ __all__ = [
     "calibration",
     "cohort_days",
     "confidence_of_bin",
+    "correction",
     "count_apart_ties",
     "count_pairs",
     "did_it_help",
@@ -88,6 +90,7 @@ __all__ = [
     "find_change",
     "gaussian_sums",
     "group_bootstrap",
+    "groups_needed",
     "judge",
     "judge_backstop",
     "judge_shadow",
@@ -100,7 +103,9 @@ __all__ = [
     "noisy_channels",
     "noisy_counts",
     "noisy_sums",
+    "pinball",
     "score_sites",
+    "score_values",
     "site_norm",
     "tells_of_few",
     "wilson",

@@ -62,6 +62,7 @@ from edgewise.wire.learning import (
     SiteVerdict,
     Tombstone,
     ToScore,
+    ValueScore,
     Verdict,
     revision_digest,
 )
@@ -135,9 +136,12 @@ from edgewise.wire.usecase import (
     Upload,
     UseCase,
 )
+from edgewise.wire.values import ABOVE, BELOW, WITHIN, Stated, States, Target, value_of
 
 __all__ = [
+    "ABOVE",
     "ASSIGNMENT_TYPE",
+    "BELOW",
     "CARD_TYPE",
     "CLASSES",
     "DAYS",
@@ -148,6 +152,7 @@ __all__ = [
     "ROW_TRANSFORMS",
     "SEGMENTS_MAX",
     "SEGMENT_BYTES_MAX",
+    "WITHIN",
     "After",
     "Annotation",
     "AnyRecord",
@@ -252,10 +257,13 @@ __all__ = [
     "SourceSpec",
     "Span",
     "StageDecision",
+    "Stated",
+    "States",
     "Strict",
     "SumsNoise",
     "SunSpec",
     "TableSpec",
+    "Target",
     "Telemetry",
     "Terms",
     "Tls",
@@ -265,6 +273,7 @@ __all__ = [
     "Upload",
     "UploadHeader",
     "UseCase",
+    "ValueScore",
     "Verdict",
     "VideoSpec",
     "Wait",
@@ -287,6 +296,7 @@ __all__ = [
     "slices_of",
     "unmet",
     "unpack_upload",
+    "value_of",
     "wait_for",
     "zone_of",
 ]

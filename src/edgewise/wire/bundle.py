@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgewise.wire._record import Digest, Name, Record, Time
+from edgewise.wire.values import States
 
 # What a manifest may hold. Its fields come from outside and are read before anything is known about them.
 BLOBS_MAX = 1000
@@ -87,7 +88,7 @@ class Graph(Record):
     name: Name = "main"
     blob: Word  # a key of Manifest.blobs
     input: Word  # tensor name, float32 (N, C, H, W) for pictures, (N, F) for tables, (N, C, L) for series
-    scores: Word  # tensor name, float32 (N, classes), softmax probabilities
+    scores: Word  # tensor name, float32 (N, classes), softmax probabilities; (N, 3) quantiles where it states values
     embedding: Word | None = None  # tensor name, float32 (N, D)
     # Tensor name, float32 (M, 4) for one picture: x1, y1, x2, y2 from 0 to 1 of width and height, best score first.
     boxes: Word | None = None
@@ -171,9 +172,12 @@ class Manifest(Record):
 
     format: Literal[1] = 1
     name: Name
-    task: Literal["image-classification", "tabular-classification", "series-classification", "anomaly-detection"]
+    task: Literal[
+        "image-classification", "tabular-classification", "series-classification", "anomaly-detection", "value"
+    ]
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=GRAPHS_MAX)
-    labels: tuple[Word, ...] = Field(min_length=1, max_length=LABELS_MAX)
+    labels: tuple[Word, ...] = Field(max_length=LABELS_MAX)  # none of the task value
+    states: States | None = None  # of the task value, and of no other
     good_label: Word | None = None
     # All labels of good parts where there are several (one network for plants that call them none and free),
     # `good_label` among them; empty means `good_label` alone. P(good) is the sum over them.
@@ -187,3 +191,13 @@ class Manifest(Record):
     licence: Word = "unstated"
     card: str = Field("", max_length=CARD_MAX)  # model card, Markdown
     blobs: dict[Word, Blob] = Field(max_length=BLOBS_MAX)
+
+    @model_validator(mode="after")
+    def _labels_or_values(self) -> Manifest:
+        is_value = self.task == "value"
+        if is_value != (self.states is not None) or is_value == bool(self.labels):
+            raise ValueError(
+                f"task {self.task} with {len(self.labels)} labels and {'' if self.states else 'no '}`states`; the task "
+                "value has `states` and no labels, any other has labels and no `states`"
+            )
+        return self
