@@ -2,7 +2,7 @@
 
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._crop import BadBox, crop, prepare_crop
-from edgewise.frames._decide import BadScores, Decided, decide, good_labels, is_alarm
+from edgewise.frames._decide import BadScores, Decided, decide, good_labels, is_alarm, scores_of
 from edgewise.frames._dicom import DicomOptions, MadeDicom, private_dicom
 from edgewise.frames._documents import DocumentKind, private_document
 from edgewise.frames._fingerprint import fingerprint, likeness, near_from, usual
@@ -12,6 +12,7 @@ from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, deco
 from edgewise.frames._prepare import BadFrame, Preparer, input_shape, prepare, prepare_many, preparer
 from edgewise.frames._private import ROW_TYPE, Made, made_private, make_private
 from edgewise.frames._series import SERIES_TYPE, BadSeries, Windower, prepare_series, series_bytes
+from edgewise.frames._stated import baseline_of
 from edgewise.frames._table import BadRow, prepare_row
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "MadeDicom",
     "Preparer",
     "Windower",
+    "baseline_of",
     "crop",
     "decide",
     "decode_image",
@@ -57,6 +59,7 @@ __all__ = [
     "preparer",
     "private_dicom",
     "private_document",
+    "scores_of",
     "series_bytes",
     "usual",
 ]

@@ -254,9 +254,10 @@ def set_purpose(
     connection.execute(sa.insert(groups).values(**row))
 
 
-def purpose_counts(connection: sa.Connection, use_case: str, site: str, label: str) -> dict[str, int]:
-    """Labelled samples of this site and label by purpose."""
-    where = (samples.c.use_case == use_case, samples.c.site == site, samples.c.label == label)
+def purpose_counts(connection: sa.Connection, use_case: str, site: str, label: str | None) -> dict[str, int]:
+    """Labelled samples of this site and label by purpose; of all labels where none is given."""
+    is_wanted = samples.c.label.is_not(None) if label is None else samples.c.label == label
+    where = (samples.c.use_case == use_case, samples.c.site == site, is_wanted)
     statement = sa.select(samples.c.purpose, sa.func.count()).where(*where).group_by(samples.c.purpose)
     return {purpose: count for purpose, count in connection.execute(statement) if purpose is not None}
 

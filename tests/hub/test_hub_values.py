@@ -1,0 +1,174 @@
+"""A use case with a target, through the hub: labels that are numbers, orders, the gate and the signer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+import value_rows
+from edgewise.hub import bundles, labels, orders, samples
+from edgewise.hub.orders import OrderWish
+from edgewise.hub.samples import ImportedSample
+from edgewise.hub.store import orders as order_rows
+from edgewise.hub.store import samples as sample_rows
+from edgewise.hub.store import verdicts
+from edgewise.learn import TrainingSample
+from edgewise.learn._task import Task, do
+from edgewise.ports import OnnxRuntime
+from edgewise.ports.api import HubApi
+from edgewise.signer import check_evidence
+from edgewise.wire import Candidate, NotTrusted, NotValid, Scorecard, decode, encode
+from loop_world import NAME, LoopWorld, a_usecase, served
+
+TARGET = {"name": "wear", "unit": "um", "coverage": 0.8, "above": 60}
+OUTCOME = {"labels": [], "good_labels": [], "metric": "mae", "target": TARGET}
+
+
+def a_world(**changes: Any) -> LoopWorld:
+    settings = {"config": {"trees": 40, "learning_rate": 0.15, "depth": 4}, "labels_min": 100_000}
+    gate = {"evaluation_share": 0.4, "samples_min": 8, "floor": 0.3, "margin": 0.1, "coverage_tolerance": 0.1}
+    world = LoopWorld(usecase=a_usecase(outcome=OUTCOME, retrain=settings, gate=gate, **changes))
+    world.hub.runtime = OnnxRuntime()
+    return world
+
+
+def bring(world: Any, made: list[TrainingSample]) -> list[str]:
+    wanted = [
+        ImportedSample(
+            use_case=NAME,
+            site=one.site,
+            frame=one.name,
+            group=one.group,
+            label=one.label or None,
+            blob=world.store.blobs.put(one.read()),
+            media_type=one.media_type,
+            size_bytes=len(one.read()),
+            taken_at=world.hub.now(),
+        )
+        for one in made
+    ]
+    return samples.import_samples(world.store, wanted, who="admin", now=world.hub.now())
+
+
+def candidate(world: Any, **config: Any) -> str:
+    """What a worker makes of an order, given back to the hub."""
+    hub = world.hub
+    wish = OrderWish(use_case=NAME, why="test", base="none", config=config)
+    order = orders.create(world.store, wish, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits)
+    orders.claim(world.store, "worker", ["train"], now=hub.now(), limits=hub.limits)
+    with world.store.read() as connection:
+        revision = order_rows.revision(connection, order.revision)
+    assert revision is not None
+    task = Task(order=order, revision=revision, base=None, now=hub.now())
+    made = do(task, world.store.blobs.get, lambda _what, _share: None).bundle
+    for data in made.blobs.values():
+        world.store.blobs.put(data)
+    name = bundles.add_bundle(world.store, encode(made.manifest), runtime=hub.runtime, who="worker", now=hub.now())
+    orders.take_candidate(world.store, order.id, "worker", Candidate(order=order.id, bundle=name), now=hub.now())
+    return name
+
+
+def verdict_on(world: Any, bundle: str) -> Any:
+    with world.store.read() as connection:
+        return verdicts.newest_on(connection, bundle)
+
+
+def test_numbers_become_a_bundle_that_the_gate_judges_and_the_signer_checks() -> None:
+    world = a_world()
+    bring(world, value_rows.samples(80, each=6, sites=("a", "b")))
+    with world.store.read() as connection:
+        held = {purpose: len(sample_rows.labelled(connection, NAME, purpose)) for purpose in ("train", "evaluation")}
+    assert held["evaluation"] == pytest.approx(192, abs=12)  # numbers take turns as one class does
+    good = candidate(world)
+    world.tick()
+    found = verdict_on(world, good)
+    assert (found.result, [site.site for site in found.verdict.sites]) == ("passed", ["a", "b"])
+    with world.store.read() as connection:
+        card = decode(Scorecard, verdicts.scorecard_bytes(connection, found.verdict.scorecard))
+    assert card.quantiles == (0.1, 0.5, 0.9)
+    assert all(item.stated is not None for item in card.predictions)
+    with served(world.hub) as url, HubApi(url, world.hub.tokens.text("signer")) as api:
+        checked = check_evidence(api, good, found.digest, runtime=OnnxRuntime(), now=world.hub.now())
+        assert checked.samples == len(card.predictions)
+        forge(world, card)
+        with pytest.raises(NotTrusted, match=r"predictions of .* are not what it says here"):
+            check_evidence(api, good, verdict_on(world, good).digest, runtime=OnnxRuntime(), now=world.hub.now())
+
+
+def forge(world: Any, card: Scorecard) -> None:
+    """What a hub in wrong hands could store: values that come nearer to the truth than the bundle's own."""
+    from edgewise.measure import judge
+
+    better = tuple(
+        item.model_copy(update={"stated": (float(item.truth) - 1, float(item.truth), float(item.truth) + 1)})
+        for item in card.predictions
+    )
+    lie = card.model_copy(update={"predictions": better})
+    world.clock.advance(1)
+    with world.store.write() as connection:
+        verdicts.add_scorecard(connection, NAME, lie)
+        word = judge(lie, None, use_case=world.usecase, now=world.hub.now())
+        verdicts.add(connection, word, order=None)
+
+
+def test_a_candidate_with_larger_errors_at_a_site_fails_there() -> None:
+    world = a_world()
+    bring(world, value_rows.samples(80, each=6, sites=("a", "b")))
+    champion = candidate(world)
+    world.tick()
+    world.sign(champion)
+    world.enrol("d1")
+    world.tick()
+    world.hear("d1")
+    worse = candidate(world, trees=3)
+    world.tick()
+    found = verdict_on(world, worse)
+    assert (found.result, found.champion) == ("failed", champion)
+    assert "part of it saved -" in found.verdict.sites[0].text
+
+
+def test_the_label_page_asks_for_a_number() -> None:
+    world = a_world()
+    ids = bring(world, [replace(one, label="") for one in value_rows.samples(1, each=2)])
+    with served(world.hub) as url, httpx.Client(base_url=url, timeout=30) as client:
+        client.get("/", params={"token": world.hub.tokens.text("admin")})
+        page = client.get(f"/label/{NAME}").text
+        assert 'name="new_label" inputmode="decimal"' in page
+        assert "wear, um" in page
+        for said, status in (("much", 422), ("41.50", 303)):
+            body = {"act": "0" * 31 + str(status)[0], "sample": ids[0], "seen": "=", "new_label": said}
+            answer = client.post(f"/label/{NAME}/say", data=body, headers={"origin": url})
+            assert answer.status_code == status, answer.text
+            assert said == "41.50" or "needs to be a finite number" in answer.text
+    with world.store.read() as connection:
+        assert [sample_rows.get(connection, one).label for one in ids] == ["41.5", None]
+
+
+def test_a_label_that_is_no_number_is_refused_and_nothing_is_labelled() -> None:
+    world = a_world()
+    with pytest.raises(NotValid, match=r"wear of sample .* is 'hot', needs to be a finite number"):
+        bring(world, [*value_rows.samples(1, each=2), replace(value_rows.samples(1, each=3)[2], label="hot")])
+
+
+def test_a_number_is_written_in_one_way_whoever_says_it() -> None:
+    world = a_world()
+    one, two = bring(world, value_rows.samples(1, each=2))
+    labels.set_labels(world.store, [(one, " 12.50 "), (two, "1e1")], who="ann", now=world.hub.now())
+    with world.store.read() as connection:
+        assert [sample_rows.get(connection, name).label for name in (one, two)] == ["12.5", "10"]
+        assert labels.known_labels(connection, NAME) == []
+
+
+def test_an_order_asks_for_the_target_and_a_forecast_for_its_trainer() -> None:
+    world = a_world()
+    bring(world, value_rows.samples(20, each=4))
+    hub = world.hub
+    wish = OrderWish(use_case=NAME, why="test")
+    order = orders.create(world.store, wish, who="admin", now=hub.now(), chance=hub.chance, limits=hub.limits)
+    assert order.trainer == "regression"
+    assert order.config == {
+        "target": "wear", "unit": "um", "coverage": 0.8, "above": 60, "trees": 40, "learning_rate": 0.15, "depth": 4
+    }  # fmt: skip
