@@ -6,12 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+import series_world
 import value_rows
+from edgewise.frames import SERIES_TYPE, series_bytes
 from edgewise.hub import bundles, labels, orders, samples
 from edgewise.hub.orders import OrderWish
 from edgewise.hub.samples import ImportedSample
+from edgewise.hub.store import labels as history
 from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store import samples as sample_rows
 from edgewise.hub.store import verdicts
@@ -172,3 +176,58 @@ def test_an_order_asks_for_the_target_and_a_forecast_for_its_trainer() -> None:
     assert order.config == {
         "target": "wear", "unit": "um", "coverage": 0.8, "above": 60, "trees": 40, "learning_rate": 0.15, "depth": 4
     }  # fmt: skip
+
+
+FORECAST = {
+    "outcome": {"labels": [], "good_labels": [], "metric": "mae", "target": {"name": "power", "horizon_s": 7200}},
+    "retrain": {"config": {"columns": "power,light", "step_s": 900}, "labels_min": 100_000},
+    "gate": {"split": "time", "block_hours": 24},
+}
+
+
+def windows(world: Any, ends: list[int], *, site: str = "a", length: int = 16) -> dict[int, str]:
+    """Windows of the made-up plant that end at these steps."""
+    rows = list(series_world.rows(3))
+    wanted = []
+    for end in ends:
+        held = rows[end - length + 1 : end + 1]
+        data = series_bytes(np.array([[power for _, _, power in held], [light for _, light, _ in held]], np.float32))
+        wanted.append(
+            ImportedSample(
+                use_case=NAME,
+                site=site,
+                frame=f"w{end}",
+                blob=world.store.blobs.put(data),
+                media_type=SERIES_TYPE,
+                size_bytes=len(data),
+                taken_at=rows[end][0],
+            )
+        )
+    found = samples.import_samples(world.store, wanted, who="admin", now=world.hub.now())
+    return dict(zip(ends, found, strict=True))
+
+
+def test_what_came_later_labels_a_window_and_nobody_has_to() -> None:
+    world = LoopWorld(usecase=a_usecase(**FORECAST))
+    truth = [power for _, _, power in series_world.rows(3)]
+    made = windows(world, [40, 44, 52, 60, 90])
+    other = windows(world, [48], site="b")
+    world.tick()
+    with world.store.read() as connection:
+        said = {end: sample_rows.get(connection, name).label for end, name in (made | other).items()}
+    # 8 steps ahead: 48 and 52 lie in the window that ends at 52, 60 and 68 in none that is here but the one at 60.
+    assert {end: None if value is None else float(value) for end, value in said.items()} == {
+        40: pytest.approx(truth[48]), 44: pytest.approx(truth[52]), 52: pytest.approx(truth[60]), 60: None, 90: None,
+        48: None,
+    }  # fmt: skip
+    world.tick()
+    windows(world, [70])
+    world.tick()
+    with world.store.read() as connection:
+        assert float(sample_rows.get(connection, made[60]).label) == pytest.approx(truth[68])
+        assert set(history.newest_who(connection, NAME).values()) == {"recorded series"}
+
+
+def test_a_forecast_without_the_names_of_its_channels_is_told_when_it_is_checked() -> None:
+    with pytest.raises(ValueError, match="a forecast needs `columns`, the windows' channels"):
+        a_usecase(**{**FORECAST, "retrain": {"config": {"step_s": 900}}})

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgewise.frames._series import BadSeries
-from edgewise.wire import ABOVE, BELOW, WITHIN, InputSpec, SeriesSpec, Stated, States
+from edgewise.wire import ABOVE, BELOW, WITHIN, InputSpec, PastSpec, SeriesSpec, Stated, States
 
 DIGITS = 9  # significant ones: a float32 comes back from as many
 
@@ -57,7 +57,7 @@ def baseline_of(states: States, spec: InputSpec, data: bytes) -> float:
     Raises:
         BadSeries: the window does not have its size.
     """
-    if states.now is None or not isinstance(spec, SeriesSpec):
+    if states.now is None or not isinstance(spec, SeriesSpec | PastSpec):
         return states.mean
     size = len(spec.columns) * spec.length * 4
     if len(data) != size:

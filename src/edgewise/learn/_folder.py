@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgewise.learn._dataset import Dataset
 from edgewise.learn._read import read_dataset
+from edgewise.learn._recorded import Wanted, read_recorded
 from edgewise.learn._train import TrainedBundle, train
 from edgewise.learn._trainer import ConfigValue
 from edgewise.ports import write_bundle
@@ -32,7 +33,8 @@ def train_folder(
 
     Args:
         output: folder of the bundle; it must not exist, or be empty. Nothing is written unless the training succeeds.
-        trainer: by default `vision` for pictures and `tabular` for rows of numbers, `regression` with a target.
+        trainer: by default `vision` for pictures and `tabular` for rows of numbers, `regression` with a target, and
+            `forecast` with a target and a horizon, on recorded series (`read_recorded`).
         target: column of a table whose numbers are to be stated (docs/values.md).
         config: settings of the trainer (docs/learn.md).
         tell: gets each sentence about what the reader left out or did not understand, before the training.
@@ -45,11 +47,15 @@ def train_folder(
         raise NotValid(f"{folder} exists already; name a new folder for the bundle", code="folder_taken")
     if not folder.absolute().parent.is_dir():
         raise NotValid(f"{folder.absolute().parent} is not a folder; make it first", code="folder_missing")
-    dataset = read_dataset(data_dir, good=good, group=group, target=target)
-    for sentence in dataset.said:
-        tell(sentence)
     settings = dict(config or {})
     settings |= ({} if seconds is None else {"seconds": seconds}) | ({} if target is None else {"target": target})
+    if trainer == "forecast" or (trainer is None and target is not None and "horizon_s" in settings):
+        trainer = "forecast"
+        dataset = _recorded(data_dir, settings)
+    else:
+        dataset = read_dataset(data_dir, good=good, group=group, target=target)
+    for sentence in dataset.said:
+        tell(sentence)
     made = train(
         dataset.samples,
         now=datetime.now(UTC),
@@ -63,6 +69,16 @@ def train_folder(
     )
     write_bundle(folder, made.manifest, made.blobs)
     return made
+
+
+def _recorded(data_dir: Path | str, settings: dict[str, ConfigValue]) -> Dataset:
+    """The windows of recorded series; the settings say then how these are cut."""
+    target = settings.get("target")
+    if not isinstance(target, str):
+        raise NotValid("a forecast needs the column that it tells ahead; name it with --target", code="config_invalid")
+    found = read_recorded(data_dir, Wanted.of_config(settings, target))
+    settings |= {"columns": ",".join(found.columns), "step_s": found.step_s}
+    return found.dataset
 
 
 def _trainer_for(dataset: Dataset, target: str | None) -> str:

@@ -15,6 +15,7 @@ from edgewise.frames import baseline_of
 from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._dataset import Dataset, TrainingSample
 from edgewise.learn._read import read_dataset
+from edgewise.learn._recorded import Wanted, read_recorded
 from edgewise.learn._train import check_unreadable
 from edgewise.measure import score_sites, score_values
 from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline, read_bundle
@@ -68,7 +69,9 @@ def score(
 
 def _read(stored: StoredBundle, data_dir: Path | str, *, good: Sequence[str], group: str | None) -> Dataset:
     """The data, with the target's column for labels where the bundle states values and there is one."""
-    states = stored.manifest.states
+    states, wanted = stored.manifest.states, Wanted.of_bundle(stored.manifest)
+    if wanted is not None:
+        return read_recorded(data_dir, wanted).dataset
     if states is not None:
         try:
             return read_dataset(data_dir, group=group, target=states.target)
@@ -89,7 +92,7 @@ def score_samples(
     """`score` for samples that are read already."""
     pipeline = open_pipeline(bundle.manifest, bundle.digest, bundle.read_blob, OnnxRuntime())
     takes_pictures = isinstance(pipeline.graph.pre, ImageSpec)
-    if takes_pictures == dataset.is_table:
+    if takes_pictures != dataset.samples[0].media_type.startswith("image/"):
         raise NotValid(
             f"the bundle {bundle.manifest.name} takes {'pictures' if takes_pictures else 'rows of numbers'}, "
             f"{dataset.source} holds {'rows of numbers' if dataset.is_table else 'pictures'}; give data of its kind",

@@ -94,6 +94,7 @@ TRAINERS: dict[str, str] = {
     "tabular": "edgewise.learn._tabular:TabularTrainer",
     "anomaly": "edgewise.learn._anomaly:AnomalyTrainer",
     "regression": "edgewise.learn._regression:RegressionTrainer",
+    "forecast": "edgewise.learn._forecast:ForecastTrainer",
 }
 """Where each trainer lives. A name is imported when it is first asked for: PyTorch alone takes over a second."""
 

@@ -63,7 +63,20 @@ class SeriesSpec(Record):
     std: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
 
 
-InputSpec: TypeAlias = ImageSpec | TableSpec | SeriesSpec
+class PastSpec(Record):
+    """How a window of a time series becomes a row of numbers: means of some steps of a channel, some steps ago."""
+
+    kind: Literal["past"] = "past"
+    columns: tuple[Word, ...] = Field(min_length=1, max_length=COLUMNS_MAX)  # one a channel
+    length: int = Field(ge=1, le=1 << 20)  # steps of a window
+    step_s: float = Field(gt=0, allow_inf_nan=False)  # from one step to the next
+    # Channel, steps ago (0 is the last one), and over how many steps that end there the mean is taken.
+    takes: tuple[tuple[int, int, int], ...] = Field(min_length=1, max_length=COLUMNS_MAX)
+    mean: tuple[float, ...] = Field(max_length=COLUMNS_MAX)  # of each channel
+    std: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
+
+
+InputSpec: TypeAlias = ImageSpec | TableSpec | SeriesSpec | PastSpec
 
 
 class After(Record):

@@ -266,6 +266,10 @@ class UseCase(Strict):
         sinks = [sink.name for sink in self.sinks]
         if len(set(sinks)) != len(sinks):
             raise ValueError(f"two sinks share a name; seen {sinks}")
+        ahead = self.outcome.target is not None and self.outcome.target.horizon_s is not None
+        if ahead and not {"columns", "step_s"} <= set(self.retrain.config):
+            text = "a forecast needs `columns`, the windows' channels separated by commas, and `step_s` in seconds"
+            raise Mistakes([(("retrain", "config"), text)])
         if faults := slice_faults(self.slices, self.data.fields, names):
             raise Mistakes(faults)
         return self
