@@ -4,7 +4,8 @@ The generated world (`learning_parts/world.py`): eight sites that inspect surfac
 crops a site and round; macro recall on the next round. Beside the loop: random upload, entropy, Sedna's filter, and
 sending everything, each with the plain recipe that the world was calibrated with, and the first three with our recipe
 too, so that the choice and the training can be told apart. Two hospitals of real chest X-rays, with EDGEWISE_DATA:
-how little of one's labels brings the other's model there. And how soon a drift is seen, by `learning_parts/drift.py`.
+how little of one's labels brings the other's model there. How soon a drift is seen, by `learning_parts/drift.py`. And
+stated values on real solar stations, by `learning_parts/values.py`.
 Writes `learning.json` and `learning.md` into the results
 folder; exit code 1 if a figure that is needed is missed.
 """
@@ -20,12 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from learning_parts import drift, generated, hospitals
+from learning_parts import drift, generated, hospitals, values
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("world", "hospitals", "drift", "all"), default="all")
+    parser.add_argument("--part", choices=("world", "hospitals", "drift", "values", "all"), default="all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(generated.SEEDS))
     parser.add_argument("--data", default=os.environ.get("EDGEWISE_DATA", ""), help="real data, for the hospitals")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
@@ -54,6 +55,13 @@ def main() -> int:
         plain["drift"] = figures
         lines += ["## Drift", "", *drift.table(figures["found"], figures["runs"]), ""]
         missed += figures["missed"]
+    if options.part in ("values", "all"):
+        if options.data:
+            told = values.all_figures(options.data, options.seeds, _say)
+            plain["values"] = told
+            lines += ["## Stated values on solar stations", "", *values.table(told), ""]
+        else:
+            _say("the solar stations are left out: EDGEWISE_DATA is not set, and no --data given")
     about = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     head = f"# Learning ({about}, seeds {', '.join(map(str, options.seeds))}, {time.perf_counter() - started_s:.0f} s)"
     lines = [head, "", *lines, *(f"- missed: {one}" for one in missed)]

@@ -11,8 +11,9 @@ import pytest
 
 import series_world
 import value_rows
-from edgewise.frames import SERIES_TYPE, series_bytes
+from edgewise.frames import SERIES_TYPE, Decided, series_bytes
 from edgewise.hub import bundles, labels, orders, samples
+from edgewise.hub.evidence import _nearer
 from edgewise.hub.orders import OrderWish
 from edgewise.hub.samples import ImportedSample
 from edgewise.hub.store import labels as history
@@ -142,6 +143,8 @@ def test_the_label_page_asks_for_a_number() -> None:
         page = client.get(f"/label/{NAME}").text
         assert 'name="new_label" inputmode="decimal"' in page
         assert "wear, um" in page
+        for path in ("/", f"/label/{NAME}/progress", f"/label/{NAME}/words", f"/api/v1/usecases/{NAME}"):
+            assert client.get(path).status_code == 200, path
         for said, status in (("much", 422), ("41.50", 303)):
             body = {"act": "0" * 31 + str(status)[0], "sample": ids[0], "seen": "=", "new_label": said}
             answer = client.post(f"/label/{NAME}/say", data=body, headers={"origin": url})
@@ -231,3 +234,14 @@ def test_what_came_later_labels_a_window_and_nobody_has_to() -> None:
 def test_a_forecast_without_the_names_of_its_channels_is_told_when_it_is_checked() -> None:
     with pytest.raises(ValueError, match="a forecast needs `columns`, the windows' channels"):
         a_usecase(**{**FORECAST, "retrain": {"config": {"step_s": 900}}})
+
+
+def test_of_two_stated_values_the_nearer_one_is_right() -> None:
+    def said(value: float, half: float = 1.0) -> Decided:
+        return Decided("within", 0.8, None, 0.5, None, "0" * 64, stated=(value - half, value, value + half))
+
+    pairs = [_nearer("g", said(ours), said(theirs), "10") for ours, theirs in ((10, 13), (14, 11), (9, 11))]
+    assert [(one.candidate_right, one.champion_right, one.apart) for one in pairs] == [
+        (True, False, True), (False, True, True), (True, True, True),
+    ]  # fmt: skip
+    assert not _nearer("g", said(10, half=5), said(11), "10").apart

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgewise.cli._app import build
-from edgewise.learn import read_dataset, score, train
+from edgewise.learn import InProcess, SweepPlan, read_dataset, score, sweep_folder, train
 from edgewise.ports import OnnxRuntime, StoredBundle, read_bundle
 from edgewise.ports.scoring import score_bundle
 from edgewise.wire import LabelledSample, NotValid, canonical, digest, encode
@@ -37,7 +37,7 @@ def test_what_is_trained_states_the_target_and_no_labels(made: Any) -> None:
     assert (manifest.task, manifest.labels, manifest.good_label) == ("value", (), None)
     states = manifest.states
     assert (states.target, states.unit, states.quantiles, states.above) == ("wear", "um", (0.05, 0.5, 0.95), 40)
-    assert states.calibrated_on == 15
+    assert states.calibrated_on == 18
     assert made.metrics["parity"] < 1e-4
     assert "holds 90% of" in manifest.card
     assert made.metrics["validation_skill"] > 0.5
@@ -187,3 +187,17 @@ def test_settings_that_are_none_are_told(tmp_path: Path, text: str, words: str) 
     (tmp_path / "settings.yaml").write_text(text)
     with pytest.raises(NotValid, match=words):
         read_settings(tmp_path / "settings.yaml")
+
+
+def test_a_sweep_says_that_it_compares_classes(tmp_path: Path) -> None:
+    write_table(tmp_path / "labels.csv", value_rows.samples(30), target="label")
+    plan = SweepPlan.model_validate({"axes": {"trees": [5, 10]}})
+    with pytest.raises(NotValid, match="a sweep compares recalls of classes, and the trainer regression states values"):
+        sweep_folder(tmp_path, plan, InProcess(), trainer="regression")
+
+
+def test_a_column_of_a_table_labels_what_is_imported(tmp_path: Path) -> None:
+    write_table(tmp_path / "labels.csv", value_rows.samples(5, each=2))
+    found = read_dataset(tmp_path, target="wear")
+    assert [float(one.label) for one in found.samples] == [float(one.label) for one in value_rows.samples(5, each=2)]
+    assert all(b"wear" not in one.read() for one in found.samples)

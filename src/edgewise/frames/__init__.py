@@ -3,7 +3,7 @@
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._clock import CLOCK, clock_columns
 from edgewise.frames._crop import BadBox, crop, prepare_crop
-from edgewise.frames._decide import BadScores, Decided, decide, good_labels, is_alarm, scores_of
+from edgewise.frames._decide import BadScores, Decided, decide, differ, good_labels, is_alarm, scores_of
 from edgewise.frames._dicom import DicomOptions, MadeDicom, private_dicom
 from edgewise.frames._documents import DocumentKind, private_document
 from edgewise.frames._fingerprint import fingerprint, likeness, near_from, usual
@@ -43,6 +43,7 @@ __all__ = [
     "crop",
     "decide",
     "decode_image",
+    "differ",
     "fingerprint",
     "golden_frames",
     "golden_inputs",

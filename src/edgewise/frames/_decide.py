@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -128,6 +129,19 @@ def is_alarm(decision: Decided, manifest: Manifest) -> bool:
     if decision.stated is not None:
         return decision.label != WITHIN
     return decision.defect is not None and decision.defect >= manifest.defect_threshold
+
+
+def differ(one: Decided, other: Decided) -> bool:
+    """Whether two bundles disagree on a frame: other labels, or values of which neither lies in the other's interval.
+
+    >>> said = Decided("within", 0.9, None, 0.5, None, "0" * 64, stated=(1.0, 2.0, 3.0))
+    >>> differ(said, said._replace(stated=(2.5, 3.5, 4.5))), differ(said, said._replace(stated=(0.0, 2.5, 9.0)))
+    (True, False)
+    """
+    if one.stated is None or other.stated is None:
+        return one.label != other.label
+    apart = [not mine[0] <= theirs[1] <= mine[2] for mine, theirs in permutations((one.stated, other.stated))]
+    return one.label != other.label or all(apart)
 
 
 class _About(NamedTuple):

@@ -51,7 +51,7 @@ def train_folder(
     settings |= ({} if seconds is None else {"seconds": seconds}) | ({} if target is None else {"target": target})
     if trainer == "forecast" or (trainer is None and target is not None and "horizon_s" in settings):
         trainer = "forecast"
-        dataset = _recorded(data_dir, settings)
+        dataset = read_series(data_dir, settings)
     else:
         dataset = read_dataset(data_dir, good=good, group=group, target=target)
     for sentence in dataset.said:
@@ -71,8 +71,15 @@ def train_folder(
     return made
 
 
-def _recorded(data_dir: Path | str, settings: dict[str, ConfigValue]) -> Dataset:
-    """The windows of recorded series; the settings say then how these are cut."""
+def read_series(data_dir: Path | str, settings: dict[str, ConfigValue]) -> Dataset:
+    """The windows of recorded series, each labelled by its target; the settings say then how these were cut.
+
+    Args:
+        settings: `target` and `horizon_s`, and the others of `forecast` (docs/values.md); `columns` and `step_s` are
+            filled in.
+    Raises:
+        NotValid: as `read_recorded` says, or no target.
+    """
     target = settings.get("target")
     if not isinstance(target, str):
         raise NotValid("a forecast needs the column that it tells ahead; name it with --target", code="config_invalid")

@@ -18,7 +18,9 @@ from edgewise.learn._trees import export_quantiles
 from edgewise.measure import correction, groups_needed
 from edgewise.wire import NotValid, States, value_of
 
-CALIBRATION_SHARE = 0.25  # of the groups, at least as many as the coverage needs
+CALIBRATION_SHARE = 0.25  # of the groups
+# With as few groups as a coverage needs the correction is the worst of them all; with twice as many it is no longer.
+CALIBRATION_TIMES = 2
 GROUPS_LEARNED_MIN = 3  # below it the trees would know one part, or one day, by heart
 TREES_MAX = 2000
 
@@ -107,7 +109,8 @@ def split_groups(samples: Sequence[TrainingSample], coverage: float, seed: int) 
             f"{GROUPS_LEARNED_MIN} to learn from; name a column of groups, record more, or ask for a smaller coverage",
             code="too_few_groups",
         )
-    count = min(max(needed, round(CALIBRATION_SHARE * len(names))), len(names) - GROUPS_LEARNED_MIN)
+    wanted = max(CALIBRATION_TIMES * needed, round(CALIBRATION_SHARE * len(names)))
+    count = max(needed, min(wanted, len(names) // 2))
     held = set(random.Random(seed).sample(names, count))
     inside = [(one.site, one.group) in held for one in samples]
     return [n for n, yes in enumerate(inside) if not yes], [n for n, yes in enumerate(inside) if yes]

@@ -98,6 +98,9 @@ TRAINERS: dict[str, str] = {
 }
 """Where each trainer lives. A name is imported when it is first asked for: PyTorch alone takes over a second."""
 
+VALUE_TRAINERS = frozenset({"regression", "forecast"})
+"""Those of them whose labels are numbers."""
+
 
 ENTRY_POINTS = "edgewise.trainers"
 
