@@ -6,8 +6,8 @@ sending everything, each with the plain recipe that the world was calibrated wit
 too, so that the choice and the training can be told apart. Two hospitals of real chest X-rays, with EDGEWISE_DATA:
 how little of one's labels brings the other's model there; three plants: what the loop gains over random upload. And
 how soon a drift is seen, by `learning_parts/drift.py`; what a variant for a site is worth, by
-`learning_parts/sites.py`. Writes `learning.json` and `learning.md` into the results folder; exit code 1 if a figure
-that is needed is missed.
+`learning_parts/sites.py`; stated values on real solar stations, by `learning_parts/values.py`. Writes `learning.json`
+and `learning.md` into the results folder; exit code 1 if a figure that is needed is missed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from learning_parts import drift, generated, hospitals, plants, sites
+from learning_parts import drift, generated, hospitals, plants, sites, values
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("world", "hospitals", "plants", "drift", "sites", "all"), default="all")
+    parts = ("world", "hospitals", "plants", "drift", "sites", "values", "all")
+    parser.add_argument("--part", choices=parts, default="all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(generated.SEEDS))
     parser.add_argument(
         "--data", default=os.environ.get("EDGEWISE_DATA", ""), help="real data, for the hospitals and the plants"
@@ -62,6 +63,13 @@ def main() -> int:
     if options.part in ("sites", "all"):
         plain["sites"] = sites.site_figures(options.seeds, _say)
         lines += ["## Variants for a site", "", *plain["sites"]["table"], ""]
+    if options.part in ("values", "all"):
+        if options.data:
+            told = values.all_figures(options.data, options.seeds, _say)
+            plain["values"] = told
+            lines += ["## Stated values on solar stations", "", *values.table(told), ""]
+        else:
+            _say("the solar stations are left out: EDGEWISE_DATA is not set, and no --data given")
     about = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     head = f"# Learning ({about}, seeds {', '.join(map(str, options.seeds))}, {time.perf_counter() - started_s:.0f} s)"
     lines = [head, "", *lines, *(f"- missed: {one}" for one in missed)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgewise.cli._rollout_words import columns, size, text
+from edgewise.cli._scorecard_values import value_lines
 
 PLACE_MAX = 24  # characters of a site's or slice's name in a table
 LABEL_MAX = 17
@@ -20,6 +21,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         f"{size(card['size_bytes'])}{'' if ms is None else f', {ms:.2g} ms where it was made'}"
     )
     yield ""
+    if found["metric"] == "mae":
+        yield from value_lines(found)
+        return
     places = _places(found)
     yield from columns(places)
     if any(row[2].endswith("*") for row in places):

@@ -60,6 +60,7 @@ def show_bundle(bundle: Path = BUNDLE, output: Format = FORMAT) -> None:
             "name": manifest.name,
             "task": manifest.task,
             "labels": list(manifest.labels),
+            **({} if manifest.states is None else {"states": plain(manifest.states)}),
             "good_label": manifest.good_label,
             "size_bytes": sum(blob.size_bytes for blob in manifest.blobs.values()),
             "needs": manifest.needs.model_dump(),

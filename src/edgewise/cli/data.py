@@ -45,6 +45,8 @@ def import_folder(
     use_case: str = typer.Option(..., "--use-case", help="name of the use case"),
     site: str = typer.Option("", "--site", help="where it was taken, for samples that do not say so themselves"),
     group: str = typer.Option("", "--group", help="column whose groups are never split; found by itself without it"),
+    target: str = typer.Option("", "--target", help="column of numbers that are the labels, instead of `label`"),
+    config: Path | None = typer.Option(None, "--config", help="YAML with horizon_s: windows of recorded series"),
     hub: str = HUB,
     token: str = TOKEN,
     data_dir: Path = HUB_DATA,
@@ -56,10 +58,14 @@ def import_folder(
     on (exit code 1).
     """
     from edgewise.cli._data_hub import bring, check_one_label
-    from edgewise.learn import read_dataset
+    from edgewise.cli._settings import read_settings
+    from edgewise.learn import read_dataset, read_series
     from edgewise.wire import NotValid
 
-    found = read_dataset(source, group=group or None)
+    if config is None:
+        found = read_dataset(source, group=group or None, target=target or None)
+    else:
+        found = read_series(source, read_settings(config) | ({"target": target} if target else {}))
     tell(found.said)
     samples = found.certain
     if not site and (nowhere := [one.name for one in samples if not one.site]):

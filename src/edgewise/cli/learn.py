@@ -49,12 +49,16 @@ def train(
     good: list[str] = typer.Option([], "--good", help="label of good parts; none, free, good, ok or normal without it"),
     group: str = typer.Option("", "--group", help="column whose groups are never split; found by itself without it"),
     trainer: str = typer.Option("", "--trainer", help="name of a trainer; chosen from the data without it"),
+    target: str = typer.Option("", "--target", help="column of numbers to state with an interval, instead of labels"),
+    config: Path | None = typer.Option(None, "--config", help="YAML file with settings of the trainer"),
     seed: int = typer.Option(0, "--seed"),
     seconds: float = typer.Option(0.0, "--seconds", min=0, help="time budget of the training; 0 for the trainer's own"),
 ) -> None:
     """Train on a folder of labelled data, without any hub."""
+    from edgewise.cli._settings import read_settings
     from edgewise.learn import train_folder
 
+    settings = {} if config is None else read_settings(config)
     with progress("training") as advance:
         bundle = train_folder(
             data,
@@ -62,12 +66,16 @@ def train(
             good=good,
             group=group or None,
             trainer=trainer or None,
+            target=target or None,
+            config=settings,
             seed=seed,
             seconds=seconds or None,
             progress=advance,
             tell=tell,
         )
-    typer.echo(f"{output}: bundle {bundle.digest[:12]}, labels {', '.join(bundle.manifest.labels)}")
+    states = bundle.manifest.states
+    said = f"labels {', '.join(bundle.manifest.labels)}" if states is None else f"states {states.target} {states.unit}"
+    typer.echo(f"{output}: bundle {bundle.digest[:12]}, {said.rstrip()}")
 
 
 @app.command(epilog="Example: edgewise learn worker --hub http://127.0.0.1:8080 --work-dir work/")

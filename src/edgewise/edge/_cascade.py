@@ -11,7 +11,7 @@ from typing import Any
 from edgewise.edge._period import Corrected, Item
 from edgewise.edge.private import private_content
 from edgewise.edge.ring import Ring
-from edgewise.frames import Decided
+from edgewise.frames import Decided, differ
 from edgewise.measure import Histogram
 from edgewise.plan import DeferRule, consider, first_state, give_back, settle
 from edgewise.policy import may_leave
@@ -198,9 +198,10 @@ class Cascade:
         if took_s * 1000 > self._terms.latency_ms_max:
             return "late"
         self.latency.add(took_s * 1000)
-        agreed = decision.label == deferral.item.decision.label
+        larger = Decided.of(decision)
+        agreed = not differ(deferral.item.decision, larger)
         self.counts["agreed" if agreed else "disagreed"] += 1
-        deferral.corrected(deferral.item, frame, Decided.of(decision), self._clock.now())
+        deferral.corrected(deferral.item, frame, larger, self._clock.now())
         return "answered"
 
     def _pause(self, error: str) -> None:

@@ -20,7 +20,7 @@ from edgewise.edge._tally import Tally
 from edgewise.edge._watch import Run
 from edgewise.edge.ring import Ring
 from edgewise.edge.update import Updater
-from edgewise.frames import Decided
+from edgewise.frames import Decided, differ
 from edgewise.measure import Histogram
 from edgewise.ports import Clock, Frame, Judged, Source, await_frame
 from edgewise.wire import Upload
@@ -302,7 +302,7 @@ class Decider:
         decided again after a power cut is no second pair.
         """
         assert item.counted is not None, "a pair has a decision"
-        differs = other.label != item.decision.label
+        differs = differ(item.decision, other)
         with self._turn:
             counts = (self._late if period.is_sealed else period.windows).of(item.counted)
             counts.touch(now)
@@ -329,7 +329,7 @@ class Decider:
         Where the two disagree the app hears of it, by a second call with a decision marked as deferred, and the frame
         is kept as a disagreement.
         """
-        if decision.label == item.decision.label:
+        if not differ(item.decision, decision):
             return
         with self._turn:  # the app hears one decision at a time
             text = self._acted(frame, decision)

@@ -257,6 +257,7 @@ def _equal(one: Decided, two: Decided) -> bool:
         and one.label == two.label
         and one.margin == two.margin
         and one.defect == two.defect
+        and one.stated == two.stated
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from edgewise.edge._period import Item, Urgent
 from edgewise.edge.outbox import Entry
@@ -87,7 +88,10 @@ class PrivateRecords:
     def alarm(self, urgent: Urgent) -> Entry:
         """The entry of an alarm's event."""
         item = urgent.item
-        data = {"label": item.decision.label, "release": item.decision.release, "defect": item.decision.defect}
+        decision = item.decision
+        data: dict[str, Any] = {"label": decision.label, "release": decision.release, "defect": decision.defect}
+        if decision.stated is not None:
+            data["stated"] = list(decision.stated)
         # Decided again after a crash, it is the same alarm.
         name = event_id(self._device, "alarm", frame_name(self._policy, item.name, self._name_key))
         record = Event(id=name, at=urgent.at, what="alarm", text=self._words(urgent)[:500], data=data)

@@ -267,4 +267,6 @@ def _facts_of(offer: Offer) -> dict[str, Any]:
     known = {"label": decision.label, "confidence": decision.confidence, "margin": decision.margin}
     if decision.defect is not None:
         known["defect"] = decision.defect
+    if decision.stated is not None:
+        known |= dict(zip(("low", "value", "high"), decision.stated, strict=True))
     return {**offer.facts, **known}

@@ -187,6 +187,7 @@ class Sinks:
             confidence=decision.confidence,
             defect=decision.defect,
             margin=decision.margin,
+            stated=decision.stated,
             release=decision.release,
             bundle=decision.bundle,
             deferred=decision.deferred,

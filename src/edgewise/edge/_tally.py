@@ -49,7 +49,7 @@ class Tally:
         manifest = running.pipeline.manifest
         counts = windows.of(self.key)
         counts.add(decisions, self._bytes, latency, (min(moments), max(moments)))
-        if good_labels(manifest):
+        if good_labels(manifest) or manifest.states is not None:
             counts.alarms += sum([is_alarm(decision, manifest) for decision in decisions])
         self._bytes = 0
         entries.clear()

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edgewise import __version__
 from edgewise.edge._v2_messages import BadRequest, RequestReader
-from edgewise.frames import input_shape
+from edgewise.frames import SERIES_TYPE, input_shape
 from edgewise.ports import Bound, Pipeline, Tensor
 from edgewise.ports.tensors import DATATYPES
-from edgewise.wire import Decision, EdgewiseError, ImageSpec, NotValid
+from edgewise.wire import Decision, EdgewiseError, ImageSpec, NotValid, PastSpec, SeriesSpec
 
 INLINE_S_MAX = 0.0005  # a run shorter than this is done on the event loop: the hop to a thread and back costs more
 MEDIAN_STEP = 1.05
@@ -103,7 +103,9 @@ class ServedModel:
         if self.pipeline is None:
             raise NotValid("this is a plain network, which cannot decide; serve a bundle for that", code="not_a_bundle")
         # What the bundle takes is certain, what a client writes into Content-Type is not: curl calls everything a form.
-        media_type = "image/*" if isinstance(self.pipeline.graph.pre, ImageSpec) else "application/json"
+        spec = self.pipeline.graph.pre
+        media_type = SERIES_TYPE if isinstance(spec, SeriesSpec | PastSpec) else "application/json"
+        media_type = "image/*" if isinstance(spec, ImageSpec) else media_type
         started = time.perf_counter()
         try:
             decision = self.pipeline.decide(self.pipeline.answer(data, media_type), self.release)

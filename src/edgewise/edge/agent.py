@@ -328,7 +328,8 @@ def run(
     field = FieldSide(identity, data_dir, clock=clock)
     settle = functools.partial(settled, device=identity.device, folder=data_dir)
     given = source if source is not None else config.source
-    make_act = act_maker(identity.usecase.app) if act is None else lambda: act
+    target = identity.usecase.outcome.target
+    make_act = act_maker(identity.usecase.app, target) if act is None else lambda: act
     parts = field.fit(parts_of(config.pipelines, given, clock=clock, make_act=make_act, settle=settle))
     with locked(data_dir):
         credentials, url = Credentials(data_dir), hub_url or identity.hub_url

@@ -1,20 +1,24 @@
 """Pixels, rows, windows of series: ONE implementation for training and devices, so that they cannot differ. Pure."""
 
 from edgewise.frames._cannot import CannotMakePrivate
+from edgewise.frames._clock import CLOCK, clock_columns
 from edgewise.frames._crop import BadBox, crop, prepare_crop
-from edgewise.frames._decide import BadScores, Decided, decide, good_labels, is_alarm
+from edgewise.frames._decide import BadScores, Decided, decide, differ, good_labels, is_alarm, scores_of
 from edgewise.frames._dicom import DicomOptions, MadeDicom, private_dicom
 from edgewise.frames._documents import DocumentKind, private_document
 from edgewise.frames._fingerprint import fingerprint, likeness, near_from, usual
 from edgewise.frames._golden import golden_frames, golden_inputs
 from edgewise.frames._hide import Hider, masked
 from edgewise.frames._image import IMAGE_BYTES_MAX, PIXELS_MAX, BadPicture, decode_image, prepare_image
+from edgewise.frames._past import past_takes
 from edgewise.frames._prepare import BadFrame, Preparer, input_shape, prepare, prepare_many, preparer
 from edgewise.frames._private import ROW_TYPE, Made, made_private, make_private
 from edgewise.frames._series import SERIES_TYPE, BadSeries, Windower, prepare_series, series_bytes
+from edgewise.frames._stated import baseline_of
 from edgewise.frames._table import BadRow, prepare_row
 
 __all__ = [
+    "CLOCK",
     "IMAGE_BYTES_MAX",
     "PIXELS_MAX",
     "ROW_TYPE",
@@ -34,9 +38,12 @@ __all__ = [
     "MadeDicom",
     "Preparer",
     "Windower",
+    "baseline_of",
+    "clock_columns",
     "crop",
     "decide",
     "decode_image",
+    "differ",
     "fingerprint",
     "golden_frames",
     "golden_inputs",
@@ -48,6 +55,7 @@ __all__ = [
     "make_private",
     "masked",
     "near_from",
+    "past_takes",
     "prepare",
     "prepare_crop",
     "prepare_image",
@@ -57,6 +65,7 @@ __all__ = [
     "preparer",
     "private_dicom",
     "private_document",
+    "scores_of",
     "series_bytes",
     "usual",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.frames._memo import Memo
-from edgewise.wire import Decision, Manifest, NotValid, StageDecision
+from edgewise.frames._stated import say
+from edgewise.wire import WITHIN, Decision, Manifest, NotValid, StageDecision, Stated, States
 
 SLACK = 1e-3
 FEW = 32  # classes; from about here on numpy is the faster one
@@ -30,6 +32,7 @@ class Decided(NamedTuple):
     graph: str | None = None
     earlier: tuple[StageDecision, ...] | None = None
     deferred: Literal[True] | None = None
+    stated: Stated | None = None
 
     def record(self) -> Decision:
         """The record that crosses boundaries, its values checked.
@@ -60,22 +63,34 @@ def good_labels(manifest: Manifest) -> tuple[str, ...]:
     return tuple(label for label in manifest.labels if label in good)
 
 
+def scores_of(manifest: Manifest) -> int:
+    """How many numbers a graph of the bundle gives for a frame: one a label, or three quantiles of a value."""
+    return len(manifest.labels) if manifest.states is None else len(manifest.states.quantiles)
+
+
 def decide(scores: NDArray[np.float32], manifest: Manifest, *, bundle: str, release: str | None) -> Decided:
     """What a bundle says about one frame: its most probable label (of equal ones the first) and how sure it is.
 
     Args:
-        scores: float32 (C,), probabilities in the order of the manifest's labels.
+        scores: float32 (C,), probabilities in the order of the manifest's labels; or float32 (3,), the quantiles of a
+            bundle that states values.
         manifest: labels and the good ones.
         bundle: the manifest's digest.
         release: the release that runs, None outside a fleet.
     Returns:
         The decision; ``defect`` is the probability of all labels that are not good.
     Raises:
-        BadScores: another shape, or values that are not finite and from 0 to 1.
+        BadScores: another shape, or values that are not finite and from 0 to 1; of quantiles those that are not finite
+            or do not rise.
     """
-    labels, shape, good = _about(manifest)
+    labels, shape, good, states = _about(manifest)
     if scores.shape != shape:
         raise BadScores(f"scores have shape {scores.shape}, needs {shape}, one a label")
+    if states is not None:
+        said = say(scores.tolist(), states)
+        if said is None:
+            raise BadScores(f"the stated quantiles are {scores.tolist()}, need to be finite and to rise")
+        return Decided(said.label, said.confidence, None, said.margin, release, bundle, stated=said.stated)
     if len(labels) > FEW:
         return _decide_of_many(scores, labels, good, release, bundle)
     # A list: for the few classes of most bundles its own functions are several times faster than numpy's.
@@ -110,8 +125,23 @@ def _bad(scores: NDArray[np.float32]) -> BadScores:
 
 
 def is_alarm(decision: Decided, manifest: Manifest) -> bool:
-    """Whether the decision raises an alarm: the probability of a defect reaches the bundle's threshold."""
+    """Whether the decision raises an alarm: P(defect) reaches the bundle's threshold, or a value is beyond a limit."""
+    if decision.stated is not None:
+        return decision.label != WITHIN
     return decision.defect is not None and decision.defect >= manifest.defect_threshold
+
+
+def differ(one: Decided, other: Decided) -> bool:
+    """Whether two bundles disagree on a frame: other labels, or values of which neither lies in the other's interval.
+
+    >>> said = Decided("within", 0.9, None, 0.5, None, "0" * 64, stated=(1.0, 2.0, 3.0))
+    >>> differ(said, said._replace(stated=(2.5, 3.5, 4.5))), differ(said, said._replace(stated=(0.0, 2.5, 9.0)))
+    (True, False)
+    """
+    if one.stated is None or other.stated is None:
+        return one.label != other.label
+    apart = [not mine[0] <= theirs[1] <= mine[2] for mine, theirs in permutations((one.stated, other.stated))]
+    return one.label != other.label or all(apart)
 
 
 class _About(NamedTuple):
@@ -120,11 +150,12 @@ class _About(NamedTuple):
     labels: tuple[str, ...]
     shape: tuple[int, ...]  # of the scores
     good: tuple[int, ...]  # places of the good labels
+    states: States | None
 
 
 def _of_manifest(manifest: Manifest) -> _About:
     good = tuple(manifest.labels.index(label) for label in good_labels(manifest))
-    return _About(manifest.labels, (len(manifest.labels),), good)
+    return _About(manifest.labels, (scores_of(manifest),), good, manifest.states)
 
 
 _about: Memo[Manifest, _About] = Memo(_of_manifest)

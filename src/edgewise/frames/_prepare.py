@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.frames._image import decode_image, prepare_image
+from edgewise.frames._past import prepare_past
 from edgewise.frames._series import SERIES_TYPE, prepare_series, series_writer
 from edgewise.frames._table import BadRow, prepare_row
-from edgewise.wire import ImageSpec, InputSpec, NotValid, SeriesSpec, loads
+from edgewise.wire import ImageSpec, InputSpec, NotValid, PastSpec, SeriesSpec, loads
 
 Preparer: TypeAlias = Callable[[bytes, str], object]
 
@@ -24,13 +25,15 @@ class BadFrame(NotValid):
 
 
 def input_shape(spec: InputSpec) -> tuple[int, ...]:
-    """The shape of one prepared input: (C, H, W) for pictures, (F,) for rows, (C, L) for series.
+    """The shape of one prepared input: (C, H, W) for pictures, (F,) for rows and for the past, (C, L) for series.
 
     >>> input_shape(ImageSpec(width=32, height=16))
     (1, 16, 32)
     """
     if isinstance(spec, ImageSpec):
         return (spec.channels, spec.height, spec.width)
+    if isinstance(spec, PastSpec):
+        return (len(spec.takes),)
     return (len(spec.columns), spec.length) if isinstance(spec, SeriesSpec) else (len(spec.columns),)
 
 
@@ -58,6 +61,9 @@ def prepare(
     if isinstance(spec, SeriesSpec):
         _check_series(media_type)
         return prepare_series(data, spec, out)
+    if isinstance(spec, PastSpec):
+        _check_series(media_type)
+        return prepare_past(data, spec, out)
     kind = media_type.partition(";")[0].strip().lower()
     if isinstance(spec, ImageSpec):
         if not kind.startswith("image/"):

@@ -6,11 +6,13 @@ import functools
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.frames._clock import CLOCK, clock_columns
 from edgewise.frames._memo import Memo
 from edgewise.wire import NotValid, SeriesSpec
 
@@ -132,6 +134,7 @@ class Windower:
         columns: the rows' members that are the channels, in order.
         length: steps of a window.
         hop: steps from the start of one window to the next, 1 or more.
+        step_s: seconds from one row to the next; a row at another time begins a new window. None takes any time.
     Raises:
         BadSeries: a length or hop below 1.
 
@@ -140,10 +143,14 @@ class Windower:
     [False, True, True]
     """
 
-    def __init__(self, columns: tuple[str, ...], *, length: int, hop: int) -> None:
+    def __init__(self, columns: tuple[str, ...], *, length: int, hop: int, step_s: float | None = None) -> None:
         if length < 1 or hop < 1:
             raise BadSeries(f"a window has length {length} and hop {hop}, both need to be 1 or more")
         self._columns = columns
+        self._clock = any(name in CLOCK for name in columns)
+        self._step_s = step_s
+        self._last: datetime | None = None
+        self.gaps = 0  # rows that did not come a step behind the one before
         self._hop = hop
         self._rows: deque[list[float]] = deque(maxlen=length)
         self._wait = 0  # rows to pass over before the next window begins, where windows do not touch
@@ -152,13 +159,19 @@ class Windower:
         """Forget the window in progress: a row between did not come, or cannot be used."""
         self._rows.clear()
         self._wait = 0
+        self._last = None
 
-    def add(self, row: Mapping[str, Any]) -> NDArray[np.float32] | None:
+    def add(self, row: Mapping[str, Any], at: datetime | None = None) -> NDArray[np.float32] | None:
         """The window that this row completes, float32 (C, L); None until one is full.
 
+        Args:
+            at: when the row was taken; needed for steps of a certain length, and for columns of the clock.
         Raises:
             BadSeries: a member is missing or no number. The window in progress is dropped: a series has no holes.
         """
+        if at is not None:
+            self._follow(at)
+            row = {**row, **clock_columns(at)} if self._clock else row
         values = [row.get(column) for column in self._columns]
         if not all(isinstance(value, int | float) for value in values):
             self.drop()
@@ -176,3 +189,13 @@ class Windower:
         while len(self._rows) > keep:
             self._rows.popleft()
         return np.ascontiguousarray(window)
+
+    def _follow(self, at: datetime) -> None:
+        """Begin anew where this row is not a step behind the last one: half a step too early or late is a gap."""
+        before, self._last = self._last, at
+        if before is None or self._step_s is None:
+            return
+        if abs((at - before).total_seconds() - self._step_s) >= self._step_s / 2:
+            self.drop()
+            self._last = at
+            self.gaps += 1

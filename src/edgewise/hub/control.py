@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, erasures, gate, rollouts, site_gate, usecases
+from edgewise.hub import audit, erasures, gate, recorded, rollouts, site_gate, usecases
 from edgewise.hub.evidence import evidence_bytes, evidence_of
 from edgewise.hub.rollout import (
     Assign,
@@ -72,6 +72,7 @@ def tick(hub: Hub, now: datetime) -> None:
         names = usecase_rows.names(connection)
     for name in names:
         try:
+            recorded.label(hub.store, name, now, check=check)
             for judge_next in (gate.judge_next, site_gate.judge_next):
                 for _ in range(JUDGED_MAX):
                     judged = judge_next(

@@ -14,12 +14,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edgewise.frames import Decided, differ
 from edgewise.hub.rollout import Device, Evidence, Finding, Rollout
 from edgewise.hub.store import intake, samples
 from edgewise.hub.store import rollouts as rows
 from edgewise.hub.store.intake import ProxyCounts
 from edgewise.measure import Counts, Pair, count_apart_ties, count_pairs, judge_backstop, judge_shadow
-from edgewise.wire import Proxy, UseCase, canonical
+from edgewise.wire import Decision, Proxy, UseCase, canonical, value_of
 
 HISTORY_MAX = 1000  # points of a rollout's evidence; over it every second one is dropped
 LOOKS_KEPT_MAX = 500
@@ -120,13 +121,26 @@ def pair_of(row: samples.SampleRow, rollout: Rollout, usecase: UseCase) -> Pair:
     # runs another bundle of the same release.
     acted = decision.get("release") == rollout.target.release or decision.get("bundle") == rollout.target.bundle
     ours, theirs = (decision, shadow) if acted else (shadow, decision)
-    truth = row.label or ""
+    truth, group = row.label or "", "" if row.group == row.id else f"{row.site}/{row.group}"
+    if usecase.outcome.target is not None and ours.get("stated") and theirs.get("stated"):
+        return _nearer(
+            group, Decided.of(Decision.model_validate(ours)), Decided.of(Decision.model_validate(theirs)), truth
+        )
     return Pair(
-        group="" if row.group == row.id else f"{row.site}/{row.group}",
+        group=group,
         candidate_right=right(ours.get("label"), truth, usecase),
         champion_right=right(theirs.get("label"), truth, usecase),
         apart=ours.get("label") != theirs.get("label"),
     )
+
+
+def _nearer(group: str, ours: Decided, theirs: Decided, truth: str) -> Pair:
+    """Of two stated values the nearer one is right; both are, where they are as near."""
+    assert ours.stated is not None
+    assert theirs.stated is not None
+    value = value_of(truth)
+    mine, other = abs(ours.stated[1] - value), abs(theirs.stated[1] - value)
+    return Pair(group=group, candidate_right=mine <= other, champion_right=other <= mine, apart=differ(ours, theirs))
 
 
 def right(label: str | None, truth: str, usecase: UseCase) -> bool:

@@ -65,6 +65,12 @@ def status(
         raise NotValid(
             f"half_width is {half_width:g} and days {days:g}; needs 0.001 to 0.5 and 1 to 366", code="field_invalid"
         )
+    if usecase.outcome.target is not None:
+        raise NotValid(
+            f"{use_case} states values of {usecase.outcome.target.name}, and this counts right labels; look at the "
+            "scorecard of its release: `edgewise release scorecard`",
+            code="field_invalid",
+        )
     champion = champions.champion(connection, use_case)
     name = release or (champion.id if champion else None)
     if name is None:

@@ -254,7 +254,7 @@ class _Bench:
     def complete(self, card: Scorecard, champion: Scorecard | None) -> Scorecard:
         """The scorecard with what it says beside the champion, and with what the worker measured of the bundle."""
         told: dict[str, object] = {"robustness": self.case.robustness.get(card.bundle)}
-        if champion is not None:
+        if champion is not None and self.case.usecase.outcome.target is None:
             told["compared"] = compare(card, champion, use_case=self.case.usecase, beat=self.beat)
         return card.model_copy(update=told)
 

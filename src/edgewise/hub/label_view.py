@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgewise.frames import SERIES_TYPE
 from edgewise.hub.store import Store, bundles, champions
 from edgewise.hub.store.samples import SampleRow
-from edgewise.wire import SeriesSpec
+from edgewise.wire import PastSpec, SeriesSpec
 
 STEPS_SHOWN_MAX = 4000  # of one channel; longer ones are thinned to their least and largest in each stretch
 CHANNELS_SHOWN_MAX = 8
@@ -107,7 +107,7 @@ def _columns(connection: sa.Connection, row: SampleRow) -> tuple[str, ...]:
     for name in ((row.decision or {}).get("bundle"), None if champion is None else champion.bundle):
         manifest = None if name is None else bundles.manifest(connection, name)
         for graph in () if manifest is None else manifest.graphs:
-            if isinstance(graph.pre, SeriesSpec):
+            if isinstance(graph.pre, SeriesSpec | PastSpec):
                 return graph.pre.columns
     return ()
 

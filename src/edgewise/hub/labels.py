@@ -18,15 +18,16 @@ from edgewise.hub.store.samples import SampleRow
 from edgewise.measure import marks_differ
 from edgewise.wire import (
     Annotation,
-    Gate,
     LabelledSample,
     NotValid,
+    Target,
     UseCase,
     canonical,
     digest,
     plain,
     slice_facts,
     slices_of,
+    value_of,
 )
 
 LABEL_CHARACTERS_MAX = 128
@@ -94,6 +95,8 @@ def queue(
 def known_labels(connection: sa.Connection, use_case: str) -> list[str]:
     """The labels of the use case, then those that labelling has added since."""
     declared = usecases.need(connection, use_case).outcome
+    if declared.target is not None:
+        return []  # numbers are no classes to choose from
     return list(dict.fromkeys([*declared.good_labels, *declared.labels, *rows.known(connection, use_case)]))
 
 
@@ -127,14 +130,13 @@ def set_in(
             f"sample {unknown[0][:40]} is not known here, as {len(unknown)} of {len(newest)}; nothing was labelled",
             code="sample_unknown",
         )
+    cases = {name: usecases.need(connection, name) for name in {row.use_case for row in found.values()}}
+    newest = {name: _as_number(item, cases[found[name].use_case].outcome.target) for name, item in newest.items()}
     changed = [(found[sample], item) for sample, item in newest.items() if _says_more(found[sample], item)]
     before = opinions.of(connection, [row.id for row, _ in changed])
-    gates: dict[str, Gate] = {}
     # Groups that get their first label together take turns by hash: their order in the request decides nothing.
     for row, item in sorted(changed, key=lambda pair: (digest(pair[0].group.encode()), pair[0].id)):
-        if row.use_case not in gates:
-            gates[row.use_case] = usecases.need(connection, row.use_case).gate
-        purpose = row.purpose or _purpose(connection, row, item.label, gate=gates[row.use_case], now=now)
+        purpose = row.purpose or _purpose(connection, row, item.label, case=cases[row.use_case], now=now)
         said = None if item.annotation is None else plain(item.annotation)
         samples.set_label(connection, row.id, label=item.label, annotation=said, purpose=purpose, now=now)
         rows.add(connection, row.use_case, row.id, label=item.label, annotation=said, who=who, now=now)
@@ -197,6 +199,21 @@ def _says_more(row: SampleRow, item: NewLabel) -> bool:
     return row.label != item.label or (item.annotation is not None and row.annotation != plain(item.annotation))
 
 
+def _as_number(item: NewLabel, target: Target | None) -> NewLabel:
+    """The label as it is; where the use case has a target, its number as it is written everywhere.
+
+    Raises:
+        NotValid: it is no number, and has to be one.
+
+    >>> _as_number(NewLabel("0" * 32, "12.50"), Target(name="power")).label
+    '12.5'
+    """
+    if target is None:
+        return item
+    value = value_of(item.label, f"{target.name} of sample {item.sample[:12]}…")
+    return item._replace(label=f"{value:.15g}")
+
+
 def check_label(label: str) -> str:
     """The label without spaces around it.
 
@@ -238,15 +255,18 @@ def in_evaluation_block(taken_at: datetime, hours: float, share: float) -> bool:
     return math.floor((block + 1) * share) > math.floor(block * share)
 
 
-def _purpose(connection: sa.Connection, row: SampleRow, label: str, *, gate: Gate, now: datetime) -> str:
+def _purpose(connection: sa.Connection, row: SampleRow, label: str, *, case: UseCase, now: datetime) -> str:
     """What the sample's group is for: decided with its first label, once and for all."""
     known = samples.purpose(connection, row.use_case, row.site, row.group)
     if known is not None:
         return known
+    gate = case.gate
     if gate.split == "time":
         evaluation = in_evaluation_block(row.taken_at, gate.block_hours, gate.evaluation_share)
     else:
-        counts = samples.purpose_counts(connection, row.use_case, row.site, label)
+        # Numbers hardly come twice: all of them take turns, as those of one class do.
+        of = label if case.outcome.target is None else None
+        counts = samples.purpose_counts(connection, row.use_case, row.site, of)
         evaluation = to_evaluation(counts.get(TRAIN, 0), counts.get(EVALUATION, 0), gate.evaluation_share)
     purpose = EVALUATION if evaluation else TRAIN
     samples.set_purpose(connection, row.use_case, row.site, row.group, purpose=purpose, label=label, now=now)

@@ -127,7 +127,7 @@ def make(
         base=base,
         seed=wish.seed if wish.seed is not None else 0,
         trainer=wish.trainer or usecase.retrain.trainer or _usual_trainer(usecase),
-        config={**usecase.retrain.config, **wish.config},
+        config={**_asked(usecase), **usecase.retrain.config, **wish.config},
         base_int8=_int8_of(connection, wish.use_case, base) if "int8" in variants else None,
         variants=variants,
         good_labels=usecase.outcome.good_labels,
@@ -148,7 +148,19 @@ def make(
     return order
 
 
+def _asked(usecase: UseCase) -> dict[str, str | float]:
+    """What a target asks of the trainer; nothing where the use case has classes."""
+    target = usecase.outcome.target
+    if target is None:
+        return {}
+    about = {"unit": target.unit, "above": target.above, "below": target.below, "horizon_s": target.horizon_s}
+    told = {name: value for name, value in about.items() if value not in (None, "")}
+    return {"target": target.name, "coverage": target.coverage, **told}
+
+
 def _usual_trainer(usecase: UseCase) -> str:
+    if usecase.outcome.target is not None:
+        return "regression" if usecase.outcome.target.horizon_s is None else "forecast"
     return "tabular" if usecase.data.data_class == "measurement" else "vision"
 
 

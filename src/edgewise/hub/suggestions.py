@@ -74,13 +74,26 @@ def _of_decisions(row: SampleRow) -> list[Suggestion]:
             found.append(
                 Suggestion(
                     source=source,  # type: ignore[arg-type]
-                    label=said["label"],
+                    label=told(said),
                     confidence=said["confidence"],
                     margin=said["margin"],
                     release=said.get("release"),
                 )
             )
     return found
+
+
+def told(decision: Mapping[str, Any]) -> str:
+    """What a decision says: its label, or its value with the interval.
+
+    >>> told({"label": "pit"}), told({"label": "within", "stated": [10.0, 12.5, 20.25]})
+    ('pit', '12.5 (10 to 20.25)')
+    """
+    stated = decision.get("stated")
+    if not stated:
+        return str(decision["label"])
+    low, value, high = (f"{one:.5g}" for one in stated)
+    return f"{value} ({low} to {high})"
 
 
 def ordered(order: Order, seen: Sequence[Seen]) -> list[Seen]:

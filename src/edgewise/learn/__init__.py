@@ -12,7 +12,7 @@ from edgewise._late import late_names
 if TYPE_CHECKING:
     from edgewise.learn._dataset import Dataset, TrainingSample, good_labels_of
     from edgewise.learn._executor import Executor, InProcess, LocalProcess, TrainingLimits
-    from edgewise.learn._folder import train_folder
+    from edgewise.learn._folder import read_series, train_folder
     from edgewise.learn._formats import WRITERS, Written, write_dataset
     from edgewise.learn._import import Imported, import_model
     from edgewise.learn._import_spec import ImportSpec, read_spec
@@ -57,6 +57,7 @@ __all__ = [
     "make_variants",
     "read_dataset",
     "read_plan",
+    "read_series",
     "read_spec",
     "robustness",
     "run_sweep",
@@ -72,7 +73,7 @@ __all__ = [
 _HOMES = {
     "_dataset": ("Dataset", "TrainingSample", "good_labels_of"),
     "_executor": ("Executor", "InProcess", "LocalProcess", "TrainingLimits"),
-    "_folder": ("train_folder",),
+    "_folder": ("read_series", "train_folder"),
     "_formats": ("WRITERS", "Written", "write_dataset"),
     "_read": ("read_dataset",),
     "_import": ("Imported", "import_model"),

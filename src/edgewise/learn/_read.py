@@ -11,7 +11,12 @@ from edgewise.wire import NotValid
 
 
 def read_dataset(
-    data_dir: Path | str, *, good: Sequence[str] = (), group: str | None = None, bounds: ReadBounds = BOUNDS
+    data_dir: Path | str,
+    *,
+    good: Sequence[str] = (),
+    group: str | None = None,
+    target: str | None = None,
+    bounds: ReadBounds = BOUNDS,
 ) -> Dataset:
     """The labelled samples of a folder.
 
@@ -25,6 +30,7 @@ def read_dataset(
         good: labels of good parts; by default those named none, free, good, ok or normal, as far as they occur.
         group: column that says which samples are near-copies; by default the first of `group`, `sequence`,
             `part_group`, `patient`. Without one each sample is a group of its own.
+        target: column of a table whose numbers are the labels; it is no feature then.
         bounds: how much is read.
     Raises:
         NotValid: no such folder, no labelled samples in it, a column or a file missing, a link that leads out of it,
@@ -35,7 +41,7 @@ def read_dataset(
         raise NotValid(
             f"{folder} is not a folder; give the folder that holds the labelled pictures", code="data_missing"
         )
-    reading = Reading(folder=folder, group=group, bounds=bounds)
+    reading = Reading(folder=folder, group=group, target=target, bounds=bounds)
     found = read_folder(reading)
     if not found.samples:
         why = f" ({'; '.join(reading.notes.said)})" if reading.notes.said else ""

@@ -11,15 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edgewise.frames import baseline_of
 from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._dataset import Dataset, TrainingSample
 from edgewise.learn._read import read_dataset
+from edgewise.learn._recorded import Wanted, read_recorded
 from edgewise.learn._train import check_unreadable
-from edgewise.measure import score_sites
+from edgewise.measure import score_sites, score_values
 from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline, read_bundle
 from edgewise.wire import ImageSpec, Metric, NotValid, Prediction, SiteScore, UseCase, digest, slice_facts, slices_of
 
 METRICS = ("balanced_accuracy", "macro_recall", "auc", "accuracy")
+VALUE_METRICS = ("mae", "baseline", "skill", "coverage", "width", "pinball")
 LEVEL = 0.9
 VALUES_MAX = 20  # a column of more different values is no category; the group column is shown in any case
 GROUPS_SHOWN_MAX = 500
@@ -30,6 +33,7 @@ NOT_CATEGORIES = frozenset({"file", "label", "uncertain", "id", "annotation"})
 class _Scored:
     sample: TrainingSample
     prediction: Prediction
+    quantiles: tuple[float, float, float] | None  # of a bundle that states values
 
 
 def score(
@@ -56,11 +60,25 @@ def score(
         NotTrusted: the bundle is damaged.
     """
     stored = bundle if isinstance(bundle, StoredBundle) else read_bundle(Path(bundle))
-    dataset = read_dataset(data_dir, good=good, group=group)
+    dataset = _read(stored, data_dir, good=good, group=group)
     remembered = stored.manifest.provenance.data.get("group_column")
     if group is None and isinstance(remembered, str) and remembered in dataset.samples[0].columns:
-        dataset = read_dataset(data_dir, good=good, group=remembered)
+        dataset = _read(stored, data_dir, good=good, group=remembered)
     return score_samples(stored, dataset, good=good, use_case=use_case, progress=progress)
+
+
+def _read(stored: StoredBundle, data_dir: Path | str, *, good: Sequence[str], group: str | None) -> Dataset:
+    """The data, with the target's column for labels where the bundle states values and there is one."""
+    states, wanted = stored.manifest.states, Wanted.of_bundle(stored.manifest)
+    if wanted is not None:
+        return read_recorded(data_dir, wanted).dataset
+    if states is not None:
+        try:
+            return read_dataset(data_dir, group=group, target=states.target)
+        except NotValid as error:
+            if error.code != "column_missing":
+                raise
+    return read_dataset(data_dir, good=good, group=group)
 
 
 def score_samples(
@@ -74,13 +92,14 @@ def score_samples(
     """`score` for samples that are read already."""
     pipeline = open_pipeline(bundle.manifest, bundle.digest, bundle.read_blob, OnnxRuntime())
     takes_pictures = isinstance(pipeline.graph.pre, ImageSpec)
-    if takes_pictures == dataset.is_table:
+    if takes_pictures != dataset.samples[0].media_type.startswith("image/"):
         raise NotValid(
             f"the bundle {bundle.manifest.name} takes {'pictures' if takes_pictures else 'rows of numbers'}, "
             f"{dataset.source} holds {'rows of numbers' if dataset.is_table else 'pictures'}; give data of its kind",
             code="data_of_other_kind",
         )
-    good_labels = tuple(good) or _good_labels(bundle, dataset)
+    states = bundle.manifest.states
+    good_labels = () if states is not None else tuple(good) or _good_labels(bundle, dataset)
     scored, laps_ms, unreadable = _answers(pipeline, dataset, good_labels, progress)
     certain = [item for item in scored if not item.sample.uncertain]
     uncertain = [item for item in scored if item.sample.uncertain]
@@ -88,6 +107,7 @@ def score_samples(
         "bundle": bundle.digest,
         "data": dataset.source,
         "n": len(certain),
+        **({} if states is None else {"target": states.target, "unit": states.unit, "nominal": states.coverage}),
         "good_labels": list(good_labels),
         "good_label": good_labels[0] if good_labels else None,
         "group_column": dataset.group_column,
@@ -95,7 +115,7 @@ def score_samples(
         **_plain(_overall(certain, good_labels)),
         "groups": _by_column(certain, dataset, good_labels),
         "slices": {} if use_case is None else _by_slice(certain, dataset, use_case, good_labels),
-        "uncertain": {"n": len(uncertain), **_plain(_overall(uncertain, good_labels))},
+        "uncertain": _counted(uncertain, good_labels) if uncertain or states is None else {"n": 0},
         "latency_ms": round(statistics.median(laps_ms), 4),
         "unreadable": unreadable,
         "said": list(dataset.said),
@@ -127,15 +147,19 @@ def _answers(
             continue
         places = [pipeline.manifest.labels.index(label) for label in good_labels if label in pipeline.manifest.labels]
         defect = min(1.0, max(0.0, 1.0 - float(answer.scores[places].sum()))) if places else None
+        states, decision = pipeline.manifest.states, pipeline.decide(answer, None)
         prediction = Prediction(
             sample=digest(f"{number}/{sample.name}".encode())[:32],
             site=_site(sample.site),
             group=sample.group,
             truth=sample.label,
-            label=pipeline.decide(answer, None).label,
+            label=decision.label,
             defect=defect,
+            stated=decision.stated,
+            baseline=None if states is None else baseline_of(states, pipeline.graph.pre, data),
         )
-        scored.append(_Scored(sample=sample, prediction=prediction))
+        quantiles = None if states is None else states.quantiles
+        scored.append(_Scored(sample=sample, prediction=prediction, quantiles=quantiles))
     if not scored:
         raise NotValid(f"none of the samples of {dataset.source} can be read", code="pictures_unreadable")
     return scored, laps_ms, unreadable
@@ -152,11 +176,20 @@ def _site(text: str) -> str:
 
 
 def _overall(items: Sequence[_Scored], good_labels: Sequence[str]) -> SiteScore:
-    return score_sites([item.prediction for item in items], good_labels=good_labels, level=LEVEL)[1]
+    predictions = [item.prediction for item in items]
+    if items and items[0].quantiles is not None:
+        return score_values(predictions, items[0].quantiles, level=LEVEL)[1]
+    return score_sites(predictions, good_labels=good_labels, level=LEVEL)[1]
+
+
+def _counted(items: Sequence[_Scored], good_labels: Sequence[str]) -> dict[str, Any]:
+    return {"n": len(items), **_plain(_overall(items, good_labels))}
 
 
 def _plain(score_of: SiteScore) -> dict[str, Any]:
     """Metrics as plain values. Without a good label nothing is known of good against defective: both are null."""
+    if score_of.values is not None:
+        return {name: _metric(getattr(score_of.values, name)) for name in VALUE_METRICS}
     values: dict[str, Any] = {name: _metric(getattr(score_of, name)) for name in METRICS}
     values["good_recall"] = None if score_of.good_recall is None else _metric(score_of.good_recall)
     values["recall"] = {label: {**_metric(metric), "n": metric.n} for label, metric in score_of.recall.items()}
@@ -179,10 +212,7 @@ def _by_column(items: Sequence[_Scored], dataset: Dataset, good_labels: Sequence
         is_group = column == dataset.group_column
         if not (is_group and len(counts) <= GROUPS_SHOWN_MAX) and not _is_category(counts, len(items)):
             continue
-        found[column] = {
-            value: {"n": counts[value], **_plain(_overall(_with(items, column, value), good_labels))}
-            for value in sorted(counts)
-        }
+        found[column] = {value: _counted(_with(items, column, value), good_labels) for value in sorted(counts)}
     return found
 
 
@@ -194,7 +224,7 @@ def _by_slice(
     found: dict[str, Any] = {}
     for declared in use_case.slices:
         mine = [item for item, names in zip(items, within, strict=True) if declared.name in names]
-        found[declared.name] = {"n": len(mine), **_plain(_overall(mine, good_labels))}
+        found[declared.name] = _counted(mine, good_labels)
     return found
 
 

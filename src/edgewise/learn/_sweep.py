@@ -25,7 +25,7 @@ from edgewise.learn._dataset import TrainingSample, grouped_part
 from edgewise.learn._executor import Executor
 from edgewise.learn._read import read_dataset
 from edgewise.learn._task import Made, Task, as_training, with_robustness
-from edgewise.learn._trainer import Cancelled, Progress
+from edgewise.learn._trainer import VALUE_TRAINERS, Cancelled, Progress
 from edgewise.learn._variants import make_variants
 from edgewise.measure import macro_mean
 from edgewise.ports import FolderBlobs, OnnxRuntime, StoredBundle, open_pipeline
@@ -156,6 +156,12 @@ def run_sweep(task: Task, plan: SweepPlan, blobs: FolderBlobs, executor: Executo
     Raises:
         NotValid: too few groups to compare on, or every run failed. Cancelled: `go_on` raised it.
     """
+    if task.order.trainer in VALUE_TRAINERS:
+        raise NotValid(
+            f"a sweep compares recalls of classes, and the trainer {task.order.trainer} states values; train with each "
+            "setting by --config, and compare with `edgewise score`",
+            code="config_invalid",
+        )
     train, compare, confirm = _parts(task, plan, blobs)
     runs = [(number, seed) for number in range(len(plan.settings)) for seed in plan.seeds]
     made: dict[tuple[int, int], Made | EdgewiseError] = {}

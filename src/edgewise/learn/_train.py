@@ -21,6 +21,7 @@ from edgewise.learn._graph import norms_of
 from edgewise.learn._needs import measure_needs
 from edgewise.learn._reference import reference_of
 from edgewise.learn._trainer import ConfigValue, Fitted, Floats, Job, Progress, Trainer, trainer_named
+from edgewise.learn._value_card import card_of
 from edgewise.ports import OnnxRuntime, Session, StoredBundle
 from edgewise.wire import (
     SITES_MAX,
@@ -104,11 +105,16 @@ def train(
     settings = dict(config or {})
     started_s = time.perf_counter()
     certain = tuple(sample for sample in samples if not sample.uncertain)
+    states_values = chosen.task == "value"  # then labels are numbers, and there are no classes
     detects = chosen.task == "anomaly-detection"  # what is usual must be named, whatever is there to learn from
     good = tuple(good_labels) if detects and good_labels else _known_good_labels(certain, good_labels, base)
+    good = () if states_values else good
     fault = settings.pop("fault", None)
     taught = _with_fault(certain, good, fault)
-    labels = (good[0] if good else USUAL, UNUSUAL) if detects else _labels(taught, base)
+    if states_values:
+        labels: tuple[str, ...] = ()
+    else:
+        labels = (good[0] if good else USUAL, UNUSUAL) if detects else _labels(taught, base)
     job = Job(
         samples=taught,
         labels=labels,
@@ -141,6 +147,7 @@ def train(
             ),
         ),
         labels=labels,
+        states=fitted.states,
         good_label=good[0] if good else labels[0] if detects else None,
         good_labels=good,
         defect_threshold=0.5,
@@ -164,7 +171,7 @@ def train(
             sites=_sites(taught),
             data=facts,
         ),
-        card=_card(name, taught, good, fitted),
+        card=_card(name, taught, good, fitted) if fitted.states is None else card_of(name, taught, fitted),
         blobs={MODEL_BLOB: Blob(sha256=blob, size_bytes=len(fitted.graph), media_type="application/x-onnx")},
     )
     metrics = {**fitted.metrics, "parity": parity, "seconds": time.perf_counter() - started_s}

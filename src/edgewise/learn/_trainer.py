@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from edgewise.learn._checkpoint import Checkpoint
 from edgewise.learn._dataset import TrainingSample
 from edgewise.ports import StoredBundle
-from edgewise.wire import InputSpec, NotValid
+from edgewise.wire import InputSpec, NotValid, States
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, float], None]
 """Told what is being done and how far it is, from 0 to 1. It may raise Cancelled to stop the training."""
 
 ConfigValue = str | float | int | bool
-Task = Literal["image-classification", "tabular-classification", "anomaly-detection"]
+Task = Literal["image-classification", "tabular-classification", "anomaly-detection", "value"]
 
 
 class Cancelled(Exception):
@@ -72,6 +72,7 @@ class Fitted:
     facts: Mapping[str, str | int | float | bool | None]
     unreadable: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
+    states: States | None = None  # of the task value, whose `scores` are float32 (N, 3) quantiles
 
 
 class Trainer(Protocol):
@@ -94,8 +95,13 @@ TRAINERS: dict[str, str] = {
     "vision": "edgewise.learn._vision:VisionTrainer",
     "tabular": "edgewise.learn._tabular:TabularTrainer",
     "anomaly": "edgewise.learn._anomaly:AnomalyTrainer",
+    "regression": "edgewise.learn._regression:RegressionTrainer",
+    "forecast": "edgewise.learn._forecast:ForecastTrainer",
 }
 """Where each trainer lives. A name is imported when it is first asked for: PyTorch alone takes over a second."""
+
+VALUE_TRAINERS = frozenset({"regression", "forecast"})
+"""Those of them whose labels are numbers."""
 
 
 ENTRY_POINTS = "edgewise.trainers"

@@ -100,3 +100,47 @@ def _joined(first: onnx.NodeProto, second: onnx.NodeProto) -> onnx.NodeProto:
         for kind in ("ints", "floats", "strings"):
             getattr(attribute, kind).extend(more if len(getattr(attribute, kind)) else [])
     return joined
+
+
+def export_quantiles(boosters: Sequence[lightgbm.Booster], columns: int, shift: float) -> bytes:
+    """Three quantiles as `input` -> `scores`, float32 (N, 3), rising, their ends moved outwards by the shift.
+
+    Args:
+        boosters: one a quantile, the lower first.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for place, booster in enumerate(boosters):
+        made = convert_lightgbm(
+            booster,
+            initial_types=[("input", FloatTensorType([None, columns]))],
+            target_opset=OPSET,
+        )
+        ensemble = next(node for node in made.graph.node if node.op_type == "TreeEnsembleRegressor")
+        ensemble.input[:] = ["input"]
+        ensemble.output[:] = [f"trees_{place}"]
+        ensemble.name = f"trees_{place}"
+        nodes.append(ensemble)
+    make = onnx.helper.make_node
+    nodes += [
+        make("Concat", [f"trees_{place}" for place in range(len(boosters))], ["apart"], axis=1),
+        # Quantiles that were learned apart may cross; so they are put in order, before the shift and behind it.
+        make("TopK", ["apart", "count"], ["rising", "order"], axis=1, largest=0, sorted=1),
+        make("Add", ["rising", "shift"], ["moved"]),
+        make("TopK", ["moved", "count"], ["scores", "order_moved"], axis=1, largest=0, sorted=1),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "main",
+        [onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["N", columns])],
+        [onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["N", len(boosters)])],
+        [
+            onnx.numpy_helper.from_array(np.array([len(boosters)], np.int64), "count"),
+            onnx.numpy_helper.from_array(np.array([[-shift, 0.0, shift]], np.float32), "shift"),
+        ],
+    )
+    opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid("ai.onnx.ml", TREES_OPSET)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, producer_name=MAKE)
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

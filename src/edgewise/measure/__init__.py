@@ -41,6 +41,7 @@ from edgewise.measure._sequential import (
 from edgewise.measure._shadow import ShadowVerdict, disagreement_max, judge_shadow
 from edgewise.measure._sketch import Sketcher, confidence_of_bin
 from edgewise.measure._small_counts import OTHER, merge_small, tells_of_few
+from edgewise.measure._values import correction, groups_needed, pinball, score_values
 
 __all__ = [
     "CALIBRATION_DAYS",
@@ -83,6 +84,7 @@ __all__ = [
     "cohort_days",
     "compare",
     "confidence_of_bin",
+    "correction",
     "count_apart_ties",
     "count_pairs",
     "did_it_help",
@@ -94,6 +96,7 @@ __all__ = [
     "find_change",
     "gaussian_sums",
     "group_bootstrap",
+    "groups_needed",
     "in_deviations",
     "judge",
     "judge_backstop",
@@ -113,8 +116,10 @@ __all__ = [
     "noisy_sums",
     "norm_sum",
     "of_site_alone",
+    "pinball",
     "read_norm_sum",
     "score_sites",
+    "score_values",
     "site_norm",
     "tells_of_few",
     "wilson",

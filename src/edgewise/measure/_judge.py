@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 
 from edgewise.measure._intervals import Beat, interval, no_beat, ratio, resample
+from edgewise.measure._judge_values import first_site, first_skill, site_against
 from edgewise.measure._rows import Recalls, Rows, by_site, by_slice, rows_of
+from edgewise.measure._swap import REPEATS, SEED, swap_chance
 from edgewise.wire import (
     Gate,
     NotValid,
@@ -20,15 +22,13 @@ from edgewise.wire import (
     Prediction,
     Scorecard,
     SiteVerdict,
+    Target,
     UseCase,
     Verdict,
     record_digest,
 )
 
 Result = Literal["passed", "failed", "inconclusive"]
-REPEATS = 2000
-SEED = 20_260_101  # any number does; it is fixed so that a verdict can be computed again
-EXACT_GROUPS_MAX = 11  # 2,048 ways to swap: all of them are counted instead of drawn
 
 
 def judge(
@@ -49,7 +49,8 @@ def judge(
 
     The recall of each label that matters is judged likewise over all sites, under the name ``label:<label>``; at a site
     with `samples_min` samples of it, a certain loss fails the site. A first release (no champion) has to reach
-    the floor.
+    the floor. Where the use case has a target, errors and coverage of stated values are judged instead
+    (docs/values.md): the loss is the part by which the mean absolute error grew.
 
     Args:
         candidate, champion: scorecards over the same samples.
@@ -60,7 +61,9 @@ def judge(
     Source: the chance that an equal candidate fails at a site is at most alpha by the swap test, which is exact:
         Fisher, The Design of Experiments, 1935; the interval as in `group_bootstrap`.
     """
-    if champion is None:
+    if use_case.outcome.target is not None:
+        sites, result, reasons = _of_values(candidate, champion, use_case, use_case.outcome.target)
+    elif champion is None:
         sites, result, reasons = _first(candidate, use_case)
     else:
         sites, result, reasons = _against(candidate, champion, use_case, beat)
@@ -164,6 +167,33 @@ def _against(
     reasons = [f"{item.site}: {item.result}, {item.text}" for item in sites]
     result, reason = _together(sites, losses, use_case.gate)
     return sites, result, [reason, *reasons]
+
+
+def _of_values(
+    candidate: Scorecard, champion: Scorecard | None, use_case: UseCase, target: Target
+) -> tuple[list[SiteVerdict], Result, list[str]]:
+    """The word on stated values: by error and coverage, site by site and slice by slice (`_judge_values`)."""
+    gate, said = use_case.gate, candidate.predictions
+    sites_of, slices_of = _sites(use_case, said), _slices(use_case, said)
+    if champion is not None:
+        check_same_samples(said, champion.predictions)
+        partner = {item.sample: item for item in champion.predictions}
+        words = {
+            site: site_against(site, items, partner, target, gate) for site, items in {**sites_of, **slices_of}.items()
+        }
+        sites = [word for word, _ in words.values()]
+        gains = [gain for site, (_, gain) in words.items() if site in sites_of and gain is not None]
+        result, reason = _together(sites, gains, gate)
+        return sites, result, [reason, *(f"{item.site}: {item.result}, {item.text}" for item in sites)]
+    sites = [first_site(site, items, target, gate) for site, items in {**sites_of, **slices_of}.items()]
+    skill, n = first_skill(said)
+    seen = f"first release: skill over all sites is {_number(skill)} on {n} samples, the floor is {gate.floor}"
+    failed = [item for item in sites if item.result == "failed"]
+    if failed:
+        return sites, "failed", [f"{item.site}: {item.text}" for item in failed] + [seen]
+    if skill is None or n < gate.samples_min:
+        return sites, "inconclusive", [f"{seen}; at least {gate.samples_min} samples are needed to judge it"]
+    return sites, "passed" if skill >= gate.floor else "failed", [seen]
 
 
 def _together(sites: Sequence[SiteVerdict], differences: Sequence[float], gate: Gate) -> tuple[Result, str]:
@@ -306,14 +336,7 @@ def _swap_chance(ours: Recalls, theirs: Recalls, pair: _Paired) -> float:
     members = ours.members.astype(np.float64)
     gained = members * (ours.hits.astype(np.float64) - theirs.hits)
     shares = ratio(gained, np.broadcast_to(members.sum(axis=0), gained.shape)) / members.shape[1]
-    by_group = np.bincount(pair.candidate.numbers, weights=shares.sum(axis=1), minlength=pair.candidate.groups)
-    moved = by_group[np.abs(by_group) > 1e-12]
-    observed = moved.sum() + 1e-9  # a sum in another order may differ in its last digits
-    if len(moved) <= EXACT_GROUPS_MAX:
-        ways = (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1
-        return float(np.mean((1 - 2.0 * ways) @ moved <= observed))
-    signs = np.random.Generator(np.random.PCG64(SEED)).integers(0, 2, size=(REPEATS, len(moved)))
-    return float((1 + np.sum((1 - 2.0 * signs) @ moved <= observed)) / (1 + REPEATS))
+    return swap_chance(shares.sum(axis=1), pair.candidate.numbers, pair.candidate.groups)
 
 
 def _metric_of(rows: Rows, outcome: Outcome) -> tuple[str, Recalls]:

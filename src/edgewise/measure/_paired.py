@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewise.measure._intervals import Beat, Floats, interval, no_beat, resample, wilson
-from edgewise.measure._judge import REPEATS, SEED, check_same_samples
+from edgewise.measure._judge import check_same_samples
 from edgewise.measure._rows import Recalls, Rows, by_site, by_slice, rows_of
 from edgewise.measure._scores import OVERALL
+from edgewise.measure._swap import REPEATS, SEED
 from edgewise.wire import Compared, Metric, Outcome, Prediction, Scorecard, UseCase
 
 LEVEL = 0.9

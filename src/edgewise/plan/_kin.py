@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgewise.wire import Manifest, site_of_variant
 
-SAME = ("name", "task", "graphs", "labels", "good_label", "good_labels", "defect_threshold")
+SAME = ("name", "task", "graphs", "labels", "good_label", "good_labels", "defect_threshold", "states")
 SAME_ORIGIN = ("order", "revision", "parent", "seed")
 
 

@@ -34,11 +34,14 @@ def make_golden(stages: Sequence[Stage], paths: Paths, *, seed: int, count: int,
     )
 
 
-def check_golden(stages: Sequence[Stage], paths: Paths | None, golden: Golden, *, bundle: str) -> None:
+def check_golden(
+    stages: Sequence[Stage], paths: Paths | None, golden: Golden, *, bundle: str, scale: float = 1.0
+) -> None:
     """Nothing, when every graph gives its golden answers here, and the golden frames take their paths.
 
     Args:
         paths: which graph decides on each golden frame; None leaves that out.
+        scale: of the answers, in which differences are measured; 1 for probabilities.
 
     Raises:
         NotValid: with code ``golden_failed``; the message says how far off the worst score is.
@@ -48,7 +51,7 @@ def check_golden(stages: Sequence[Stage], paths: Paths | None, golden: Golden, *
         if wanted is None:
             raise _failed(f"bundle {bundle[:12]}… has no golden answers of graph {stage.graph.name}")
         seen = _answers(stage, golden.seed + at, golden.count)
-        _compare(np.array([list(row) for row in wanted]), seen, golden, bundle)
+        _compare(np.array([list(row) for row in wanted]), seen, golden, bundle, scale)
     if len(stages) > 1 and paths is not None:
         taken = tuple(paths())
         if taken != golden.paths:
@@ -58,10 +61,10 @@ def check_golden(stages: Sequence[Stage], paths: Paths | None, golden: Golden, *
             )
 
 
-def _compare(wanted: NDArray[np.float64], seen: NDArray[np.float32], golden: Golden, bundle: str) -> None:
+def _compare(wanted: NDArray[np.float64], seen: NDArray[np.float32], golden: Golden, bundle: str, scale: float) -> None:
     if wanted.shape != seen.shape:
         raise _failed(f"golden outputs have shape {wanted.shape}, needs {seen.shape}")
-    worst = float(np.abs(seen - wanted).max())
+    worst = float(np.abs(seen - wanted).max()) / scale
     if not worst <= golden.tolerance:  # so written that NaN fails as well
         raise _failed(
             f"golden outputs of bundle {bundle[:12]}… are off by {worst:.2g}, at most {golden.tolerance:.2g} is "

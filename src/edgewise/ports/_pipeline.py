@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.frames import Decided, decide, golden_frames, prepare_crop
+from edgewise.frames import Decided, decide, golden_frames, prepare_crop, scores_of
 from edgewise.ports import _golden_check
 from edgewise.ports._blobs import check_bytes
 from edgewise.ports._runtime import Runtime
@@ -23,7 +23,7 @@ from edgewise.wire import Decision, Golden, ImageSpec, Manifest, NotTrusted, Sta
 class Answer:
     """What a bundle's networks gave for one frame."""
 
-    scores: NDArray[np.float32]  # (C,), probabilities in the order of the manifest's labels, of the graph that decides
+    scores: NDArray[np.float32]  # (C,), probabilities by label, or (3,) quantiles of a value, of the graph that decides
     embedding: NDArray[np.float32] | None  # (D,), of the first graph
     doubt: float | None = None  # 0 to 1, of the graph that decides; None where it has no such output
     graph: str | None = None  # the one that decides, where the bundle has several
@@ -161,7 +161,8 @@ class Pipeline:
             NotValid: with code ``golden_failed``; the message says how far off the worst score is.
         """
         taken = self._paths if paths else None
-        _golden_check.check_golden(self.stages, taken, self.manifest.golden, bundle=self.bundle)
+        scale = 1.0 if self.manifest.states is None else self.manifest.states.spread
+        _golden_check.check_golden(self.stages, taken, self.manifest.golden, bundle=self.bundle, scale=scale)
 
     def make_golden(self, *, seed: int, count: int, tolerance: float = 1e-3) -> Golden:
         """The golden answers of these graphs, for the manifest of the bundle that is being made."""
@@ -204,5 +205,5 @@ def open_pipeline(manifest: Manifest, bundle: str, read_blob: Callable[[str], by
                 f"graph {graph.name} names blob {graph.blob!r}, the manifest has none such", code="bundle_corrupt"
             )
         sha256 = manifest.blobs[graph.blob].sha256
-        stages.append(Stage(graph, runtime.open(check_bytes(sha256, read_blob(sha256))), len(manifest.labels)))
+        stages.append(Stage(graph, runtime.open(check_bytes(sha256, read_blob(sha256))), scores_of(manifest)))
     return Pipeline(manifest, bundle, stages)

@@ -20,7 +20,7 @@ class WindowSource:
     def __init__(self, rows: Source, window: SeriesWindow) -> None:
         self._rows = rows
         self._window = window
-        self._windower = Windower(window.columns, length=window.length, hop=window.hop)
+        self._windower = Windower(window.columns, length=window.length, hop=window.hop, step_s=window.step_s)
         self._unusable = 0
         self.skipped = 0  # rows that could not be used, here or by the source of the rows
         self.last_skip = ""
@@ -52,7 +52,7 @@ class WindowSource:
             values = loads(row.data)
             if not isinstance(values, dict):
                 raise BadSeries(f"{row.name} is no JSON object of numbers")
-            window = self._windower.add(values)
+            window = self._windower.add(values, row.taken_at)
         except NotValid as error:
             self._windower.drop()
             self._unusable += 1

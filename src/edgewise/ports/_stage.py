@@ -33,7 +33,7 @@ class Stage:
     Args:
         graph: as the manifest has it.
         session: the opened network.
-        classes: labels of the manifest.
+        classes: numbers that it gives for a frame: one a label, or three quantiles.
     Raises:
         NotValid: the network does not have the inputs and outputs that the manifest names.
     """
@@ -83,7 +83,8 @@ class Stage:
         scores = np.asarray(results[graph.scores], np.float32)
         if scores.shape != (count, self._classes):
             raise invalid(
-                f"output {graph.scores} has shape {scores.shape}, needs ({count}, {self._classes}): one score a label"
+                f"output {graph.scores} has shape {scores.shape}, needs ({count}, {self._classes}): one score a label, "
+                "or the three quantiles of a value"
             )
         if len(self._outputs) == 1:
             return Results(scores, None)
@@ -138,6 +139,11 @@ def check_stages(manifest: Manifest) -> None:
         if graph.after is not None:
             _check_after(manifest, graph, seen)
         seen[graph.name] = graph
+    states, spec = manifest.states, manifest.graphs[0].pre
+    if states is not None and len(manifest.graphs) > 1:
+        raise invalid("a bundle that states values has one graph")
+    if states is not None and states.now is not None and states.now not in getattr(spec, "columns", ()):
+        raise invalid(f"the target now is column {states.now[:60]!r}, which the input does not have")
 
 
 def _check_after(manifest: Manifest, graph: Graph, seen: Mapping[str, Graph]) -> None:

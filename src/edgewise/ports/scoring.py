@@ -6,19 +6,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-from edgewise.measure import largest_gap, score_sites
+from edgewise.frames import baseline_of
+from edgewise.measure import largest_gap, score_sites, score_values
 from edgewise.ports._bundle import open_manifest
 from edgewise.ports._pipeline import Pipeline, open_pipeline
 from edgewise.ports._runtime import Runtime
-from edgewise.wire import LabelledSample, NotValid, Prediction, Scorecard
+from edgewise.wire import LabelledSample, NotValid, Prediction, Scorecard, Stated
 
 UNREADABLE = "unreadable"  # the answer to a frame that no bundle can decode: wrong for candidate and champion alike
 # What `frames` says of a frame that cannot be read, as against a bundle that does not work.
-UNREADABLE_CODES = frozenset({"bad_picture", "bad_row", "bad_frame"})
+UNREADABLE_CODES = frozenset({"bad_picture", "bad_row", "bad_frame", "bad_series"})
 REMEMBERED_MAX = 100_000
 
 
-Said = tuple[str, float | None, float | None]  # label, defect score, confidence
+# Label, defect score, confidence; of a value what is stated and what has to be beaten.
+Said = tuple[str, float | None, float | None, Stated | None, float | None]
 
 
 class Answers:
@@ -73,7 +75,11 @@ def score_bundle(
     beat()
     known = answers or Answers()
     predictions = tuple(_predict(pipeline, sample, read_blob, known, beat) for sample in samples)
-    sites, overall = score_sites(predictions, good_labels=good_labels, beat=beat)
+    states = record.states
+    if states is None:
+        sites, overall = score_sites(predictions, good_labels=good_labels, beat=beat)
+    else:
+        sites, overall = score_values(predictions, states.quantiles)
     places = [one for one in sites if not one.site.startswith("slice:")]
     return Scorecard(
         bundle=digest,
@@ -83,6 +89,7 @@ def score_bundle(
         predictions=predictions,
         latency_ms=record.needs.latency_ms,
         size_bytes=sum(blob.size_bytes for blob in record.blobs.values()),
+        quantiles=None if states is None else states.quantiles,
         gap_sites=largest_gap(places, metric=metric),
         gap_slices=largest_gap([one for one in sites if one.site.startswith("slice:")], metric=metric),
     )
@@ -100,7 +107,7 @@ def _predict(
     if answer is None:
         answer = _answer(pipeline, read_blob(sample.blob), sample.media_type)
         known.put(pipeline.bundle, sample.blob, answer)
-    label, defect, confidence = answer
+    label, defect, confidence, stated, baseline = answer
     return Prediction(
         sample=sample.sample,
         site=sample.site,
@@ -110,6 +117,8 @@ def _predict(
         defect=defect,
         slices=sample.slices,
         confidence=confidence,
+        stated=stated,
+        baseline=baseline,
     )
 
 
@@ -119,5 +128,7 @@ def _answer(pipeline: Pipeline, data: bytes, media_type: str) -> Said:
     except NotValid as error:
         if error.code not in UNREADABLE_CODES:
             raise
-        return UNREADABLE, None, None
-    return decision.label, decision.defect, decision.confidence
+        return UNREADABLE, None, None, None, None
+    states, stated = pipeline.manifest.states, decision.stated
+    baseline = None if states is None else baseline_of(states, pipeline.graph.pre, data)
+    return decision.label, decision.defect, decision.confidence, stated, baseline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,6 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 # Another CPU may round a score differently; a label that differs is another answer.
 DEFECT_TOLERANCE = 1e-3
 VARIANT = "fp32"
+VALUE_TOLERANCE = 1e-3  # of a stated value, in widths of its interval
 
 
 class HubReader(Protocol):
@@ -429,9 +431,20 @@ def _compare(stored: Scorecard, again: Scorecard) -> None:
 def _same(seen: Prediction, found: Prediction) -> bool:
     if _facts(seen) != _facts(found):
         return False
+    if not _same_values(seen, found):
+        return False
     if seen.defect is None or found.defect is None:
         return seen.defect == found.defect
     return abs(seen.defect - found.defect) <= DEFECT_TOLERANCE
+
+
+def _same_values(seen: Prediction, found: Prediction) -> bool:
+    """Whether both state the same value beside the same baseline, up to rounding: a thousandth of the interval."""
+    if seen.stated is None or found.stated is None:
+        return seen.stated == found.stated and seen.baseline == found.baseline
+    near = VALUE_TOLERANCE * (found.stated[2] - found.stated[0])
+    pairs = zip((*seen.stated, seen.baseline or 0.0), (*found.stated, found.baseline or 0.0), strict=True)
+    return all(math.isclose(one, two, rel_tol=1e-5, abs_tol=near) for one, two in pairs)
 
 
 def _facts(item: Prediction) -> tuple[object, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgewise.wire._record import Digest, Name, Record, Time
+from edgewise.wire.values import States
 
 # What a manifest may hold. Its fields come from outside and are read before anything is known about them.
 BLOBS_MAX = 1000
@@ -64,7 +65,20 @@ class SeriesSpec(Record):
     std: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
 
 
-InputSpec: TypeAlias = ImageSpec | TableSpec | SeriesSpec
+class PastSpec(Record):
+    """How a window of a time series becomes a row of numbers: means of some steps of a channel, some steps ago."""
+
+    kind: Literal["past"] = "past"
+    columns: tuple[Word, ...] = Field(min_length=1, max_length=COLUMNS_MAX)  # one a channel
+    length: int = Field(ge=1, le=1 << 20)  # steps of a window
+    step_s: float = Field(gt=0, allow_inf_nan=False)  # from one step to the next
+    # Channel, steps ago (0 is the last one), and over how many steps that end there the mean is taken.
+    takes: tuple[tuple[int, int, int], ...] = Field(min_length=1, max_length=COLUMNS_MAX)
+    mean: tuple[float, ...] = Field(max_length=COLUMNS_MAX)  # of each channel
+    std: tuple[float, ...] = Field(max_length=COLUMNS_MAX)
+
+
+InputSpec: TypeAlias = ImageSpec | TableSpec | SeriesSpec | PastSpec
 
 
 class After(Record):
@@ -89,7 +103,7 @@ class Graph(Record):
     name: Name = "main"
     blob: Word  # a key of Manifest.blobs
     input: Word  # tensor name, float32 (N, C, H, W) for pictures, (N, F) for tables, (N, C, L) for series
-    scores: Word  # tensor name, float32 (N, classes), softmax probabilities
+    scores: Word  # tensor name, float32 (N, classes), softmax probabilities; (N, 3) quantiles where it states values
     embedding: Word | None = None  # tensor name, float32 (N, D)
     # Tensor name, float32 (M, 4) for one picture: x1, y1, x2, y2 from 0 to 1 of width and height, best score first.
     boxes: Word | None = None
@@ -176,9 +190,12 @@ class Manifest(Record):
 
     format: Literal[1] = 1
     name: Name
-    task: Literal["image-classification", "tabular-classification", "series-classification", "anomaly-detection"]
+    task: Literal[
+        "image-classification", "tabular-classification", "series-classification", "anomaly-detection", "value"
+    ]
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=GRAPHS_MAX)
-    labels: tuple[Word, ...] = Field(min_length=1, max_length=LABELS_MAX)
+    labels: tuple[Word, ...] = Field(max_length=LABELS_MAX)  # none of the task value
+    states: States | None = None  # of the task value, and of no other
     good_label: Word | None = None
     # All labels of good parts where there are several (one network for plants that call them none and free),
     # `good_label` among them; empty means `good_label` alone. P(good) is the sum over them.
@@ -192,3 +209,13 @@ class Manifest(Record):
     licence: Word = "unstated"
     card: str = Field("", max_length=CARD_MAX)  # model card, Markdown
     blobs: dict[Word, Blob] = Field(max_length=BLOBS_MAX)
+
+    @model_validator(mode="after")
+    def _labels_or_values(self) -> Manifest:
+        is_value = self.task == "value"
+        if is_value != (self.states is not None) or is_value == bool(self.labels):
+            raise ValueError(
+                f"task {self.task} with {len(self.labels)} labels and {'' if self.states else 'no '}`states`; the task "
+                "value has `states` and no labels, any other has labels and no `states`"
+            )
+        return self

@@ -14,6 +14,7 @@ from edgewise.wire.errors import NotValid
 from edgewise.wire.failure import Failure
 from edgewise.wire.readings import Readings
 from edgewise.wire.release import Envelope
+from edgewise.wire.values import Stated
 
 RecordClass: TypeAlias = Literal["alarm", "audit", "feedback", "disagreement", "audit_sample", "telemetry", "sample"]
 # Drained in this order, shed in the reverse one; the first two own the outbox's reserve.
@@ -46,6 +47,9 @@ class Decision(Record):
     graph: Name | None = None  # which one decided, where the bundle has several
     earlier: tuple[StageDecision, ...] | None = Field(None, max_length=16)  # what those before it said, first one first
     deferred: Literal[True] | None = None  # by the large bundle of a cascade, after the edge had decided
+    # Of a bundle that states values: the interval around the value. `label` says then where it lies by the limits
+    # (within, above, below), `confidence` is the interval's level, `margin` how much narrower it is than no knowledge.
+    stated: Stated | None = None
 
 
 class Sample(Record):

@@ -11,6 +11,7 @@ from edgewise.wire.annotation import Annotation
 from edgewise.wire.bundle import Precision
 from edgewise.wire.codec import canonical, digest, record_digest
 from edgewise.wire.measured import Compared, Metric, Robustness
+from edgewise.wire.values import Stated
 
 
 class LabelledSample(Record):
@@ -135,6 +136,19 @@ class Gap(Record):
     high: float
 
 
+class ValueScore(Record):
+    """How good stated values are, in the target's unit where nothing else is said."""
+
+    mae: Metric  # mean absolute error
+    baseline: Metric  # the same of persistence for a forecast, of the training's mean for a regression
+    skill: Metric  # 1 - mae / baseline: 0 is as good as that, 1 without error
+    coverage: Metric  # part of the true values inside their interval
+    width: Metric  # mean width of the intervals
+    pinball: Metric  # mean pinball loss over the three quantiles
+    nominal: float  # the coverage that the bundle states
+    unstated: int = 0  # samples that it could not state a value of; they are in no other number
+
+
 class SiteScore(Record):
     """A bundle's quality on the evaluation samples of one site, or of one slice as ``slice:<name>``."""
 
@@ -147,6 +161,7 @@ class SiteScore(Record):
     recall: dict[str, Metric] = Field(default_factory=dict)
     good_recall: Metric | None = None  # of all good labels as one class: 1 less the share of false alarms
     calibration: Calibration | None = None
+    values: ValueScore | None = None  # of a bundle that states values; the metrics of classes have no value then
 
 
 class Prediction(Record):
@@ -160,6 +175,8 @@ class Prediction(Record):
     defect: Share | None = None
     slices: tuple[Name, ...] | None = None  # as the sample has them
     confidence: Share | None = None  # of `label`
+    stated: Stated | None = None  # of a bundle that states values; `truth` is a number then
+    baseline: float | None = None  # what persistence, or the training's mean, says
 
 
 class Scorecard(Record):
@@ -170,6 +187,7 @@ class Scorecard(Record):
     predictions: tuple[Prediction, ...] = ()
     latency_ms: float | None = None
     size_bytes: int = 0
+    quantiles: tuple[Share, Share, Share] | None = None  # of a bundle that states values: which ones
     gap_sites: Gap | None = None
     gap_slices: Gap | None = None
     compared: tuple[Compared, ...] | None = None  # with the champion on the same samples; none for a first release

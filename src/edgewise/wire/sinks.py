@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Strict, Time
 from edgewise.wire.conditions import Condition
 from edgewise.wire.sources import REGISTER_WORDS, Column, RegisterType, Tls, type_range
+from edgewise.wire.values import Stated
 
 SinkKind = Literal["decision", "alarm"]
 # A use case comes from the hub. It may name secrets that a person on site has put there for sinks, and no others: a
@@ -53,6 +54,7 @@ class SinkEvent(Record):
     confidence: Share
     defect: Share | None = None
     margin: Share
+    stated: Stated | None = None  # lower end, value, upper end, of a bundle that states values
     release: str | None = None
     bundle: Digest
     deferred: Literal[True] | None = None  # by the large bundle of a cascade, which corrects an earlier event
@@ -67,7 +69,9 @@ class _Sink(Strict):
     events: tuple[SinkKind, ...] = Field(("alarm",), min_length=1, description="what it is sent")
     labels: tuple[str, ...] = Field((), description="only decisions for these labels; all without it")
     when: tuple[Condition, ...] = Field(
-        (), max_length=16, description="only what meets all of these; facts are label, confidence, defect, margin, …"
+        (),
+        max_length=16,
+        description="only what meets all of these: label, confidence, defect, margin, low, value, high …",
     )
     queue_max: int = Field(1000, ge=1, le=100_000, description="more that wait push out the oldest decision, counted")
     attempts_max: int = Field(8, ge=1, le=1000, description="tries for one event before it counts as failed")

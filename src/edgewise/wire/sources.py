@@ -79,9 +79,16 @@ class RowFields(Strict):
 class SeriesWindow(Strict):
     """Rows gathered into windows of a series, for a network that looks at many steps at once."""
 
-    columns: tuple[Column, ...] = Field(min_length=1, max_length=1024, description="the channels, in order")
+    columns: tuple[Column, ...] = Field(
+        min_length=1,
+        max_length=1024,
+        description="the channels, in order; clock.day_sin and its kind come from the row's time",
+    )
     length: int = Field(ge=1, le=1 << 20, description="rows of a window")
     hop: int = Field(ge=1, le=1 << 20, description="rows from the start of one window to the next")
+    step_s: float | None = Field(
+        None, gt=0, description="seconds from one row to the next; a row that comes at another time begins a new window"
+    )
 
 
 class _Source(Strict):

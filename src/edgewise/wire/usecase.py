@@ -13,6 +13,7 @@ from edgewise.wire.rollout import RolloutPolicy
 from edgewise.wire.sinks import SinkSpec
 from edgewise.wire.slices import Slice, slice_faults
 from edgewise.wire.terms import zone_of
+from edgewise.wire.values import Target
 
 RecordLeave: TypeAlias = Literal["sample", "telemetry", "report", "feedback", "alarm", "disagreement", "audit"]
 # Ways out beside the uplink. `courier` carries the record classes that are listed too; `local-api` and `log` may name
@@ -25,10 +26,25 @@ class Outcome(Strict):
     """What the use case is for, and how success is measured."""
 
     goal: str
-    metric: Literal["balanced_accuracy", "macro_recall"] = "macro_recall"
-    labels: tuple[str, ...] = Field(min_length=1, description="classes known at the start; the list grows by labelling")
+    metric: Literal["balanced_accuracy", "macro_recall", "mae"] = Field(
+        "macro_recall", description="mae, the mean absolute error, where values are stated: it needs `target`"
+    )
+    target: Target | None = Field(None, description="the number to state, instead of labels, docs/values.md")
+    labels: tuple[str, ...] = Field((), description="classes known at the start; the list grows by labelling")
     good_labels: tuple[str, ...] = Field((), description="labels that all mean a good part, such as none and free")
     labels_that_matter: tuple[str, ...] = Field((), description="classes whose recall is gated by itself")
+
+    @model_validator(mode="after")
+    def _labels_or_target(self) -> Outcome:
+        if (self.metric == "mae") != (self.target is not None):
+            raise ValueError(
+                f"metric {self.metric} with{'' if self.target else 'out'} a target; mae and a target go together"
+            )
+        if self.target is None and not self.labels:
+            raise ValueError("labels are missing; name at least one class, or a target and metric mae for a number")
+        if self.target is not None and (self.labels or self.good_labels or self.labels_that_matter):
+            raise ValueError("labels and target are both given; a use case states values or tells classes apart")
+        return self
 
 
 class People(Strict):
@@ -144,8 +160,16 @@ class Retrain(Strict):
 class Gate(Strict):
     """No site gets worse: how far a candidate may fall behind the champion, and what it must reach at all."""
 
-    margin: Share = Field(0.02, description="largest loss of the site's metric that still passes, if certain")
-    floor: Share = Field(0.55, description="lowest metric over all sites for a first release")
+    margin: Share = Field(
+        0.02,
+        description="largest loss of the site's metric that still passes, if certain; of mae the part it may grow by",
+    )
+    floor: Share = Field(
+        0.55, description="lowest metric over all sites for a first release; of mae the skill, docs/values.md"
+    )
+    coverage_tolerance: Share = Field(
+        0.05, description="of stated values: how far the coverage at a site may lie below the target's, if certain"
+    )
     samples_min: int = Field(8, ge=1, description="fewer evaluation samples at a site make its result inconclusive")
     alpha: Share = Field(0.1, description="level of the paired test that a site got worse")
     evaluation_share: float = Field(0.2, gt=0, lt=0.9)
@@ -249,6 +273,10 @@ class UseCase(Strict):
         sinks = [sink.name for sink in self.sinks]
         if len(set(sinks)) != len(sinks):
             raise ValueError(f"two sinks share a name; seen {sinks}")
+        ahead = self.outcome.target is not None and self.outcome.target.horizon_s is not None
+        if ahead and not {"columns", "step_s"} <= set(self.retrain.config):
+            text = "a forecast needs `columns`, the windows' channels separated by commas, and `step_s` in seconds"
+            raise Mistakes([(("retrain", "config"), text)])
         if faults := slice_faults(self.slices, self.data.fields, names):
             raise Mistakes(faults)
         return self

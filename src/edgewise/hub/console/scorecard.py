@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import sqlalchemy as sa
 
 from edgewise.hub.weighed import Weighed, weigh
-from edgewise.wire import Compared, Metric, NotValid, Prediction, Robustness, SiteScore
+from edgewise.wire import Compared, Metric, NotValid, Prediction, Robustness, SiteScore, ValueScore
 
 SHOWN_MAX = 200  # samples on one page
 OVERALL = "overall"
@@ -45,6 +45,9 @@ def scorecard(connection: sa.Connection, release: str) -> dict[str, Any] | None:
         if error.code != "scorecard_unknown":
             raise
         return None
+    if found.outcome.target is not None:
+        return {"values": list(_values(found)), "weighed": found, "target": found.outcome.target,
+                "api": f"/api/v1/releases/{quote(release, safe='')}/scorecard"}  # fmt: skip
     cards = {"as trained": found.scorecard} | {name: one.scorecard for name, one in found.variants.items()}
     told = {name: card.robustness for name, card in cards.items() if card.robustness is not None}
     return {
@@ -68,6 +71,11 @@ def behind(connection: sa.Connection, release: str, asked: Mapping[str, str]) ->
         NotValid: no such release or scorecard, or something else was asked.
     """
     found = weigh(connection, release)
+    if found.outcome.target is not None:
+        raise NotValid(
+            f"{release} states values; its samples are in its scorecard: GET /api/v1/releases/{release}/scorecard",
+            code="samples_unknown",
+        )
     where, measure = asked.get("where", OVERALL), asked.get("measure", "macro_recall")
     label, only = asked.get("label") or None, asked.get("only", "all")
     places = {item.site for item in found.scorecard.sites} | {OVERALL}
@@ -141,6 +149,32 @@ def _samples(
         wanted = {"all": True, "wrong": not ours, "gained": ours and not theirs, "lost": theirs and not ours}
         if wanted[only]:
             yield item, other
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValueRow:
+    """How good stated values are at one place, and the champion's error on the same samples."""
+
+    place: str
+    n: int
+    ours: ValueScore | None
+    champion: Metric | None
+    result: str | None
+
+
+def _values(found: Weighed) -> Iterator[ValueRow]:
+    card, champion = found.scorecard, found.champion
+    judged = {item.site: item.result for item in found.verdict.sites} | {OVERALL: found.verdict.result}
+    beside = {} if champion is None else {one.site: one.values for one in (*champion.sites, champion.overall)}
+    for one in (*card.sites, card.overall):
+        theirs = beside.get(one.site)
+        yield ValueRow(
+            place=one.site,
+            n=one.n,
+            ours=one.values,
+            champion=None if theirs is None else theirs.mae,
+            result=judged.get(one.site),
+        )
 
 
 def _rows(found: Weighed) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -42,6 +42,18 @@ class SampleRow:
     annotation: dict[str, Any] | None
     labelled_at: datetime | None
     purpose: str | None
+
+
+class WindowRow(NamedTuple):
+    """What finding a window's target takes."""
+
+    id: str
+    site: str
+    device: str | None
+    taken_at: datetime
+    blob: str
+    size_bytes: int
+    label: str | None
 
 
 def add(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -141,6 +153,15 @@ def labelled_rows(connection: sa.Connection, use_case: str, purpose: str) -> lis
     """The same samples with everything that is known of them."""
     where = (samples.c.use_case == use_case, samples.c.purpose == purpose, samples.c.label.is_not(None))
     return many(connection, SampleRow, columns(samples, SampleRow).where(*where).order_by(samples.c.id))
+
+
+def windows(connection: sa.Connection, use_case: str, *, media_type: str, limit: int) -> list[WindowRow]:
+    """The newest samples of this type, by when they came."""
+    fields = [samples.c[name] for name in WindowRow._fields]
+    where = (samples.c.use_case == use_case, samples.c.media_type == media_type)
+    order = (samples.c.received_at.desc(), samples.c.id)
+    statement = sa.select(*fields).where(*where).order_by(*order).limit(limit)
+    return [WindowRow(*row) for row in connection.execute(statement)]
 
 
 def line_of(row: SampleRow) -> LabelledSample:
@@ -254,9 +275,10 @@ def set_purpose(
     connection.execute(sa.insert(groups).values(**row))
 
 
-def purpose_counts(connection: sa.Connection, use_case: str, site: str, label: str) -> dict[str, int]:
-    """Labelled samples of this site and label by purpose."""
-    where = (samples.c.use_case == use_case, samples.c.site == site, samples.c.label == label)
+def purpose_counts(connection: sa.Connection, use_case: str, site: str, label: str | None) -> dict[str, int]:
+    """Labelled samples of this site and label by purpose; of all labels where none is given."""
+    is_wanted = samples.c.label.is_not(None) if label is None else samples.c.label == label
+    where = (samples.c.use_case == use_case, samples.c.site == site, is_wanted)
     statement = sa.select(samples.c.purpose, sa.func.count()).where(*where).group_by(samples.c.purpose)
     return {purpose: count for purpose, count in connection.execute(statement) if purpose is not None}
 

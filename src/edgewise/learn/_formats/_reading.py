@@ -61,6 +61,7 @@ class Reading:
 
     folder: Path
     group: str | None = None  # the fact to group by, where a person named one
+    target: str | None = None  # the column of numbers that is the label
     bounds: ReadBounds = BOUNDS
     notes: Notes = field(default_factory=Notes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ def samples_of(listed: Listed, reading: Reading) -> Found:
         NotValid: a column is missing, a label is empty, a file is not there, or a cell is not what its column needs.
     """
     _check_columns(listed, reading)
+    if reading.target is not None:
+        listed = _aimed(listed, reading.target)
     for index, row in enumerate(listed.rows):
         if not _label(row):
             raise NotValid(
@@ -56,7 +58,7 @@ def samples_of(listed: Listed, reading: Reading) -> Found:
         reading.notes.count("columns that only number the rows were left out", repr(numbering[0]), len(numbering))
     group = _group_column(listed, reading.group)
     bare = [index for index, row in enumerate(listed.rows) if not _cell(row, "file")]
-    features = _features(listed, bare, group) if bare else ()
+    features = _features(listed, bare, group, reading.target) if bare else ()
     if bare and "file" in listed.columns:
         reading.notes.count("rows name no file and were read as numbers", listed.place(bare[0]), len(bare))
     work = _Rows(listed=listed, reading=reading, features=features, group=group or "group")
@@ -77,12 +79,38 @@ def _check_columns(listed: Listed, reading: Reading) -> None:
     twice = next((name for place, name in enumerate(columns) if name in columns[:place]), None)
     if twice is not None:
         raise NotValid(f"{listed.path} has two columns {twice!r}; rename one of them", code="labels_invalid")
-    if "label" not in columns:
+    if reading.target is not None and reading.target not in columns:
+        raise NotValid(
+            f"{listed.path} has no column {reading.target!r} to be the target; its columns are {', '.join(columns)}; "
+            "name one of them",
+            code="column_missing",
+        )
+    if "label" not in columns and reading.target is None:
         raise NotValid(
             f"{listed.path} has no column `label`; its columns are {', '.join(columns) or 'none at all'}; add the "
             "column",
             code="column_missing",
         )
+
+
+def _aimed(listed: Listed, target: str) -> Listed:
+    """The list with the target's numbers as its labels.
+
+    Raises:
+        NotValid: a cell of the target holds no finite number.
+    """
+    rows = []
+    for index, row in enumerate(listed.rows):
+        number = listed.number_of(row.get(target))
+        if number is None or not math.isfinite(number):
+            seen = "empty" if number is None else repr(text_of(row.get(target)))
+            raise NotValid(
+                f"{listed.path} {listed.place(index)}: the target {target} is {seen}, needs to be a finite number; "
+                "fill it in or remove it",
+                code="value_invalid",
+            )
+        rows.append({**row, "label": repr(number)})
+    return replace(listed, rows=rows)
 
 
 def _group_column(listed: Listed, wanted: str | None) -> str | None:
@@ -96,11 +124,11 @@ def _group_column(listed: Listed, wanted: str | None) -> str | None:
     return wanted
 
 
-def _features(listed: Listed, bare: Sequence[int], group: str | None) -> tuple[str, ...]:
+def _features(listed: Listed, bare: Sequence[int], group: str | None, target: str | None) -> tuple[str, ...]:
     """The columns with nothing but numbers in the rows that name no file."""
     found = []
     for name in listed.columns:
-        if name in NOT_FEATURES or name in INDEX_COLUMNS or name == group:
+        if name in NOT_FEATURES or name in INDEX_COLUMNS or name in (group, target):
             continue
         numbers = [listed.number_of(listed.rows[index].get(name)) for index in bare]
         finite = all(number is None or math.isfinite(number) for number in numbers)
