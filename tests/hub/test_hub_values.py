@@ -246,16 +246,21 @@ def test_what_came_later_labels_a_window_and_nobody_has_to() -> None:
         48: None,
     }  # fmt: skip
     world.tick()
-    windows(world, [70])
+    late = windows(world, [70, 92, 110])
     world.tick()
     with world.store.read() as connection:
         assert float(sample_rows.get(connection, made[60]).label) == pytest.approx(truth[68])
+        # The target of 92 lies in the next day, which may be on the other side of the split.
+        assert sample_rows.get(connection, late[92]).label is None
         assert set(history.newest_who(connection, NAME).values()) == {"recorded series"}
 
 
 def test_a_forecast_without_the_names_of_its_channels_is_told_when_it_is_checked() -> None:
     with pytest.raises(ValueError, match="a forecast needs `columns`, the windows' channels"):
         a_usecase(**{**FORECAST, "retrain": {"config": {"step_s": 900}}})
+    for gate in ({"split": "grouped"}, {"split": "time", "block_hours": 2}):
+        with pytest.raises(ValueError, match="`split: time` with `block_hours` over the horizon"):
+            a_usecase(**{**FORECAST, "gate": gate})
 
 
 def test_of_two_stated_values_the_nearer_one_is_right() -> None:

@@ -44,9 +44,10 @@ def label(store: Store, use_case: str, now: datetime, *, check: Callable[[sa.Con
             return 0
         rows = samples.windows(connection, use_case, media_type=SERIES_TYPE, limit=LOOKED_MAX)
     columns, step_s, target, horizon_s = shape
+    block_s = usecase.gate.block_hours * 3600
     place = columns.index(target)
     found: list[labels.NewLabel] = []
-    for match in matches(rows, channels=len(columns), step_s=step_s, horizon_s=horizon_s):
+    for match in matches(rows, channels=len(columns), step_s=step_s, horizon_s=horizon_s, block_s=block_s):
         value = _value(store, match, place=place, channels=len(columns))
         if value is not None:
             found.append(labels.NewLabel(match.sample, repr(value)))
@@ -59,14 +60,18 @@ def label(store: Store, use_case: str, now: datetime, *, check: Callable[[sa.Con
     return len(found)
 
 
-def matches(rows: Sequence[WindowRow], *, channels: int, step_s: float, horizon_s: float) -> Iterator[Match]:
+def matches(
+    rows: Sequence[WindowRow], *, channels: int, step_s: float, horizon_s: float, block_s: float
+) -> Iterator[Match]:
     """For each window without a label the earliest one of the same device that reaches over its target's moment.
+
+    A window whose target lies in another block of the split than its end gets none: it would be on both sides.
 
     >>> from datetime import UTC, timedelta
     >>> at = datetime(2026, 5, 4, tzinfo=UTC)
     >>> one = WindowRow(id="a", site="s", device="d", taken_at=at, blob="x", size_bytes=16, label=None)
     >>> two = one._replace(id="b", taken_at=at + timedelta(hours=5), blob="y")
-    >>> list(matches([one, two], channels=1, step_s=3600, horizon_s=4 * 3600))
+    >>> list(matches([one, two], channels=1, step_s=3600, horizon_s=4 * 3600, block_s=86_400))
     [Match(sample='a', blob='y', ago=1)]
     """
     by_device: dict[tuple[str, str | None], list[WindowRow]] = {}
@@ -79,6 +84,8 @@ def matches(rows: Sequence[WindowRow], *, channels: int, step_s: float, horizon_
             if row.label is not None:
                 continue
             moment = row.taken_at.timestamp() + horizon_s
+            if row.taken_at.timestamp() // block_s != moment // block_s:
+                continue
             first = bisect_left(ends, moment - step_s / 2)
             if first == len(windows):
                 continue

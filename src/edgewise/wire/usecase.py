@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from edgewise.wire._record import Mistakes, Name, Share, Strict
+from edgewise.wire._record import Mistakes, Name, Place, Share, Strict
 from edgewise.wire.private import PERSON_TRANSFORMS, PICTURE_TRANSFORMS, ROW_TRANSFORMS, PrivateSettings, Transform
 from edgewise.wire.readings import CHANNELS_MAX, READINGS_MAX, Channel
 from edgewise.wire.rollout import RolloutPolicy
@@ -273,10 +273,21 @@ class UseCase(Strict):
         sinks = [sink.name for sink in self.sinks]
         if len(set(sinks)) != len(sinks):
             raise ValueError(f"two sinks share a name; seen {sinks}")
-        ahead = self.outcome.target is not None and self.outcome.target.horizon_s is not None
-        if ahead and not {"columns", "step_s"} <= set(self.retrain.config):
-            text = "a forecast needs `columns`, the windows' channels separated by commas, and `step_s` in seconds"
-            raise Mistakes([(("retrain", "config"), text)])
+        if mistakes := self._forecast_mistakes():
+            raise Mistakes(mistakes)
         if faults := slice_faults(self.slices, self.data.fields, names):
             raise Mistakes(faults)
         return self
+
+    def _forecast_mistakes(self) -> list[tuple[Place, str]]:
+        """What a forecast needs beside its target."""
+        target, found = self.outcome.target, list[tuple[Place, str]]()
+        if target is None or target.horizon_s is None:
+            return found
+        if not {"columns", "step_s"} <= set(self.retrain.config):
+            text = "a forecast needs `columns`, the windows' channels separated by commas, and `step_s` in seconds"
+            found.append((("retrain", "config"), text))
+        if self.gate.split != "time" or self.gate.block_hours * 3600 <= target.horizon_s:
+            text = "windows of a series share most of what they hold: `split: time` with `block_hours` over the horizon"
+            found.append((("gate",), text))
+        return found
