@@ -83,6 +83,18 @@ def test_whatever_somebody_acts_on_is_stored_before_the_answer(yard, quiet, chan
     assert {name: getattr(told, name) for name in changes} == changes
 
 
+def test_what_is_answered_where_it_arrives_is_what_a_thread_would_answer_and_nothing_else(yard, quiet):
+    door, now = yard.door, yard.clock.now
+    assert decode(Receipt, door.quick("one", quiet.upload(report=report(yard)))).at == now()
+    assert door.quick("one", quiet.upload(report=report(yard, phase="trial"))) is None
+    assert door.quick("one", quiet.upload(quiet.segment(1, quiet.telemetry()), report=report(yard))) is None
+    assert door.quick("two", quiet.upload(report=report(yard))) is None
+    yard.clock.advance(1)  # another hub may have changed something meanwhile: the store must be asked
+    assert door.quick("one", quiet.upload(report=report(yard))) is None
+    quiet.send(report=report(yard))
+    assert door.quick("one", quiet.upload(report=report(yard))) is not None
+
+
 def test_records_are_stored_before_the_answer_and_the_next_contact_knows_their_watermark(yard, quiet):
     assert quiet.send(quiet.segment(1, quiet.telemetry())).watermark == 1
     assert quiet.send(acked=1).watermark == 1

@@ -110,6 +110,11 @@ class Authority:
         """The device that a certificate of this authority names. Raises as `caller`."""
         return self.caller(certificate, now)[0]
 
+    def has_seen(self, certificate: bytes) -> bool:
+        """Whether the signatures of this certificate were checked before, so that `caller` answers at once."""
+        with self._lock:
+            return fingerprint(certificate) in self._seen
+
     def caller(self, certificate: bytes, now: datetime) -> tuple[DeviceId, PublicKey]:
         """The device that a certificate of this authority names, and the key that it is for.
 

@@ -43,6 +43,7 @@ from edgewise.wire import (
     unpack_upload,
 )
 
+QUIET_BYTES_MAX = 64 << 10  # of an upload that is answered where it arrives; a report has about 1 kB
 INTEGER_MAX = 2**31 - 1  # of a plain integer column in PostgreSQL
 
 
@@ -99,17 +100,9 @@ def handle_contact(
         )
     header, payloads = unpack_upload(body)
     _check_upload(header, payloads, device)
-    quiet = known.quiet(header, now)
+    quiet = _quiet_answer(header, now, known=known, hub_epoch=hub_epoch, chance=chance, limits=limits)
     if quiet is not None:
-        receipt = Receipt(
-            watermark=quiet.watermark,
-            epoch=quiet.epoch,
-            hub_epoch=hub_epoch,
-            metadata=quiet.metadata,
-            next_contact_s=_next_contact_s(quiet.contact_s, chance, limits),
-            at=now,
-        )
-        return encode(receipt)
+        return quiet
     with store.read() as connection:
         row = known_device(connection, device)
         usecase, policies = usecases.in_force(connection, row.use_case)
@@ -146,6 +139,36 @@ def handle_contact(
         "next_contact_s": _next_contact_s(usecase.connectivity.contact_s, chance, limits),
     }
     return encode(receipt.model_copy(update=answer))
+
+
+def handle_quiet(
+    device: str, body: bytes, now: datetime, *, known: KnownDevices, hub_epoch: str, chance: Chance, limits: Limits
+) -> bytes | None:
+    """The bytes of the Receipt where that takes no look at the store; None: ask `handle_contact`."""
+    if len(body) > QUIET_BYTES_MAX or not known.holds(device, now):
+        return None
+    header, payloads = unpack_upload(body)
+    if payloads:
+        return None
+    _check_upload(header, payloads, device)
+    return _quiet_answer(header, now, known=known, hub_epoch=hub_epoch, chance=chance, limits=limits)
+
+
+def _quiet_answer(
+    header: UploadHeader, now: datetime, *, known: KnownDevices, hub_epoch: str, chance: Chance, limits: Limits
+) -> bytes | None:
+    quiet = known.quiet(header, now)
+    if quiet is None:
+        return None
+    receipt = Receipt(
+        watermark=quiet.watermark,
+        epoch=quiet.epoch,
+        hub_epoch=hub_epoch,
+        metadata=quiet.metadata,
+        next_contact_s=_next_contact_s(quiet.contact_s, chance, limits),
+        at=now,
+    )
+    return encode(receipt)
 
 
 def _check_upload(header: UploadHeader, payloads: list[bytes], device: str) -> None:

@@ -88,6 +88,10 @@ class KnownDevices:
         self._looked_at: datetime | None = None
         store.watch(self._changed)
 
+    def holds(self, device: str, now: datetime) -> bool:
+        """Whether a quiet contact of this device would ask the store nothing, now."""
+        return device in self._held and not self._is_due(now)
+
     def quiet(self, header: UploadHeader, now: datetime) -> Known | None:
         """The device where this contact of it is a quiet one, which is then written with the next `flush`; else None.
 
@@ -161,9 +165,12 @@ class KnownDevices:
                 self._held.pop(name, None)
 
     def _look_for_changes(self, now: datetime) -> None:
-        if self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= self._limits.known_s:
+        if self._is_due(now):
             self._looked_at = now
             self._store.look_for_changes()
+
+    def _is_due(self, now: datetime) -> bool:
+        return self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= self._limits.known_s
 
     def _load(self, header: UploadHeader) -> Known | None:
         generation = self._generation
