@@ -225,3 +225,16 @@ def test_a_use_case_has_labels_or_a_target() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             UseCase.model_validate(told | {"outcome": told["outcome"] | change})
+
+
+def test_who_keeps_a_lease_is_called_while_values_are_scored_and_judged() -> None:
+    made = card("one", lambda _s, _d: 2.0)
+    beats: list[int] = []
+    score_values(made.predictions, QUANTILES, beat=lambda: beats.append(1))
+    scored = len(beats)
+    judge(made, made, use_case=use_case(), now=NOW, beat=lambda: beats.append(1))
+    judged = len(beats) - scored
+    judge(made, None, use_case=use_case(), now=NOW, beat=lambda: beats.append(1))
+    assert scored >= 4  # two sites, a slice, and all
+    assert judged >= 4  # error and coverage of two sites
+    assert len(beats) > scored + judged

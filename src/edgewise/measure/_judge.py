@@ -62,7 +62,7 @@ def judge(
         Fisher, The Design of Experiments, 1935; the interval as in `group_bootstrap`.
     """
     if use_case.outcome.target is not None:
-        sites, result, reasons = _of_values(candidate, champion, use_case, use_case.outcome.target)
+        sites, result, reasons = _of_values(candidate, champion, use_case, use_case.outcome.target, beat)
     elif champion is None:
         sites, result, reasons = _first(candidate, use_case)
     else:
@@ -170,7 +170,7 @@ def _against(
 
 
 def _of_values(
-    candidate: Scorecard, champion: Scorecard | None, use_case: UseCase, target: Target
+    candidate: Scorecard, champion: Scorecard | None, use_case: UseCase, target: Target, beat: Beat
 ) -> tuple[list[SiteVerdict], Result, list[str]]:
     """The word on stated values: by error and coverage, site by site and slice by slice (`_judge_values`)."""
     gate, said = use_case.gate, candidate.predictions
@@ -179,13 +179,14 @@ def _of_values(
         check_same_samples(said, champion.predictions)
         partner = {item.sample: item for item in champion.predictions}
         words = {
-            site: site_against(site, items, partner, target, gate) for site, items in {**sites_of, **slices_of}.items()
+            site: site_against(site, items, partner, target, gate, beat)
+            for site, items in {**sites_of, **slices_of}.items()
         }
         sites = [word for word, _ in words.values()]
         gains = [gain for site, (_, gain) in words.items() if site in sites_of and gain is not None]
         result, reason = _together(sites, gains, gate)
         return sites, result, [reason, *(f"{item.site}: {item.result}, {item.text}" for item in sites)]
-    sites = [first_site(site, items, target, gate) for site, items in {**sites_of, **slices_of}.items()]
+    sites = [first_site(site, items, target, gate, beat) for site, items in {**sites_of, **slices_of}.items()]
     skill, n = first_skill(said)
     seen = f"first release: skill over all sites is {_number(skill)} on {n} samples, the floor is {gate.floor}"
     failed = [item for item in sites if item.result == "failed"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgewise.measure._intervals import Floats, interval, resample
+from edgewise.measure._intervals import Beat, Floats, interval, no_beat, resample
 from edgewise.measure._swap import REPEATS, SEED, swap_chance
 from edgewise.measure._values import Values, values_of
 from edgewise.wire import Gate, Prediction, SiteVerdict, Target
@@ -14,12 +14,12 @@ from edgewise.wire import Gate, Prediction, SiteVerdict, Target
 ORDER = ("failed", "inconclusive", "passed")
 
 
-def first_site(site: str, items: Sequence[Prediction], target: Target, gate: Gate) -> SiteVerdict:
+def first_site(site: str, items: Sequence[Prediction], target: Target, gate: Gate, beat: Beat = no_beat) -> SiteVerdict:
     """The word on a site before there is a champion: enough samples, and coverage that is not certainly too low."""
     values = values_of(items)
     if not len(values):
         return _nothing(site, len(items), gate)
-    result, text = _coverage(values, None, target, gate)
+    result, text = _coverage(values, None, target, gate, beat)
     if len(values) < gate.samples_min:
         result = min(result, "inconclusive", key=ORDER.index)
     mae = float(values.errors.mean())
@@ -37,7 +37,12 @@ def first_skill(items: Sequence[Prediction]) -> tuple[float | None, int]:
 
 
 def site_against(
-    site: str, items: Sequence[Prediction], partner: Mapping[str, Prediction], target: Target, gate: Gate
+    site: str,
+    items: Sequence[Prediction],
+    partner: Mapping[str, Prediction],
+    target: Target,
+    gate: Gate,
+    beat: Beat = no_beat,
 ) -> tuple[SiteVerdict, float | None]:
     """The word on a site beside the champion, and by which part of the champion's error the candidate's is smaller.
 
@@ -55,13 +60,13 @@ def site_against(
     mine, other = values_of([ours for ours, _ in both]), values_of([theirs for _, theirs in both])
     if not len(mine):
         return _nothing(site, len(items), gate), None
-    gained, low, high, chance = _gain(mine, other, gate.alpha)
+    gained, low, high, chance = _gain(mine, other, gate.alpha, beat)
     lost = gained < -gate.margin - 5e-10
     if lost and high is not None and high < 0 and chance <= gate.alpha:
         result = "failed"
     else:
         result = "inconclusive" if lost or len(mine) < gate.samples_min else "passed"
-    held, about = _coverage(mine, other, target, gate)
+    held, about = _coverage(mine, other, target, gate, beat)
     candidate, champion = float(mine.errors.mean()), float(other.errors.mean())
     between = "no interval, too few groups" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
     needs = f", needs {gate.samples_min} samples" if len(mine) < gate.samples_min else ""
@@ -81,7 +86,7 @@ def site_against(
     return verdict, gained
 
 
-def _gain(mine: Values, other: Values, alpha: float) -> tuple[float, float | None, float | None, float]:
+def _gain(mine: Values, other: Values, alpha: float, beat: Beat) -> tuple[float, float | None, float | None, float]:
     """The part of the champion's error that the candidate saves, its interval, and the chance of a loss as large."""
     errors = np.stack([mine.errors, other.errors], axis=1)
 
@@ -90,7 +95,7 @@ def _gain(mine: Values, other: Values, alpha: float) -> tuple[float, float | Non
         return _saved(ours, theirs)[:, None]
 
     value = float(statistic(np.ones((1, len(mine))))[0, 0])
-    drawn = resample(statistic, mine.numbers, mine.groups, seed=SEED, repeats=REPEATS)[:, 0]
+    drawn = resample(statistic, mine.numbers, mine.groups, seed=SEED, repeats=REPEATS, beat=beat)[:, 0]
     low, high = interval(drawn, mine.groups, min(max(1 - alpha, 1e-4), 1 - 1e-4))
     return value, low, high, swap_chance(other.errors - mine.errors, mine.numbers, mine.groups)
 
@@ -101,7 +106,7 @@ def _saved(ours: Floats, theirs: Floats) -> Floats:
     return np.where(theirs > 0, 1 - ours / safe, np.where(ours > 0, -1.0, 0.0))
 
 
-def _coverage(mine: Values, other: Values | None, target: Target, gate: Gate) -> tuple[str, str]:
+def _coverage(mine: Values, other: Values | None, target: Target, gate: Gate, beat: Beat) -> tuple[str, str]:
     """The word on the coverage, and what it is. One that is too low, but no lower than before, got no site worse."""
     value, least = float(mine.covered.mean()), target.coverage - gate.coverage_tolerance
     covered = mine.covered
@@ -110,7 +115,7 @@ def _coverage(mine: Values, other: Values | None, target: Target, gate: Gate) ->
         mean: Floats = weights @ covered / weights.sum(axis=1)
         return mean[:, None]
 
-    drawn = resample(statistic, mine.numbers, mine.groups, seed=SEED, repeats=REPEATS)[:, 0]
+    drawn = resample(statistic, mine.numbers, mine.groups, seed=SEED, repeats=REPEATS, beat=beat)[:, 0]
     low, high = interval(drawn, mine.groups, min(max(1 - gate.alpha, 1e-4), 1 - 1e-4))
     text = f"coverage {value:.3f}, needs {least:.3f}"
     if low is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgewise.measure._intervals import REPEATS, Floats, group_numbers, interval, ratio, resample
+from edgewise.measure._intervals import REPEATS, Beat, Floats, group_numbers, interval, no_beat, ratio, resample
 from edgewise.measure._rows import by_site, by_slice
 from edgewise.wire import Metric, NotValid, Prediction, SiteScore, ValueScore, value_of
 
@@ -72,7 +72,12 @@ def values_of(predictions: Sequence[Prediction]) -> Values:
 
 
 def score_values(
-    predictions: Sequence[Prediction], quantiles: Quantiles, *, level: float = 0.9, seed: int = 0
+    predictions: Sequence[Prediction],
+    quantiles: Quantiles,
+    *,
+    level: float = 0.9,
+    seed: int = 0,
+    beat: Beat = no_beat,
 ) -> tuple[tuple[SiteScore, ...], SiteScore]:
     """The score of each site and then of each slice, and the one over all of them; the mirror of `score_sites`.
 
@@ -80,6 +85,7 @@ def score_values(
         predictions: of a bundle that states values, one a sample.
         quantiles: what it states.
         level: of the intervals, which resample whole groups; None with fewer than two.
+        beat: called again and again while it computes.
     Raises:
         NotValid: a truth that is no number.
 
@@ -94,8 +100,8 @@ def score_values(
     """
     slices = sorted({name for item in predictions for name in item.slices or ()})
     parts = {**by_site(predictions), **by_slice(predictions, slices)}
-    sites = tuple(_score(name, items, quantiles, level, seed) for name, items in parts.items())
-    return sites, _score(OVERALL, predictions, quantiles, level, seed)
+    sites = tuple(_score(name, items, quantiles, level, seed, beat) for name, items in parts.items())
+    return sites, _score(OVERALL, predictions, quantiles, level, seed, beat)
 
 
 def pinball(truth: Floats, stated: Floats, quantiles: Quantiles) -> Floats:
@@ -113,7 +119,9 @@ def pinball(truth: Floats, stated: Floats, quantiles: Quantiles) -> Floats:
     return np.asarray(np.maximum(share * over, (share - 1) * over).mean(axis=1))
 
 
-def _score(site: str, predictions: Sequence[Prediction], quantiles: Quantiles, level: float, seed: int) -> SiteScore:
+def _score(
+    site: str, predictions: Sequence[Prediction], quantiles: Quantiles, level: float, seed: int, beat: Beat
+) -> SiteScore:
     values = values_of(predictions)
     found = dict.fromkeys(MEASURES, NOTHING)
     if len(values):
@@ -134,7 +142,7 @@ def _score(site: str, predictions: Sequence[Prediction], quantiles: Quantiles, l
             return np.concatenate([mean[:, :2], skill, mean[:, 2:]], axis=1)
 
         one = statistic(np.ones((1, len(values))))[0]
-        drawn = resample(statistic, values.numbers, values.groups, seed=seed, repeats=REPEATS)
+        drawn = resample(statistic, values.numbers, values.groups, seed=seed, repeats=REPEATS, beat=beat)
         for place, name in enumerate(MEASURES):
             if not math.isnan(one[place]):
                 low, high = interval(drawn[:, place], values.groups, level)

@@ -79,7 +79,7 @@ def score_bundle(
     if states is None:
         sites, overall = score_sites(predictions, good_labels=good_labels, beat=beat)
     else:
-        sites, overall = score_values(predictions, states.quantiles)
+        sites, overall = score_values(predictions, states.quantiles, beat=beat)
     places = [one for one in sites if not one.site.startswith("slice:")]
     return Scorecard(
         bundle=digest,
