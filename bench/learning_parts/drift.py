@@ -36,7 +36,7 @@ from edgewise.measure._sketch import confidence_bin
 from edgewise.wire import DaySketch
 from edgewise.wire.sketch import BINS, STEPS
 
-SEEDS = (3, 4, 5)  # settings were chosen on seed 0
+SEEDS = (9, 10, 11)  # settings were chosen on seeds 0 and 3 to 5
 PARTS = 75  # of a device-day
 HEALTHY, DRIFTED, COHORT = 1000, 40, 10
 BEFORE, LOOKED = 14, 30  # days before a drift, and days in which a false alarm counts
