@@ -125,7 +125,7 @@ def is_cold(sites: Mapping[str, int] | None, site: str) -> bool:
         sites: samples of each site that it has learned from (`provenance.sites`); None where it does not say so, which
             counts as knowing the site.
 
-    >>> is_cold({"north": 400, "south": 12}, "north"), is_cold({"north": 400, "south": 12}, "south"), is_cold(None, "x")
+    >>> is_cold({"north": 400, "south": 7}, "north"), is_cold({"north": 400, "south": 7}, "south"), is_cold(None, "x")
     (False, True, False)
     """
     return sites is not None and sites.get(site, 0) < SITE_SAMPLES_MIN

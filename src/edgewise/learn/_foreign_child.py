@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -70,8 +71,11 @@ def _opener(kind: str) -> Converter:
         from edgewise.learn._foreign_sklearn import convert_skops
 
         return convert_skops
+    import torch
+
     from edgewise.learn._foreign_torch import convert_exported, convert_script
 
+    torch.set_num_threads(1)
     return convert_script if kind == "torchscript" else convert_exported
 
 
@@ -89,5 +93,6 @@ if __name__ == "__main__":
     ANSWERS = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
     found, behind = main(json.loads(sys.argv[1]))
     _say(json.dumps(found).encode() + b"\n" + behind)

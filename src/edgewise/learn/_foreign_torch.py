@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,6 @@ from edgewise.learn._torch_files import checked_exported, checked_script
 SCRIPT_OPSET = 17  # read by every onnxruntime since 1.12
 EXPORTED_OPSET = 18  # the lowest that PyTorch's exporter of programs writes
 Facts = dict[str, Any]
-
-logging.disable(logging.CRITICAL)
-torch.set_num_threads(1)
 
 
 def convert_script(data: bytes, inputs: Any, _trusted: list[str], facts: Facts) -> tuple[bytes, dict[str, Any]]:

@@ -46,7 +46,7 @@ def scorecard(connection: sa.Connection, release: str) -> dict[str, Any] | None:
             raise
         return None
     if found.outcome.target is not None:
-        return {"values": list(_values(found)), "weighed": found, "target": found.outcome.target,
+        return {"stated": list(_values(found)), "weighed": found, "target": found.outcome.target,
                 "api": f"/api/v1/releases/{quote(release, safe='')}/scorecard"}  # fmt: skip
     cards = {"as trained": found.scorecard} | {name: one.scorecard for name, one in found.variants.items()}
     told = {name: card.robustness for name, card in cards.items() if card.robustness is not None}
