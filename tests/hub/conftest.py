@@ -327,3 +327,53 @@ def make_yard(home: Home | None) -> Iterator[Callable[..., Yard]]:
 def yard(make_yard: Callable[..., Yard]) -> Yard:
     """A hub in memory with one use case."""
     return make_yard()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one hub keeps its rows and contents."""
+
+    url: str
+    blobs: Blobs
+
+
+@pytest.fixture
+def homes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Place]]:
+    """New, empty places by the name of their kind."""
+    with contextlib.ExitStack() as stack:
+        count = iter(range(100))
+
+        def make(kind: str) -> Place:
+            number = next(count)
+            if kind == "sqlite+files":
+                folder = tmp_path / f"place-{number}"
+                folder.mkdir()
+                blobs = FolderBlobs(folder / "objects" / "blobs")
+                return Place(url=f"sqlite:///{folder / 'hub.db'}", blobs=blobs)
+            url = stack.enter_context(a_database(request.getfixturevalue("postgres_server")))
+            bucket, server = request.getfixturevalue("bucket_url"), request.getfixturevalue("s3_server")
+            return Place(url=url, blobs=open_bucket(f"{bucket}/place-{number}", server.options, probe=False))
+
+        yield make
+
+
+@pytest.fixture
+def a_yard() -> Iterator[Callable[..., Yard]]:
+    """A hub at a place, with its keys in memory."""
+    keys = MemoryKeys(b"hub")  # the same for every hub: they are not part of a backup
+    with contextlib.ExitStack() as stack:
+
+        def make(place: Place, *, seed: int = 1, start: Any = START, is_new: bool = True) -> Yard:
+            clock = MemoryClock(start)
+            hub = Hub(
+                HubConfig(database_url=place.url), clock=clock, chance=SeededChance(seed), runtime=MemoryRuntime(),
+                blobs=place.blobs, keys=keys,
+            )  # fmt: skip
+            stack.callback(hub.close)
+            if not is_new:
+                return Yard(hub=hub, clock=clock, keeper=None)  # type: ignore[arg-type]
+            yard = Yard(hub=hub, clock=clock, keeper=Keeper(hub, b"offline", ["press"], now=start))
+            yard.apply()
+            return yard
+
+        yield make
