@@ -24,6 +24,7 @@ BLOBS_FOLDER, KEYS_FOLDER = "blobs", "keys"
 BLOB_LIST = "blobs.txt.zst"
 LIST_BYTES_MAX = 4 << 20
 LINE_BYTES_MAX = 128 << 20  # of one row; a segment has far less
+WRITE_BYTES = 1 << 16  # of lines, that are packed at once
 DAMAGED_MAX = 100  # contents that were damaged at the hub already, named one by one
 
 
@@ -103,9 +104,14 @@ def write_lines(place: Path, lines: Iterable[str]) -> PackedFile:
     try:
         with place.open("xb") as file:
             with _zstd.Packed(file, "w", level=3) as packed:
+                waiting = bytearray()
                 for line in lines:
-                    packed.write(line.encode() + b"\n")
+                    waiting += line.encode() + b"\n"
                     count += 1
+                    if len(waiting) >= WRITE_BYTES:
+                        packed.write(bytes(waiting))
+                        waiting.clear()
+                packed.write(bytes(waiting))
             file.flush()
             os.fsync(file.fileno())
         return PackedFile(sha256=file_digest(place), size_bytes=place.stat().st_size, lines=count)
@@ -164,7 +170,8 @@ def file_digest(place: Path) -> str:
 
 def row_lines(rows: Iterable[list[Any]]) -> Iterator[str]:
     """A line for each row."""
-    return (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # made once, not for each row
+    return map(encode, rows)
 
 
 def rows_in(path: Path, listed: BackupList, name: str) -> Iterator[list[Any]]:
