@@ -19,6 +19,7 @@ from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
 from edgewise.hub.repository import Published
 from edgewise.hub.store import Store, leases, meta
+from edgewise.hub.streams import Streams
 from edgewise.hub.tokens import Tokens
 from edgewise.hub.uploads import Uploads
 from edgewise.ports import (
@@ -114,6 +115,7 @@ class Hub:
             self.deltas = Deltas(self.store, self.limits, self.clock, run)
             self.uploads = Uploads(self._parts(), self.store.blobs, self.limits, self.now)
             self.hub_epoch = self._remember("hub_epoch", self.chance.id())
+            self.streams = Streams(self.store, self.known, self.limits, hub_epoch=self.hub_epoch, chance=self.chance)
         except BaseException:
             self.close()
             raise
@@ -131,6 +133,9 @@ class Hub:
         if deltas is not None:
             deltas.close()
         store = getattr(self, "store", None)
+        streams = getattr(self, "streams", None)
+        if streams is not None:
+            streams.close()
         if store is not None:
             if getattr(self, "_leads", False):
                 self._give_back_lease()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 from edgewise.hub import enrol, intake, known, repository_view
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
@@ -29,11 +31,18 @@ class LocalDoor:
             limits=hub.limits,
         )
 
-    def quick(self, device: str, body: bytes) -> bytes | None:
-        """What `exchange` answers, where that is known without waiting for anything; None: it is not."""
+    def quick(self, device: str, body: bytes) -> bytes | Future[bytes | None] | None:
+        """What `exchange` answers, where that takes no waiting here: at once, or as a promise; None: ask `exchange`."""
         hub = self.hub
-        return intake.handle_quiet(
-            device, body, hub.now(), known=hub.known, hub_epoch=hub.hub_epoch, chance=hub.chance, limits=hub.limits
+        return intake.handle_at_once(
+            device,
+            body,
+            hub.now(),
+            known=hub.known,
+            streams=hub.streams,
+            hub_epoch=hub.hub_epoch,
+            chance=hub.chance,
+            limits=hub.limits,
         )
 
     def put_blob(

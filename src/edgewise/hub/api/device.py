@@ -6,8 +6,10 @@ same blobs, envelopes and manifests beside the other routes, with a token.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,10 +127,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def quick_contact(call: Call) -> Answer | None:
-    """The answer to a contact that changes nothing, from memory."""
+async def quick_contact(call: Call) -> Answer | None:
+    """The answer to a contact that needs no thread of its own: nothing changes, or it shares others' commit."""
     device = call.device_at_once()
     answer = None if device is None else LocalDoor(call.hub).quick(device, call.body)
+    if isinstance(answer, Future):
+        answer = await asyncio.wrap_future(answer)
     return None if answer is None else Answer(body=answer)
 
 
@@ -227,7 +231,7 @@ class RawRoute:
     """An ASGI application for one path: reads the body up to its bound, calls the handler in a thread, answers.
 
     Args:
-        quick: is asked first, without the way to a thread and back; it must not wait for anything.
+        quick: is asked first, without the way to a thread and back; it must keep nobody else waiting.
     """
 
     def __init__(
@@ -238,7 +242,7 @@ class RawRoute:
         for_devices: bool,
         name: str = "",
         bytes_max: int = 0,
-        quick: Callable[[Call], Answer | None] | None = None,
+        quick: Callable[[Call], Awaitable[Answer | None]] | None = None,
     ) -> None:
         self._hub = hub
         self._quick = quick
@@ -251,7 +255,7 @@ class RawRoute:
         try:
             body = await read_body(scope, receive, self._bytes_max)
             call = call_of(self._hub, scope, body, name=self._name, for_devices=self._for_devices)
-            answer = None if self._quick is None else self._quick(call)
+            answer = None if self._quick is None else await self._quick(call)
             if answer is None:
                 answer = await run_in_threadpool(self._handler, call)
         except Exception as error:

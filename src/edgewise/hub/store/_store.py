@@ -153,6 +153,10 @@ class Store:
         """Tell `watcher` after each commit that changed watched tables: the devices concerned, None for perhaps all."""
         self._watchers.append(watcher)
 
+    def is_behind(self, connection: sa.Connection) -> bool:
+        """Whether another hub changed watched tables and nobody here was told yet; asked inside a write."""
+        return int(meta.get(connection, CHANGES) or 0) > self._changes
+
     def look_for_changes(self) -> None:
         """Tell the watchers of what other hubs on this database changed.
 
