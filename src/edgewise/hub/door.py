@@ -63,7 +63,8 @@ class LocalDoor:
 
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes:
         self._known(device)
-        return self.hub.store.blobs.get(sha256)[offset:]
+        blobs = self.hub.store.blobs
+        return b"".join(blobs.pieces(sha256, offset)) if offset else blobs.get(sha256)
 
     def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes:
         return encode(self.hub.deltas.offer(self._known(device), sha256, base=base, codec=codec))

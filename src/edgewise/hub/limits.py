@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from edgewise.ports import BucketLimits
 from edgewise.wire import SEGMENT_BYTES_MAX, SEGMENTS_MAX
 
 
@@ -16,6 +17,7 @@ class Limits:
     readings_max: int = 200_000  # of one segment, in all its blocks
     readings_page_max: int = 10_000  # in one answer
     blob_bytes_max: int = 512 << 20
+    bucket: BucketLimits = field(default_factory=BucketLimits)  # where contents live in an object store
     parts_max: int = 1000  # unfinished uploads of blobs, of all devices
     parts_bytes_max: int = 16 << 30
     parts_device_max: int = 8  # of one device
