@@ -18,6 +18,7 @@ from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
 from edgewise.hub.places import blobs_at, database_at
+from edgewise.hub.quotas import Quotas
 from edgewise.hub.repository import Published
 from edgewise.hub.store import Store, leases, meta
 from edgewise.hub.streams import Streams
@@ -121,6 +122,7 @@ class Hub:
             self.close()
             raise
         seconds, most = self.limits.attempts_window_s, self.limits.attempts_keys_max
+        self.quotas = Quotas(self.limits)
         self.attempts = Attempts(failures_max=self.limits.attempts_max, window_s=seconds, keys_max=most)
         self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
