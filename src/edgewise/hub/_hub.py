@@ -20,6 +20,7 @@ from edgewise.hub.online_keys import OnlineKeys
 from edgewise.hub.places import blobs_at, database_at
 from edgewise.hub.quotas import Quotas
 from edgewise.hub.repository import Published
+from edgewise.hub.restore import need_not_moved
 from edgewise.hub.store import Store, leases, meta
 from edgewise.hub.streams import Streams
 from edgewise.hub.tokens import Tokens
@@ -103,6 +104,8 @@ class Hub:
         self.folder = None if config.data_dir is None else Folder(config.data_dir)
         try:
             self.store = Store(self._database_url(), blobs or self._blobs())
+            with self.store.read() as connection:
+                need_not_moved(connection)
             self.known = KnownDevices(self.store, self.limits)
             self.keys = keys or self._keys()
             self.online = OnlineKeys(self.keys)

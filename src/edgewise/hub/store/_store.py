@@ -57,13 +57,14 @@ class Store:
     Args:
         url: an SQLAlchemy address; ``sqlite://`` keeps everything in memory (for the simulator and tests).
         blobs: where contents live.
+        schema: run once in a write, before anything else; brings the schema to this version where nothing is given.
 
     Raises:
         NotNow: the database does not answer.
         NotValid: it was made by another version of edgewise.
     """
 
-    def __init__(self, url: str, blobs: Blobs) -> None:
+    def __init__(self, url: str, blobs: Blobs, *, schema: Callable[[sa.Connection], None] = migrate) -> None:
         self.blobs = blobs
         self._memory = url in ("sqlite://", "sqlite:///:memory:")
         self.engine = _engine(url, memory=self._memory)
@@ -75,7 +76,7 @@ class Store:
         self._local = threading.local()
         try:
             with self.write() as connection:
-                migrate(connection)
+                schema(connection)
             sa.event.listen(self.engine, "before_execute", self._touch)
         except BaseException:
             self.close()
