@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import adapt_orders, control, drift, likeness, orders, repository, score_orders
+from edgewise.hub import adapt_orders, control, drift, likeness, orders, repository, score_orders, threats
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
+from edgewise.hub.counters import Counters
 from edgewise.hub.deltas import Deltas, Run
 from edgewise.hub.folder import Folder
 from edgewise.hub.known import KnownDevices
@@ -18,6 +19,7 @@ from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
 from edgewise.hub.repository import Published
+from edgewise.hub.sightings import Sightings
 from edgewise.hub.store import Store, leases, meta
 from edgewise.hub.tokens import Tokens
 from edgewise.hub.uploads import Uploads
@@ -99,8 +101,10 @@ class Hub:
         self.runtime: Runtime = runtime or OnnxRuntime()
         self.folder = None if config.data_dir is None else Folder(config.data_dir)
         try:
-            self.store = Store(self._database_url(), blobs or self._blobs())
-            self.known = KnownDevices(self.store, self.limits)
+            self.counters = Counters()
+            self.sightings = Sightings(self.limits, self.counters)
+            self.store = Store(self._database_url(), blobs or self._blobs(), self.counters)
+            self.known = KnownDevices(self.store, self.limits, self.sightings)
             self.keys = keys or self._keys()
             self.online = OnlineKeys(self.keys)
             self.authority = Authority(
@@ -123,6 +127,7 @@ class Hub:
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
         self.holder = self._holder()
         self._leads = False
+        self.round_at: datetime | None = None  # when all controllers last had their turn here, or another hub led
         self._drift_seen: dict[str, tuple[str | None, int]] = {}
 
     def close(self) -> None:
@@ -137,6 +142,7 @@ class Hub:
             if hasattr(self, "known"):
                 with contextlib.suppress(NotNow):  # then it is not known when these devices were heard last
                     self.known.flush()
+                    self.sightings.flush(store)
             store.close()
         if self.folder is not None:
             self.folder.close()
@@ -149,23 +155,36 @@ class Hub:
 
         Level-triggered: each reads the whole situation and acts on it, so a tick too many changes nothing.
         """
-        moment = now or self.now()
-        self.known.flush()
+        moment, turn = now or self.now(), self.counters.turn
+        with turn("quiet_contacts"):
+            self.known.flush()
+            self.sightings.flush(self.store)
         with self.store.write() as connection:
             until = moment + timedelta(seconds=self.limits.controller_lease_s)
             fence = leases.take(connection, control.LEASE, holder=self.holder, until=until, now=moment)
         self._leads = fence is not None
-        if not self._leads:
-            return False
-        repository.renew(self.store, self.online, moment)
-        likeness.tick(self.store)
-        orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
-        score_orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
-        adapt_orders.tick(self.store, moment, chance=self.chance, limits=self.limits)
-        control.tick(self, moment)
-        check = control.fence(self)
-        drift.tick(self.store, moment, chance=self.chance, limits=self.limits, seen=self._drift_seen, check=check)
-        return True
+        if self._leads:
+            self._control(moment)
+        self.counters.round(leads=self._leads, at_s=moment.timestamp())
+        self.round_at = moment
+        return self._leads
+
+    def _control(self, moment: datetime) -> None:
+        """The turn of each controller, timed."""
+        turn, chance, limits = self.counters.turn, self.chance, self.limits
+        with turn("repository"):
+            repository.renew(self.store, self.online, moment)
+        with turn("orders"):
+            likeness.tick(self.store)
+            for kind in (orders, score_orders, adapt_orders):
+                kind.tick(self.store, moment, chance=chance, limits=limits)
+        with turn("rollouts"):
+            control.tick(self, moment)
+        with turn("drift"):
+            check = control.fence(self)
+            drift.tick(self.store, moment, chance=chance, limits=limits, seen=self._drift_seen, check=check)
+        with turn("threats"):
+            threats.look(self.store, self.sightings, moment, limits)
 
     @property
     def key(self) -> PrivateKey:

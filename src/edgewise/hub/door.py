@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from edgewise.hub import enrol, intake, known, repository_view
 from edgewise.hub._hub import Hub
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.wire import canonical, encode
+from edgewise.wire import NotNow, canonical, encode
 
 
 class LocalDoor:
@@ -16,6 +18,18 @@ class LocalDoor:
         self.hub = hub
 
     def exchange(self, device: str, body: bytes) -> bytes:
+        hub, started_s, outcome = self.hub, time.perf_counter(), "refused"
+        try:
+            answer = self._exchange(device, body)
+            outcome = "stored"
+        except NotNow:
+            outcome = "not_now"
+            raise
+        finally:
+            hub.counters.contact("full", outcome, time.perf_counter() - started_s)
+        return answer
+
+    def _exchange(self, device: str, body: bytes) -> bytes:
         hub = self.hub
         return intake.handle_contact(
             hub.store,
@@ -31,10 +45,13 @@ class LocalDoor:
 
     def quick(self, device: str, body: bytes) -> bytes | None:
         """What `exchange` answers, where that is known without waiting for anything; None: it is not."""
-        hub = self.hub
-        return intake.handle_quiet(
+        hub, started_s = self.hub, time.perf_counter()
+        answer = intake.handle_quiet(
             device, body, hub.now(), known=hub.known, hub_epoch=hub.hub_epoch, chance=hub.chance, limits=hub.limits
         )
+        if answer is not None:
+            hub.counters.contact("quiet", "quiet", time.perf_counter() - started_s)
+        return answer
 
     def put_blob(
         self, device: str, sha256: str, data: bytes, *, offset: int = 0, size_bytes: int | None = None

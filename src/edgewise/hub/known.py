@@ -22,6 +22,8 @@ import sqlalchemy as sa
 
 from edgewise.hub import repository
 from edgewise.hub.limits import Limits
+from edgewise.hub.odd import is_skewed
+from edgewise.hub.sightings import Sightings
 from edgewise.hub.store import Store, devices, erasures, usecases
 from edgewise.hub.store import intake as rows
 from edgewise.hub.store.devices import DeviceRow, QuietWord
@@ -59,6 +61,7 @@ class Known:
     watermark: int
     metadata: int
     contact_s: float
+    told_metadata: int  # that the device said it had verified
 
     def is_quiet(self, header: UploadHeader) -> bool:
         """Whether this contact changes nothing but when the device was heard, and its counts."""
@@ -66,6 +69,7 @@ class Known:
             header.epoch == self.epoch
             and header.acked == self.watermark
             and header.has_assignment == self.assignment_number
+            and header.report.metadata >= self.told_metadata
             and steady(header.report) == self.steady
         )
 
@@ -76,10 +80,12 @@ class KnownDevices:
     Args:
         store: what is held follows from it.
         limits: how many are held, and how long another hub's change may go unseen.
+        sightings: hear of devices whose clock is wrong.
     """
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits, sightings: Sightings) -> None:
         self._store = store
+        self.sightings = sightings
         self._limits = limits
         self._lock = threading.Lock()
         self._held: dict[str, Known] = {}
@@ -112,6 +118,8 @@ class KnownDevices:
             if self._held.get(known.id) is not known:
                 return None  # something changed in this moment
             self._heard[known.id] = word
+        if is_skewed(header.sent_at, now, self._limits):
+            self.sightings.add("clock", known.id, "its clock is not the hub's", now)
         return known
 
     def key_of(self, device: str, now: datetime) -> tuple[str, PublicKey]:
@@ -209,6 +217,7 @@ def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | Non
         watermark=rows.watermark(connection, row.id, epoch),
         metadata=repository.newest_metadata(connection),
         contact_s=usecase.connectivity.contact_s,
+        told_metadata=report.metadata,
     )
 
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from edgewise.hub._hub import Hub
 from edgewise.hub.api import problems
-from edgewise.hub.api.device import Answer, call_of, send_answer
+from edgewise.hub.api.device import Answer, call_of, client_of, note_at_door, send_answer
 from edgewise.hub.uploads import Session
 from edgewise.wire import EdgewiseError, NotValid
 
@@ -33,6 +33,7 @@ class UploadRoute:
         except Exception as error:
             response = problems.answer_to(error)
             if isinstance(error, EdgewiseError):
+                note_at_door(self._hub, error, client_of(scope), for_devices=True)
                 response.headers["Connection"] = "close"  # nobody reads the rest of the body
             await response(scope, receive, send)
             return
