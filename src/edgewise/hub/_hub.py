@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import adapt_orders, control, drift, likeness, orders, repository, score_orders, threats
+from edgewise.hub import adapt_orders, alerts, control, drift, likeness, orders, repository, score_orders, threats
+from edgewise.hub.alerts import AlertSettings, tellers_of
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.counters import Counters
@@ -40,6 +42,7 @@ from edgewise.ports import (
     SystemChance,
     SystemClock,
 )
+from edgewise.ports.alerts import Teller
 from edgewise.ports.oidc import HttpIssuer, Issuer
 from edgewise.trust import TRUST_DOMAIN, CertificateLimits, PrivateKey, check_trust_domain
 from edgewise.wire import NotNow
@@ -57,6 +60,7 @@ class HubConfig:
         trust_domain: of the names in device certificates; chosen once, at the first start.
         names: host names and addresses under which devices reach the hub, beside loopback.
         proxies: addresses or networks whose word about a device's certificate is believed.
+        alerts: whom to tell of what goes wrong.
     """
 
     data_dir: Path | None = None
@@ -66,6 +70,7 @@ class HubConfig:
     trust_domain: str = TRUST_DOMAIN
     names: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     certificates: CertificateLimits = field(default_factory=CertificateLimits)
     limits: Limits = field(default_factory=Limits)
 
@@ -76,6 +81,8 @@ class Hub:
     Args:
         clock, chance, runtime, blobs, keys, issuer: the doors outside; real ones where none are given.
         run: does what takes longer than a request may; a thread where none is given.
+        tellers: ways to tell people of alerts; those of the settings where none are given.
+        disk: free bytes and size of the hub's disk; asked of the system where not given.
     Raises:
         NotNow: another hub uses the folder, or the database does not answer.
         NotValid: the folder was made by another version.
@@ -92,6 +99,8 @@ class Hub:
         keys: Keys | None = None,
         issuer: Issuer | None = None,
         run: Run | None = None,
+        tellers: Sequence[Teller] | None = None,
+        disk: Callable[[], tuple[int, int] | None] | None = None,
     ) -> None:
         self.config = config
         self.limits = config.limits
@@ -126,6 +135,8 @@ class Hub:
         self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
         self.holder = self._holder()
+        self.tellers = tellers_of(config.alerts, self.clock) if tellers is None else list(tellers)
+        self.disk = disk or self._disk
         self._leads = False
         self.round_at: datetime | None = None  # when all controllers last had their turn here, or another hub led
         self._drift_seen: dict[str, tuple[str | None, int]] = {}
@@ -185,6 +196,44 @@ class Hub:
             drift.tick(self.store, moment, chance=chance, limits=limits, seen=self._drift_seen, check=check)
         with turn("threats"):
             threats.look(self.store, self.sightings, moment, limits)
+
+    def watch(self, now: datetime | None = None) -> int:
+        """Raise the alerts that the situation asks for and tell what is due; comes back with how many were told.
+
+        It is no controller: it must also notice that these stand still, and a slow mail server must not hold them up.
+
+        Raises:
+            NotNow: the store cannot take it now.
+        """
+        moment, settings = now or self.now(), self.config.alerts
+        with self.store.read() as connection:
+            watched = alerts.look(
+                connection,
+                moment,
+                settings,
+                disk=self.disk(),
+                round_at=self.round_at,
+                started_at=self.started_at,
+            )
+        alerts.raise_wanted(
+            self.store,
+            alerts.wanted(watched, settings),
+            channels=[one.name for one in self.tellers],
+            now=moment,
+            chance=self.chance,
+            limits=self.limits,
+            counters=self.counters,
+        )
+        return alerts.deliver(self.store, self.tellers, now=moment, limits=self.limits, counters=self.counters)
+
+    def _disk(self) -> tuple[int, int] | None:
+        if self.folder is None:
+            return None
+        try:
+            usage = shutil.disk_usage(self.folder.path)
+        except OSError:
+            return None
+        return usage.free, usage.total
 
     @property
     def key(self) -> PrivateKey:

@@ -62,4 +62,10 @@ class Limits:
     threats_held_max: int = 5000  # kinds and subjects between two writes
     threats_hour_max: int = 1000  # kinds and subjects that are told apart in one hour
     threats_age_s: float = 90 * 86_400  # then they are forgotten
+    alerts_waiting_max: int = 1000  # messages that wait to be told; what is over it is only in the hub's own list
+    alerts_batch_max: int = 20  # told in one go
+    alerts_pause_s: float = 10  # after the first try, doubled after each
+    alerts_pause_s_max: float = 3600
+    alerts_attempts_max: int = 24  # about a day
+    alerts_age_s: float = 90 * 86_400
     jwt_bytes_max: int = 16 << 10

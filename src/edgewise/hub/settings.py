@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from edgewise.hub.alerts import AlertSettings
 from edgewise.hub.oidc import OidcSettings
 from edgewise.trust import TRUST_DOMAIN
 from edgewise.wire import NotValid, Strict, explain
@@ -34,6 +35,7 @@ class HubSettings(Strict):
     objects: str | None = Field(None, description="an object store such as s3://bucket/prefix")
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")
     oidc: OidcSettings | None = Field(None, description="an issuer whose people may sign in")
+    alerts: AlertSettings = Field(default_factory=AlertSettings, description="whom to tell of what goes wrong")
 
 
 def load_settings(
@@ -79,10 +81,13 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+INNER: dict[str, type[BaseModel]] = {"oidc": OidcSettings, "alerts": AlertSettings}
+
+
 def _known(model: type[BaseModel], path: list[str]) -> bool:
     if path[0] not in model.model_fields:
         return False
-    return len(path) == 1 or (path[0] == "oidc" and _known(OidcSettings, path[1:]))
+    return len(path) == 1 or (path[0] in INNER and _known(INNER[path[0]], path[1:]))
 
 
 def _put(found: dict[str, Any], path: list[str], value: Any) -> None:

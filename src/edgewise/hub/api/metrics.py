@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -74,14 +73,11 @@ def _by(name: str, text: str, labels: tuple[str, ...], counts: Iterable[tuple[An
 
 def _of_disk(hub: Hub) -> Iterator[Metric]:
     """Nothing where the hub has no folder."""
-    if hub.folder is None:
+    disk = hub.disk()
+    if disk is None:
         return
-    try:
-        usage = shutil.disk_usage(hub.folder.path)
-    except OSError:
-        return
-    yield GaugeMetricFamily("edgewise_hub_disk_free_bytes", "free where the hub's folder lies", value=usage.free)
-    yield GaugeMetricFamily("edgewise_hub_disk_size_bytes", "size of what the hub's folder lies on", value=usage.total)
+    yield GaugeMetricFamily("edgewise_hub_disk_free_bytes", "free where the hub's folder lies", value=disk[0])
+    yield GaugeMetricFamily("edgewise_hub_disk_size_bytes", "size of what the hub's folder lies on", value=disk[1])
 
 
 def _of_fleet(connection: sa.Connection, now: datetime) -> Iterator[Metric]:

@@ -108,6 +108,14 @@ def by_kind(
     return {str(kind): (int(signs), int(subjects), last) for kind, signs, subjects, last in rows}
 
 
+def by_hour(connection: sa.Connection, *, since: datetime) -> list[tuple[datetime, ThreatKind, int, int]]:
+    """(hour, kind, signs, subjects) of the hours from a moment on."""
+    found = (sa.func.sum(threats.c.count), sa.func.count())
+    statement = sa.select(threats.c.hour, threats.c.kind, *found).where(threats.c.hour >= since)
+    rows = connection.execute(statement.group_by(threats.c.hour, threats.c.kind).order_by(threats.c.hour))
+    return [(hour, kind, int(signs), int(subjects)) for hour, kind, signs, subjects in rows]
+
+
 def forget(connection: sa.Connection, *, before: datetime) -> int:
     """Let go of hours before this moment; comes back with how many rows went."""
     return connection.execute(sa.delete(threats).where(threats.c.hour < before)).rowcount
