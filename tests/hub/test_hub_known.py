@@ -87,7 +87,7 @@ def test_what_is_answered_where_it_arrives_is_what_a_thread_would_answer_and_not
     door, now = yard.door, yard.clock.now
     assert decode(Receipt, door.quick("one", quiet.upload(report=report(yard)))).at == now()
     assert door.quick("one", quiet.upload(report=report(yard, phase="trial"))) is None
-    assert door.quick("one", quiet.upload(quiet.segment(1, quiet.telemetry()), report=report(yard))) is None
+    assert door.quick("one", quiet.upload(quiet.segment(1, quiet.sample()), report=report(yard))) is None
     assert door.quick("two", quiet.upload(report=report(yard))) is None
     yard.clock.advance(1)  # another hub may have changed something meanwhile: the store must be asked
     assert door.quick("one", quiet.upload(report=report(yard))) is None

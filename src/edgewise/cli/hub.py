@@ -72,6 +72,7 @@ def serve(
             data_dir=settings.data_dir,
             database_url=settings.database or None,
             objects_url=settings.objects or None,
+            object_options=settings.object_texts,
             oidc=settings.oidc,
             names=settings.device_names,
             trust_domain=settings.trust_domain,

@@ -20,9 +20,11 @@ from edgewise.hub.known import KnownDevices
 from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
+from edgewise.hub.places import blobs_at, database_at
 from edgewise.hub.repository import Published
 from edgewise.hub.sightings import Sightings
 from edgewise.hub.store import Store, leases, meta
+from edgewise.hub.streams import Streams
 from edgewise.hub.tokens import Tokens
 from edgewise.hub.uploads import Uploads
 from edgewise.ports import (
@@ -32,10 +34,8 @@ from edgewise.ports import (
     FolderKeys,
     FolderParts,
     Keys,
-    MemoryBlobs,
     MemoryKeys,
     MemoryParts,
-    ObjectBlobs,
     OnnxRuntime,
     Parts,
     Runtime,
@@ -56,6 +56,7 @@ class HubConfig:
         data_dir: its folder; None keeps everything in memory, for the simulator and tests.
         database_url: an SQLAlchemy address such as ``postgresql+psycopg://user@host/name``; None: SQLite in `data_dir`.
         objects_url: an object store such as ``s3://bucket/prefix``; None: files in `data_dir`.
+        object_options: of that object store, by obstore's names; secrets are among them.
         oidc: the issuer whose people may sign in; None for tokens alone.
         trust_domain: of the names in device certificates; chosen once, at the first start.
         names: host names and addresses under which devices reach the hub, beside loopback.
@@ -66,6 +67,7 @@ class HubConfig:
     data_dir: Path | None = None
     database_url: str | None = None
     objects_url: str | None = None
+    object_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     oidc: OidcSettings | None = None
     trust_domain: str = TRUST_DOMAIN
     names: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ class Hub:
             self.deltas = Deltas(self.store, self.limits, self.clock, run)
             self.uploads = Uploads(self._parts(), self.store.blobs, self.limits, self.now)
             self.hub_epoch = self._remember("hub_epoch", self.chance.id())
+            self.streams = Streams(self.store, self.known, self.limits, hub_epoch=self.hub_epoch, chance=self.chance)
         except BaseException:
             self.close()
             raise
@@ -147,6 +150,9 @@ class Hub:
         if deltas is not None:
             deltas.close()
         store = getattr(self, "store", None)
+        streams = getattr(self, "streams", None)
+        if streams is not None:
+            streams.close()
         if store is not None:
             if getattr(self, "_leads", False):
                 self._give_back_lease()
@@ -277,14 +283,12 @@ class Hub:
             leases.release(connection, control.LEASE, holder=self.holder, now=self.now())
 
     def _database_url(self) -> str:
-        if self.config.database_url is not None:
-            return self.config.database_url
-        return "sqlite://" if self.folder is None else f"sqlite:///{self.folder.path / 'hub.db'}"
+        return database_at(self.config.database_url, None if self.folder is None else self.folder.path)
 
     def _blobs(self) -> Blobs:
-        if self.config.objects_url is None and self.folder is None:
-            return MemoryBlobs()
-        return _object_blobs(self.config.objects_url, self.folder)
+        config = self.config
+        path = None if self.folder is None else self.folder.path
+        return blobs_at(config.objects_url, path, options=config.object_options, limits=self.limits.bucket)
 
     def _parts(self) -> Parts:
         return MemoryParts() if self.folder is None else FolderParts(self.folder.path / "uploads")
@@ -295,14 +299,3 @@ class Hub:
 
 def _issuer(limits: Limits) -> Issuer:
     return HttpIssuer(bytes_max=limits.issuer_bytes_max, wait_s_max=limits.issuer_wait_s_max)
-
-
-def _object_blobs(url: str | None, folder: Folder | None) -> Blobs:
-    import obstore.store
-
-    if url is not None:
-        return ObjectBlobs(obstore.store.from_url(url))
-    assert folder is not None
-    place = folder.path / "objects"
-    place.mkdir(exist_ok=True)
-    return ObjectBlobs(obstore.store.LocalStore(place))

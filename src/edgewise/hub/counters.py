@@ -77,7 +77,7 @@ class Counters:
         """A contact was answered.
 
         Args:
-            kind: ``quiet`` or ``full``.
+            kind: ``quiet``, ``stream`` (it shared a commit) or ``full``.
             outcome: ``quiet``, ``stored``, ``refused`` or ``not_now``.
         """
         self._contacts.labels(outcome).inc()

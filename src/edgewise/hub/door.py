@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
+from functools import partial
 
 from edgewise.hub import enrol, intake, known, repository_view
 from edgewise.hub._hub import Hub
+from edgewise.hub.counters import Counters
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.wire import NotNow, canonical, encode
@@ -43,13 +46,22 @@ class LocalDoor:
             limits=hub.limits,
         )
 
-    def quick(self, device: str, body: bytes) -> bytes | None:
-        """What `exchange` answers, where that is known without waiting for anything; None: it is not."""
+    def quick(self, device: str, body: bytes) -> bytes | Future[bytes | None] | None:
+        """What `exchange` answers, where that takes no waiting here: at once, or as a promise; None: ask `exchange`."""
         hub, started_s = self.hub, time.perf_counter()
-        answer = intake.handle_quiet(
-            device, body, hub.now(), known=hub.known, hub_epoch=hub.hub_epoch, chance=hub.chance, limits=hub.limits
+        answer = intake.handle_at_once(
+            device,
+            body,
+            hub.now(),
+            known=hub.known,
+            streams=hub.streams,
+            hub_epoch=hub.hub_epoch,
+            chance=hub.chance,
+            limits=hub.limits,
         )
-        if answer is not None:
+        if isinstance(answer, Future):
+            answer.add_done_callback(partial(_count_stream, hub.counters, started_s))
+        elif answer is not None:
             hub.counters.contact("quiet", "quiet", time.perf_counter() - started_s)
         return answer
 
@@ -71,7 +83,8 @@ class LocalDoor:
 
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes:
         self._known(device)
-        return self.hub.store.blobs.get(sha256)[offset:]
+        blobs = self.hub.store.blobs
+        return b"".join(blobs.pieces(sha256, offset)) if offset else blobs.get(sha256)
 
     def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes:
         return encode(self.hub.deltas.offer(self._known(device), sha256, base=base, codec=codec))
@@ -98,3 +111,13 @@ class LocalDoor:
     def _known(self, device: str) -> DeviceRow:
         with self.hub.store.read() as connection:
             return known.known_device(connection, device)
+
+
+def _count_stream(counters: Counters, started_s: float, answer: Future[bytes | None]) -> None:
+    """Count a contact that shared a commit; one that takes the long way after all is counted there."""
+    if answer.cancelled():
+        return
+    if answer.exception() is not None:
+        counters.contact("stream", "not_now", time.perf_counter() - started_s)
+    elif answer.result() is not None:
+        counters.contact("stream", "stored", time.perf_counter() - started_s)

@@ -12,9 +12,9 @@ same database, within `Limits.known_s`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
@@ -27,7 +27,8 @@ from edgewise.hub.sightings import Sightings
 from edgewise.hub.store import Store, devices, erasures, usecases
 from edgewise.hub.store import intake as rows
 from edgewise.hub.store.devices import DeviceRow, QuietWord
-from edgewise.wire import NotTrusted, PublicKey, UploadHeader
+from edgewise.ports import Chance
+from edgewise.wire import DataPolicy, NotTrusted, PublicKey, UploadHeader, canonical
 
 # What a report says that somebody acts on. The rest – counts, facts, what it waits for – may differ in a quiet contact.
 steady = attrgetter(
@@ -62,15 +63,41 @@ class Known:
     metadata: int
     contact_s: float
     told_metadata: int  # that the device said it had verified
+    use_case: str
+    policies: Sequence[DataPolicy]  # the one in force first
+    erasing: bool  # an erasure reaches it, done there or not: its records are looked through
 
-    def is_quiet(self, header: UploadHeader) -> bool:
-        """Whether this contact changes nothing but when the device was heard, and its counts."""
+    def is_steady(self, header: UploadHeader) -> bool:
+        """Whether this contact says nothing that somebody acts on; it may bring records."""
         return (
             header.epoch == self.epoch
             and header.acked == self.watermark
             and header.has_assignment == self.assignment_number
             and header.report.metadata >= self.told_metadata
+            and header.report.card is None
             and steady(header.report) == self.steady
+        )
+
+    def word(self, header: UploadHeader, now: datetime) -> QuietWord:
+        """What there is to write of such a contact, beside its records."""
+        report = header.report
+        if report.facts and self.card_facts:
+            report = report.model_copy(update={"facts": {**report.facts, **self.card_facts}})
+        return QuietWord(device=self.id, report=report, stretch=self.stretch, sent_at=header.sent_at, at=now)
+
+    def receipt(self, watermark: int, now: datetime, *, hub_epoch: str, chance: Chance, limits: Limits) -> bytes:
+        """The bytes of a `Receipt` that brings no assignment, refuses nothing and misses nothing."""
+        return canonical(
+            {
+                "watermark": watermark,
+                "epoch": self.epoch,
+                "hub_epoch": hub_epoch,
+                "missing_blobs": [],
+                "refused": [],
+                "metadata": self.metadata,
+                "next_contact_s": next_contact_s(self.contact_s, chance, limits),
+                "at": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            }
         )
 
 
@@ -108,19 +135,48 @@ class KnownDevices:
             return None
         self._look_for_changes(now)
         known = self._held.get(header.device) or self._load(header)
-        if known is None or not known.is_quiet(header):
+        if known is None or not known.is_steady(header):
             return None
-        report = header.report
-        if report.facts and known.card_facts:
-            report = report.model_copy(update={"facts": {**report.facts, **known.card_facts}})
-        word = QuietWord(device=known.id, report=report, stretch=known.stretch, sent_at=header.sent_at, at=now)
+        word = known.word(header, now)
         with self._lock:
             if self._held.get(known.id) is not known:
                 return None  # something changed in this moment
             self._heard[known.id] = word
-        if is_skewed(header.sent_at, now, self._limits):
-            self.sightings.add("clock", known.id, "its clock is not the hub's", now)
+        self._look_at_clock(header, now)
         return known
+
+    def _look_at_clock(self, header: UploadHeader, now: datetime) -> None:
+        if is_skewed(header.sent_at, now, self._limits):
+            self.sightings.add("clock", header.device, "its clock is not the hub's", now)
+
+    def streams(self, header: UploadHeader) -> Known | None:
+        """The device where this contact brings the next segments and else says what a quiet one does; else None."""
+        known = self._held.get(header.device)
+        if known is None or known.erasing or not header.segments or not known.is_steady(header):
+            return None
+        return known if header.segments[0].number == known.watermark + 1 else None
+
+    def is_held(self, known: Known) -> bool:
+        """Whether nothing changed since this was given out."""
+        return self._held.get(known.id) is known
+
+    def stored(self, known: Known, header: UploadHeader, now: datetime) -> None:
+        """Take note of segments that are durable now; what the contact says beside them is written with `flush`."""
+        later, word = replace(known, watermark=header.segments[-1].number), known.word(header, now)
+        with self._lock:
+            if self._held.get(known.id) is known:
+                self._held[known.id], self._heard[known.id] = later, word
+        self._look_at_clock(header, now)
+
+    def learn(self, header: UploadHeader, now: datetime) -> None:
+        """Hold a device whose records were stored just now: the next ones can take the short way."""
+        self._look_for_changes(now)
+        if header.report.card is None:
+            self._load(header)
+
+    def looked(self, now: datetime) -> None:
+        """Take note that the store was asked at this time for changes by others, and there were none."""
+        self._looked_at = now
 
     def key_of(self, device: str, now: datetime) -> tuple[str, PublicKey]:
         """The site and the key with which a device is enrolled.
@@ -203,7 +259,7 @@ def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | Non
     here = devices.stretch(connection, row)
     if here is None and report.phase.lower() == devices.COMMITTED and report.release and report.bundle:
         return None  # the next contact begins a stretch
-    usecase, _ = usecases.in_force(connection, row.use_case)
+    usecase, policies = usecases.in_force(connection, row.use_case)
     card = row.card
     return Known(
         id=row.id,
@@ -218,7 +274,15 @@ def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | Non
         metadata=repository.newest_metadata(connection),
         contact_s=usecase.connectivity.contact_s,
         told_metadata=report.metadata,
+        use_case=row.use_case,
+        policies=policies,
+        erasing=bool(erasures.in_force_for(connection, row)),
     )
+
+
+def next_contact_s(contact_s: float, chance: Chance, limits: Limits) -> float:
+    """When a device calls again, s: spread so that a fleet does not call in step."""
+    return contact_s * (1 + limits.contact_jitter * (2 * chance.random() - 1))
 
 
 def known_device(connection: sa.Connection, device: str) -> DeviceRow:

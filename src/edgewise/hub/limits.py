@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from edgewise.ports import BucketLimits
 from edgewise.wire import SEGMENT_BYTES_MAX, SEGMENTS_MAX
 
 
@@ -16,6 +17,7 @@ class Limits:
     readings_max: int = 200_000  # of one segment, in all its blocks
     readings_page_max: int = 10_000  # in one answer
     blob_bytes_max: int = 512 << 20
+    bucket: BucketLimits = field(default_factory=BucketLimits)  # where contents live in an object store
     parts_max: int = 1000  # unfinished uploads of blobs, of all devices
     parts_bytes_max: int = 16 << 30
     parts_device_max: int = 8  # of one device
@@ -38,6 +40,8 @@ class Limits:
     controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s
     enrolment_token_s: float = 7 * 86_400
     known_devices_max: int = 200_000  # held in memory, about 1 kB each
+    streams_waiting_max: int = 4096  # contacts that wait for a commit where they arrived; more take the long way
+    streams_commit_max: int = 512  # of them in one commit
     known_s: float = 0.25  # how long a change made by another hub on this database may go unseen by a quiet contact
     contact_jitter: float = 0.2  # of the use case's contact_s, either way, so that a fleet does not call all at once
     token_s_max: float = 5 * 366 * 86_400  # how far ahead a person's token may end

@@ -6,8 +6,11 @@ same blobs, envelopes and manifests beside the other routes, with a token.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +30,15 @@ from edgewise.hub.door import LocalDoor
 from edgewise.hub.intake import ClonedKey
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import samples
+from edgewise.ports import checked_pieces
 from edgewise.wire import EdgewiseError, NotTrusted, NotValid
 
+LOG = logging.getLogger("edgewise.hub")
 JSON = "application/json"
 BYTES = "application/octet-stream"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 CODEC = re.compile(r"[1-9]\d{0,3}")
+PIECE_BYTES = 1 << 20  # up to here a blob is read, checked and sent at once
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 # What a browser may be told that a blob is: the console shows pictures, and nothing that could run.
 SHOWN_AS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
@@ -120,16 +126,22 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
+    """What is sent: a body, or `pieces` of `size_bytes` together that are read while they are sent."""
+
     body: bytes = b""
+    pieces: Iterator[bytes] | None = None
+    size_bytes: int = 0
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def quick_contact(call: Call) -> Answer | None:
-    """The answer to a contact that changes nothing, from memory."""
+async def quick_contact(call: Call) -> Answer | None:
+    """The answer to a contact that needs no thread of its own: nothing changes, or it shares others' commit."""
     device = call.device_at_once()
     answer = None if device is None else LocalDoor(call.hub).quick(device, call.body)
+    if isinstance(answer, Future):
+        answer = await asyncio.wrap_future(answer)
     return None if answer is None else Answer(body=answer)
 
 
@@ -164,11 +176,26 @@ def blob(call: Call) -> Answer:
     if call.method == "HEAD":
         return Answer(media_type=media_type, headers=headers | {"Content-Length": str(size)})
     start, end = byte_range(call.headers.get("range"), size)
-    data = blobs.get(name)
     if (start, end) == (0, size):
-        return Answer(body=data, media_type=media_type, headers=headers)
+        if size <= PIECE_BYTES:
+            return Answer(body=blobs.get(name), media_type=media_type, headers=headers)
+        # The last piece is held back until all are checked: damaged bytes end as a broken answer, never as a whole one.
+        pieces = checked_pieces(name, blobs.pieces(name))
+        return Answer(pieces=one_behind(pieces), size_bytes=size, media_type=media_type, headers=headers)
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    return Answer(status=206, body=data[start:end], media_type=media_type, headers=headers)
+    pieces = blobs.pieces(name, start, end)
+    return Answer(status=206, pieces=pieces, size_bytes=end - start, media_type=media_type, headers=headers)
+
+
+def one_behind(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same pieces, each only once the next one, or the end, has come."""
+    held: bytes | None = None
+    for piece in pieces:
+        if held is not None:
+            yield held
+        held = piece
+    if held is not None:
+        yield held
 
 
 def _check_blob(hub: Hub, person: Person, name: str) -> None:
@@ -228,7 +255,7 @@ class RawRoute:
     """An ASGI application for one path: reads the body up to its bound, calls the handler in a thread, answers.
 
     Args:
-        quick: is asked first, without the way to a thread and back; it must not wait for anything.
+        quick: is asked first, without the way to a thread and back; it must keep nobody else waiting.
     """
 
     def __init__(
@@ -239,7 +266,7 @@ class RawRoute:
         for_devices: bool,
         name: str = "",
         bytes_max: int = 0,
-        quick: Callable[[Call], Answer | None] | None = None,
+        quick: Callable[[Call], Awaitable[Answer | None]] | None = None,
     ) -> None:
         self._hub = hub
         self._quick = quick
@@ -252,7 +279,7 @@ class RawRoute:
         try:
             body = await read_body(scope, receive, self._bytes_max)
             call = call_of(self._hub, scope, body, name=self._name, for_devices=self._for_devices)
-            answer = None if self._quick is None else self._quick(call)
+            answer = None if self._quick is None else await self._quick(call)
             if answer is None:
                 answer = await run_in_threadpool(self._handler, call)
         except Exception as error:
@@ -264,7 +291,12 @@ class RawRoute:
             response = problems.answer_to(error)
             await response(scope, receive, send)
             return
-        await send_answer(send, answer, head=scope["method"] == "HEAD")
+        try:
+            await send_answer(send, answer, head=scope["method"] == "HEAD")
+        except EdgewiseError as error:
+            # The head is sent, so no problem document can follow. The server ends the connection short of the length
+            # that was named, which no client takes for the whole.
+            LOG.error("%s broke off: %s", scope["path"], error)
 
 
 def note_at_door(hub: Hub, error: EdgewiseError, client: tuple[str, int] | None, *, for_devices: bool) -> None:
@@ -323,13 +355,20 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
 
 async def send_answer(send: Send, answer: Answer, *, head: bool = False) -> None:
     """Send the whole answer; to a HEAD its headers alone."""
-    headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+    size = len(answer.body) if answer.pieces is None else answer.size_bytes
+    headers = {"Content-Length": str(size), **answer.headers}
     if answer.status != 204:
         headers["Content-Type"] = answer.media_type
     else:
         del headers["Content-Length"]
     await send({"type": "http.response.start", "status": answer.status, "headers": _raw(headers)})
-    await send({"type": "http.response.body", "body": b"" if head else answer.body})
+    if answer.pieces is None or head:
+        await send({"type": "http.response.body", "body": b"" if head else answer.body})
+        return
+    # One piece in memory at a time; reading may wait for a disk or a bucket, so it is done in a thread.
+    while piece := await run_in_threadpool(next, answer.pieces, b""):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -68,7 +68,7 @@ class Store:
 
     def __init__(self, url: str, blobs: Blobs, counters: Counters | None = None) -> None:
         self.blobs = blobs
-        self._counters = counters or Counters()
+        self.counters = counters or Counters()
         self._memory = url in ("sqlite://", "sqlite:///:memory:")
         self.engine = _engine(url, memory=self._memory)
         self._writer = threading.RLock()
@@ -125,7 +125,7 @@ class Store:
             with connection.begin():
                 if self.engine.dialect.name == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
-                self._counters.waited(time.perf_counter() - asked_s)
+                self.counters.waited(time.perf_counter() - asked_s)
                 self._local.connection = connection
                 try:
                     yield connection
@@ -158,6 +158,10 @@ class Store:
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` after each commit that changed watched tables: the devices concerned, None for perhaps all."""
         self._watchers.append(watcher)
+
+    def is_behind(self, connection: sa.Connection) -> bool:
+        """Whether another hub changed watched tables and nobody here was told yet; asked inside a write."""
+        return int(meta.get(connection, CHANGES) or 0) > self._changes
 
     def look_for_changes(self) -> None:
         """Tell the watchers of what other hubs on this database changed.
@@ -204,7 +208,7 @@ class Store:
                         work.run(connection)
                     else:
                         _run_apart(connection, work)
-            self._counters.committed(len(group))
+            self.counters.committed(len(group))
         except BaseException as error:
             for work in group:
                 work.error = work.error or error
