@@ -19,6 +19,7 @@ from edgewise.hub import audit, drift_sketches, epochs, erasures, refusals, repo
 from edgewise.hub.cards import with_card
 from edgewise.hub.known import KnownDevices, known_device, next_contact_s
 from edgewise.hub.limits import Limits
+from edgewise.hub.odd import oddities
 from edgewise.hub.segments import Records, check_storable, open_segment
 from edgewise.hub.store import Store, devices, samples, usecases
 from edgewise.hub.store import intake as rows
@@ -143,6 +144,8 @@ def handle_contact(
     except ClonedKey as error:
         _note_clone(store, device, error, now)
         raise
+    for kind, text in oddities(row, header, brought=receipt.watermark > seen, now=now, limits=limits):
+        known.sightings.add(kind, device, text, now)
     if receipt.watermark > seen:
         _note_two_epochs(store, device, header.epoch, now)
     answer = {
