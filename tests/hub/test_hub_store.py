@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 
 from edgewise.hub import Store, audit
 from edgewise.hub.store import labels, leases, meta, opinions, tables, verdicts
+from edgewise.hub.store.migrations import upgrade
 from edgewise.ports import MemoryBlobs
 from edgewise.wire import NotNow, NotValid
 from field_servers import until
@@ -32,6 +33,38 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_uses(store):
     with store.read() as connection:
         context = MigrationContext.configure(connection, opts={"target_metadata": tables.metadata})
         assert compare_metadata(context, tables.metadata) == []
+
+
+def test_an_empty_database_and_one_that_was_migrated_step_by_step_have_one_schema(store_url):
+    made = Store(store_url, MemoryBlobs())
+    with made.write() as connection:
+        new = _schema(connection)
+        connection.execute(sa.text("DROP TABLE alembic_version"))
+        tables.metadata.drop_all(connection)
+        upgrade(connection)
+        assert _schema(connection) == new
+    made.close()
+
+
+def _schema(connection: sa.Connection) -> dict[str, object]:
+    """All that the database says of each table, in an order of its own."""
+    look = sa.inspect(connection)
+    asked = (look.get_foreign_keys, look.get_unique_constraints, look.get_indexes, look.get_check_constraints)
+    return {
+        name: {
+            "columns": {
+                one["name"]: (str(one["type"]), one["nullable"], one["default"]) for one in look.get_columns(name)
+            },
+            "key": look.get_pk_constraint(name)["constrained_columns"],
+            "more": [sorted(_words(one) for one in ask(name)) for ask in asked],
+        }
+        for name in look.get_table_names()
+    }
+
+
+def _words(value: object) -> str:
+    """Without addresses of objects: the condition of a partial index is one."""
+    return f"{sorted((key, _words(one)) for key, one in value.items())}" if isinstance(value, dict) else str(value)
 
 
 def test_opening_a_store_again_changes_nothing(store, store_url):
