@@ -18,7 +18,7 @@ from edgewise.hub.backup import check_backup
 from edgewise.hub.restore import move
 from edgewise.hub.store import meta, migrations, tables, whole
 from edgewise.ports import Blobs
-from edgewise.wire import NotNow, NotTrusted, NotValid
+from edgewise.wire import NotNow, NotTrusted, NotValid, plain
 
 
 @pytest.mark.parametrize("target", HOMES)
@@ -192,21 +192,41 @@ def test_a_backup_of_a_newer_version_is_refused_with_what_to_do(yard, homes, tmp
         place.write_text(json.dumps(value))
 
 
+def as_of(path, revision, tmp_path):
+    """Make a backup into what it would have been in an older schema: without what came since."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'older.db'}")
+    with engine.begin() as connection:
+        migrations.migrate(connection, revision)
+        shape = sa.inspect(connection)
+        there = {name: [column["name"] for column in shape.get_columns(name)] for name in shape.get_table_names()}
+    engine.dispose()
+    listed, tables_then = files.read_list(path), {}
+    for name, table in listed.tables.items():
+        if name not in there:
+            continue
+        kept = [place for place, column in enumerate(table.columns) if column in there[name]]
+        rows = [[row[place] for place in kept] for row in files.rows_in(path, listed, name)]
+        place = path / listed.rows / f"{name}.jsonl.zst"
+        place.unlink()
+        columns = {column: kind for column, kind in table.columns.items() if column in there[name]}
+        told = files.TableFile(**plain(files.write_lines(place, files.row_lines(rows))), columns=columns)
+        tables_then[name] = plain(told)
+    value = plain(listed) | {"revision": revision, "tables": tables_then}
+    (path / "backup.json").write_text(json.dumps(value))
+
+
 def test_a_backup_of_an_older_schema_is_brought_to_this_one(yard, homes, tmp_path):
     """Rows are loaded into the tables as they were then, and migrated as those of a hub that was updated."""
-    path, older = tmp_path / "b", migrations.known_revisions()[1]
+    path = tmp_path / "b"
     filled(yard)
     listed = backed_up(yard, path).listed
-    newer = {"channel_sums"}
-    told = json.loads((path / "backup.json").read_text())
-    told["revision"] = older
-    told["tables"] = {name: table for name, table in told["tables"].items() if name not in newer}
-    (path / "backup.json").write_text(json.dumps(told))
-    place = homes("sqlite+files")
-    brought_back(path, place, tmp_path)
-    with opened(place) as store, store.read() as connection:
-        assert whole.schema_of(connection) == listed.revision
-        assert whole.count_of(connection, "samples") == listed.tables["samples"].lines
+    as_of(path, "0010", tmp_path)
+    for kind in HOMES:
+        place = homes(kind)
+        brought_back(path, place, tmp_path)
+        with opened(place) as store, store.read() as connection:
+            assert whole.schema_of(connection) == listed.revision == migrations.known_revisions()[0]
+            assert whole.count_of(connection, "samples") == listed.tables["samples"].lines
 
 
 def test_nothing_is_written_over_a_hub_or_another_folder(yard, homes, a_yard, tmp_path):
