@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from backup_world import START, backed_up, brought_back, filled
+from backup_world import START, backed_up, brought_back, contents, filled
+from edgewise.hub import audit, conflicts, epochs, erasures
 from edgewise.hub import backup_files as files
-from edgewise.hub import conflicts, epochs, erasures
 from edgewise.hub.access import Person
 from edgewise.hub.backup import check_backup
 from edgewise.hub.restore import read_erasures
-from edgewise.hub.store import devices, tables
+from edgewise.hub.store import Store, devices, tables
+from edgewise.ports import FolderBlobs
 from edgewise.wire import Assignment, Erasure, NotValid, Report, digest
 
 ADMIN = Person(name="ann", role="admin", sites=None)
+
+
+RUN = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from edgewise.hub.restore import restore
+from edgewise.hub.store import Store, migrations
+from edgewise.ports import FolderBlobs, SystemChance
+backup, folder = map(Path, sys.argv[1:])
+store = Store(f"sqlite:///{folder / 'hub.db'}", FolderBlobs(folder / "objects" / "blobs"), schema=migrations.leave)
+def tell(step, share):
+    print(step, flush=True)
+restore(backup, store, keys_dir=folder / "keys", now=datetime.now(UTC), chance=SystemChance(), advance=tell)
+store.close()
+"""
+
+
+def test_a_restore_killed_anywhere_is_run_again_and_ends_whole(yard, tmp_path):
+    filled(yard)
+    backed_up(yard, tmp_path / "b")
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for lines in (3, 12, 30, 50):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path / "b"), str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.kill()
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL
+    command = [sys.executable, "-c", RUN, str(tmp_path / "b"), str(folder)]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    blobs = FolderBlobs(folder / "objects" / "blobs")
+    assert list(blobs.digests()) == list(yard.hub.store.blobs.digests())
+    store = Store(f"sqlite:///{folder / 'hub.db'}", blobs)
+    assert contents(store)["samples"] == contents(yard.hub.store)["samples"]
+    assert audit.verify(store).broken is None
+    store.close()
 
 
 # -- what was erased ---------------------------------------------------------------------------------------------------
