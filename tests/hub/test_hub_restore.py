@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backup_world import START, backed_up, brought_back, contents, filled
-from edgewise.hub import audit, conflicts, epochs, erasures
+from edgewise.hub import audit, conflicts, epochs, erasures, forget
 from edgewise.hub import backup_files as files
 from edgewise.hub.access import Person
 from edgewise.hub.backup import check_backup
@@ -85,6 +85,22 @@ def test_what_is_erased_while_a_backup_is_made_is_not_in_it(yard, tmp_path):
     assert not files.blobs_of(tmp_path / "b").has(south)
     rows = list(files.rows_in(tmp_path / "b", check_backup(tmp_path / "b"), "samples"))
     assert not any("south" in row for row in rows)
+
+
+def test_what_is_erased_and_only_not_deleted_yet_is_not_in_a_backup_and_goes_with_the_next_tick(yard, tmp_path):
+    """As after a hub that was killed between the commit and the deletion."""
+    filled(yard)
+    south = digest(b"south/f1")
+    kept = yard.hub.store.blobs.get(south)
+    order(yard, "south")
+    yard.hub.store.blobs.put(kept)
+    with yard.hub.store.write() as connection:
+        forget.let_go(connection, {south}, START)
+    backed_up(yard, tmp_path / "b")
+    assert not files.blobs_of(tmp_path / "b").has(south)
+    yard.hub.tick()
+    assert not yard.hub.store.blobs.has(south)
+    assert yard.rows(tables.loose_contents) == []
 
 
 def test_what_was_erased_before_does_not_come_back_from_an_earlier_backups_contents(yard, homes, tmp_path):

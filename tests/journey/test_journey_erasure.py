@@ -149,6 +149,8 @@ def test_what_the_hub_got_before_it_is_told_about_and_forgotten_too(ward: Ward) 
     ward.run(60, seconds=11)
     assert ward.device.eraser.done == 1
     assert ward.names_at_hub() == {"Bea"}
+    ward.hub.tick()
+    assert not ward.has_content_of("Ada")  # the contents went with the rows
     ward.look(128, 64)
     ward.run(60, seconds=11)
     assert ward.names_at_hub() == {"Ada", "Bea"}  # an order without an end reaches back, not on

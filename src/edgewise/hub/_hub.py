@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from edgewise.hub import adapt_orders, alerts, control, drift, likeness, orders, repository, score_orders, threats
+from edgewise.hub import (
+    adapt_orders,
+    alerts,
+    control,
+    drift,
+    forget,
+    likeness,
+    orders,
+    repository,
+    score_orders,
+    threats,
+)
 from edgewise.hub.alerts import AlertSettings, tellers_of
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
@@ -198,6 +209,7 @@ class Hub:
             repository.renew(self.store, self.online, moment)
         with turn("orders"):
             likeness.tick(self.store)
+            forget.sweep(self.store)
             for kind in (orders, score_orders, adapt_orders):
                 kind.tick(self.store, moment, chance=chance, limits=limits)
         with turn("rollouts"):

@@ -24,6 +24,7 @@ from edgewise.ports import Chance, checked_pieces, disk_error, replace_file, syn
 from edgewise.wire import NotNow, NotTrusted, NotValid, digest, plain
 
 ROUNDS_MAX = 5  # while people order erasures
+LOOSE_MAX = 100_000  # contents that wait for their deletion; a hub that serves has none or few
 WRONG_MAX = 1000  # parts that are missing or damaged; more of them say nothing more
 Advance = Callable[[str, float], None]
 
@@ -207,6 +208,8 @@ def _epoch(connection: sa.Connection) -> str:
 def _blobs(store: Store, path: Path, folder: Path, advance: Advance) -> tuple[PackedFile, int, dict[str, None]]:
     """The list of all contents, how many were new here, and those that the hub has no whole copy of."""
     held, fresh, hurt = files.blobs_of(path), 0, dict[str, None]()
+    with store.read() as connection:
+        loose = set(erasure_rows.let_gone(connection, LOOSE_MAX))
 
     def copied() -> Iterator[str]:
         nonlocal fresh
@@ -216,6 +219,8 @@ def _blobs(store: Store, path: Path, folder: Path, advance: Advance) -> tuple[Pa
                 raise NotValid("the object store lists in no order, so nobody can tell what is new", code="unordered")
             before = name
             advance("contents", 0.3 + 0.7 * _place(name))
+            if name in loose:
+                continue  # erased, and only not deleted yet
             if not held.has(name):
                 try:
                     held.put_pieces(name, store.blobs.pieces(name))

@@ -63,11 +63,9 @@ def create(hub: Hub, use_case: str, wish: Erasure, person: Person) -> Progress:
         audit.note(connection, actor=person.name, action="erasure.ordered", subject=str(row.number), data=data, now=now)
         for device in devices.find(connection, use_case=use_case, site=wish.site):
             bring(connection, device, hub_epoch=hub.hub_epoch, policy_version=usecase.data.version, now=now)
-        loose = forget.forget(connection, forget.covered(connection, row), erasure=row.number, now=now)
+        forget.forget(connection, forget.covered(connection, row), erasure=row.number, now=now)
         done, total = rows.counts(connection, row)
-    # After the commit: a content that is gone while its sample is still there would be a hole.
-    for blob in loose:
-        hub.store.blobs.delete(blob)
+    forget.sweep(hub.store)
     return Progress(row=row, done=done, devices=total)
 
 
@@ -151,6 +149,7 @@ def leave_out(
     if not covered:
         return records, payload, 0
     data = {"number": header.number, "records": len(covered), "erasures": sorted(set(covered.values()))}
+    forget.let_go(connection, {item.blob for item in records.samples if item.id in covered}, now)
     actor = f"device {device.id}"
     audit.note(connection, actor=actor, action="erasure.left_out", subject=device.id, data=data, now=now)
     kept = replace(
@@ -174,12 +173,12 @@ def forget_told(connection: sa.Connection, device: DeviceRow, events: Sequence[E
             continue
         ids = [item for name in ("sealed", "stored") for item in _texts(event.data.get(name))]
         places = rows.segments_of(connection, device.id, ids) | _places(event.data)
-        labelled = [
-            row for row in samples.these(connection, ids).values() if row.device == device.id and row.label is not None
-        ]
+        mine = [row for row in samples.these(connection, ids).values() if row.device == device.id]
+        labelled = [row for row in mine if row.label is not None]
         number = event.data.get("erasure")
         forget.forget(connection, labelled, erasure=number if isinstance(number, int) else 0, now=now)
         gone = rows.remove_records(connection, device.id, ids) + len(labelled)
+        forget.let_go(connection, {row.blob for row in mine}, now)
         covered = set(ids)
         for epoch, number in sorted(places):
             if (body := rows.body(connection, device.id, epoch, number)) is not None:

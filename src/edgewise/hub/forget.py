@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from edgewise.hub import audit
 from edgewise.hub.order_states import Event, after
 from edgewise.hub.segments import without
+from edgewise.hub.store import Store, ledger
 from edgewise.hub.store import erasures as rows
-from edgewise.hub.store import ledger
 from edgewise.hub.store import orders as order_rows
 from edgewise.hub.store import samples as sample_rows
 from edgewise.hub.store.erasures import ErasureRow
@@ -24,6 +24,7 @@ from edgewise.policy import SUBJECT_FACT
 from edgewise.wire import DatasetRevision, Tombstone, record_digest
 
 ACTOR = "hub"
+SWEEP_MAX = 1000  # contents that are deleted between two commits
 
 
 def covered(connection: sa.Connection, erasure: ErasureRow) -> list[SampleRow]:
@@ -57,7 +58,35 @@ def forget(connection: sa.Connection, gone: Sequence[SampleRow], *, erasure: int
         _fail_orders(connection, revision, count, erasure=erasure, now=now)
     data = {"erasure": erasure, "samples": len(gone), "labelled": len(labelled), "revisions": len(touched)}
     audit.note(connection, actor=ACTOR, action="erasure.held", subject=gone[0].use_case, data=data, now=now)
-    return blobs - sample_rows.blobs_held(connection, blobs)
+    return let_go(connection, blobs, now)
+
+
+def let_go(connection: sa.Connection, blobs: Collection[str], now: datetime) -> set[str]:
+    """Those of the contents that no sample holds any more; `sweep` deletes them once this is committed."""
+    loose = set(blobs) - sample_rows.blobs_held(connection, blobs)
+    rows.let_go(connection, loose, now)
+    return loose
+
+
+def sweep(store: Store) -> int:
+    """Delete contents that erasures left without a holder; comes back with how many there were.
+
+    After the commit, because a content that is gone while its sample is still there would be a hole; and from a list,
+    so that a hub which is killed in between goes on with it.
+    """
+    count = 0
+    while True:
+        with store.read() as connection:
+            names = rows.let_gone(connection, SWEEP_MAX)
+            held = sample_rows.blobs_held(connection, names)
+        if not names:
+            return count
+        for name in names:
+            if name not in held:
+                store.blobs.delete(name)
+        with store.write() as connection:
+            rows.deleted(connection, names)
+        count += len(names)
 
 
 def _strip_segments(connection: sa.Connection, gone: Iterable[SampleRow]) -> None:

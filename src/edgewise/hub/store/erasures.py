@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub.store._rows import chunks, columns, many, of_sites, one
+from edgewise.hub.store._rows import chunks, columns, insert_new, many, of_sites, one
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.hub.store.samples import SampleRow
 from edgewise.hub.store.tables import (
@@ -22,6 +22,7 @@ from edgewise.hub.store.tables import (
     fingerprints,
     label_claims,
     labels,
+    loose_contents,
     opinions,
     predictions,
     samples,
@@ -176,6 +177,23 @@ def remove_samples(connection: sa.Connection, ids: Sequence[str]) -> None:
         for table in (labels, opinions, label_claims, fingerprints, predictions):
             connection.execute(sa.delete(table).where(table.c.sample.in_(some)))
         connection.execute(sa.delete(samples).where(samples.c.id.in_(some)))
+
+
+def let_go(connection: sa.Connection, contents: Collection[str], now: datetime) -> None:
+    """Remember contents that nothing holds any more, to be deleted after the commit."""
+    insert_new(connection, loose_contents, [{"sha256": name, "since": now} for name in sorted(contents)], "sha256")
+
+
+def let_gone(connection: sa.Connection, limit: int) -> list[str]:
+    """The first contents that are to be deleted."""
+    statement = sa.select(loose_contents.c.sha256).order_by(loose_contents.c.sha256).limit(limit)
+    return list(connection.execute(statement).scalars())
+
+
+def deleted(connection: sa.Connection, contents: Sequence[str]) -> None:
+    """These contents are gone, or somebody holds them again."""
+    for some in chunks(contents):
+        connection.execute(sa.delete(loose_contents).where(loose_contents.c.sha256.in_(some)))
 
 
 def tombstone(connection: sa.Connection, sample: str) -> TombstoneRow | None:

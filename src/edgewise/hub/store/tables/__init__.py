@@ -6,7 +6,15 @@ SHA-256 is their key, never as columns taken apart: what was signed or hashed mu
 
 from edgewise.hub.store.tables._access import logins, sessions, tokens
 from edgewise.hub.store.tables._columns import metadata
-from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures, failures
+from edgewise.hub.store.tables._devices import (
+    commits,
+    devices,
+    enrolment_tokens,
+    erasure_acks,
+    erasures,
+    failures,
+    loose_contents,
+)
 from edgewise.hub.store.tables._drift import channel_sums, day_sketches, drift_alarms, drift_states
 from edgewise.hub.store.tables._hub import alerts, audit, leases, meta, threats, usecases
 from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
@@ -61,6 +69,7 @@ __all__ = [
     "labels",
     "leases",
     "logins",
+    "loose_contents",
     "meta",
     "metadata",
     "opinions",

@@ -114,3 +114,11 @@ erasure_acks = Table(
     time("heard_at"),
     Index(None, "number"),
 )
+
+# Contents that nothing holds any more since an erasure. They are deleted after its commit; a row goes when they are.
+loose_contents = Table(
+    "loose_contents",
+    metadata,
+    Column("sha256", sa.String(64), primary_key=True),
+    time("since"),
+)
