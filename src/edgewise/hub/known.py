@@ -22,6 +22,8 @@ import sqlalchemy as sa
 
 from edgewise.hub import repository
 from edgewise.hub.limits import Limits
+from edgewise.hub.odd import is_skewed
+from edgewise.hub.sightings import Sightings
 from edgewise.hub.store import Store, devices, erasures, usecases
 from edgewise.hub.store import intake as rows
 from edgewise.hub.store.devices import DeviceRow, QuietWord
@@ -60,6 +62,7 @@ class Known:
     watermark: int
     metadata: int
     contact_s: float
+    told_metadata: int  # that the device said it had verified
     use_case: str
     policies: Sequence[DataPolicy]  # the one in force first
     erasing: bool  # an erasure reaches it, done there or not: its records are looked through
@@ -70,6 +73,7 @@ class Known:
             header.epoch == self.epoch
             and header.acked == self.watermark
             and header.has_assignment == self.assignment_number
+            and header.report.metadata >= self.told_metadata
             and header.report.card is None
             and steady(header.report) == self.steady
         )
@@ -103,10 +107,12 @@ class KnownDevices:
     Args:
         store: what is held follows from it.
         limits: how many are held, and how long another hub's change may go unseen.
+        sightings: hear of devices whose clock is wrong.
     """
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits, sightings: Sightings) -> None:
         self._store = store
+        self.sightings = sightings
         self._limits = limits
         self._lock = threading.Lock()
         self._held: dict[str, Known] = {}
@@ -137,7 +143,12 @@ class KnownDevices:
             if self._held.get(known.id) is not known:
                 return None  # something changed in this moment
             self._heard[known.id] = word
+        self._look_at_clock(header, now)
         return known
+
+    def _look_at_clock(self, header: UploadHeader, now: datetime) -> None:
+        if is_skewed(header.sent_at, now, self._limits):
+            self.sightings.add("clock", header.device, "its clock is not the hub's", now)
 
     def streams(self, header: UploadHeader) -> Known | None:
         """The device where this contact brings the next segments and else says what a quiet one does; else None."""
@@ -156,6 +167,7 @@ class KnownDevices:
         with self._lock:
             if self._held.get(known.id) is known:
                 self._held[known.id], self._heard[known.id] = later, word
+        self._look_at_clock(header, now)
 
     def learn(self, header: UploadHeader, now: datetime) -> None:
         """Hold a device whose records were stored just now: the next ones can take the short way."""
@@ -279,6 +291,7 @@ def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | Non
         watermark=rows.watermark(connection, row.id, epoch),
         metadata=repository.newest_metadata(connection),
         contact_s=usecase.connectivity.contact_s,
+        told_metadata=report.metadata,
         use_case=row.use_case,
         policies=policies,
         erasing=bool(erasures.in_force_for(connection, row)),

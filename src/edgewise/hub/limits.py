@@ -67,4 +67,15 @@ class Limits:
     issuer_age_s: float = 3600  # after it keys are asked for again
     issuer_pause_s: float = 30  # between two questions for a key that is not known
     issuer_stale_s_max: float = 86_400  # how long keys are good while the issuer does not answer
+    clock_skew_s_max: float = 300  # between a device's clock and the hub's, before it is a sign of something
+    clock_back_s_max: float = 5  # by which a device's clock may go back between two contacts
+    threats_held_max: int = 5000  # kinds and subjects between two writes
+    threats_hour_max: int = 1000  # kinds and subjects that are told apart in one hour
+    threats_age_s: float = 90 * 86_400  # then they are forgotten
+    alerts_waiting_max: int = 1000  # messages that wait to be told; what is over it is only in the hub's own list
+    alerts_batch_max: int = 20  # told in one go
+    alerts_pause_s: float = 10  # after the first try, doubled after each
+    alerts_pause_s_max: float = 3600
+    alerts_attempts_max: int = 24  # about a day
+    alerts_age_s: float = 90 * 86_400
     jwt_bytes_max: int = 16 << 10

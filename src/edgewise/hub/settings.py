@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
+from edgewise.hub.alerts import AlertSettings
 from edgewise.hub.oidc import OidcSettings
+from edgewise.hub.places import Place
 from edgewise.trust import TRUST_DOMAIN
 from edgewise.wire import NotValid, Strict, explain
 
@@ -45,6 +47,7 @@ class HubSettings(Strict):
     )
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")
     oidc: OidcSettings | None = Field(None, description="an issuer whose people may sign in")
+    alerts: AlertSettings = Field(default_factory=AlertSettings, description="whom to tell of what goes wrong")
 
     @field_validator("object_options", mode="before")
     @classmethod
@@ -54,6 +57,16 @@ class HubSettings(Strict):
             return value
         plain = {name: json.dumps(item) if isinstance(item, bool | int) else item for name, item in value.items()}
         return {str(name).lower(): item for name, item in plain.items()}
+
+    @property
+    def place(self) -> Place:
+        """Where this hub keeps things."""
+        return Place(
+            data_dir=self.data_dir,
+            database_url=self.database or None,
+            objects_url=self.objects or None,
+            object_options=self.object_texts,
+        )
 
     @property
     def object_texts(self) -> dict[str, str]:
@@ -104,12 +117,15 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+INNER: dict[str, type[BaseModel]] = {"oidc": OidcSettings, "alerts": AlertSettings}
+
+
 def _known(model: type[BaseModel], path: list[str]) -> bool:
     if path[0] not in model.model_fields:
         return False
     if path[0] == OPTIONS:
         return len(path) == 2
-    return len(path) == 1 or (path[0] == "oidc" and _known(OidcSettings, path[1:]))
+    return len(path) == 1 or (path[0] in INNER and _known(INNER[path[0]], path[1:]))
 
 
 def _put(found: dict[str, Any], path: list[str], value: Any) -> None:

@@ -141,6 +141,7 @@ class Streams:
                 going.setdefault(known.id, one)
         if going:
             _store(connection, list(going.values()))
+            self._store.counters.committed(len(going))
         return frozenset(going.values())
 
 

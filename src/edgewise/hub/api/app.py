@@ -41,6 +41,7 @@ from edgewise.hub.api import (
     tuf,
     uploads,
     usecases,
+    watch,
 )
 from edgewise.hub.api.auth import SignInNeeded, note_refused
 from edgewise.hub.api.metrics import Metrics
@@ -69,7 +70,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people, previews, ledger, field, drift, revisions, labelling):
+    for module in (readings, people, previews, ledger, field, drift, revisions, labelling, watch):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

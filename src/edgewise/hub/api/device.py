@@ -28,6 +28,7 @@ from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie
 from edgewise.hub.api.peer import peer_certificate
 from edgewise.hub.attempts import TooMany
 from edgewise.hub.door import LocalDoor
+from edgewise.hub.intake import ClonedKey
 from edgewise.hub.quotas import OverQuota
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import samples
@@ -305,9 +306,11 @@ class RawRoute:
             if answer is None:
                 answer = await run_in_threadpool(self._handler, call)
         except Exception as error:
+            if isinstance(error, EdgewiseError):
+                note_at_door(self._hub, error, client_of(scope), for_devices=self._for_devices)
             if isinstance(error, Refused):
                 asked = f"{scope['method']} {scope['path']}"
-                await run_in_threadpool(note_refused, self._hub, error, asked=asked, client=_client(scope))
+                await run_in_threadpool(note_refused, self._hub, error, asked=asked, client=client_of(scope))
             if isinstance(error, OverQuota):
                 await run_in_threadpool(quotas.note, self._hub.store, error, self._hub.now())
             response = problems.answer_to(error)
@@ -331,6 +334,13 @@ def too_busy(at_once_max: int, hub: Hub) -> TooMany:
     )
 
 
+def note_at_door(hub: Hub, error: EdgewiseError, client: tuple[str, int] | None, *, for_devices: bool) -> None:
+    """Count a refusal, and remember it where it is a sign of an attack; people's are in the audit log already."""
+    hub.counters.refused(error.code)
+    if for_devices and not isinstance(error, ClonedKey):  # a clone is in the audit log
+        hub.sightings.refused(error.code, address_of(client), str(error), hub.now())
+
+
 def call_of(hub: Hub, scope: Scope, body: bytes, *, name: str, for_devices: bool) -> Call:
     """The request as a call.
 
@@ -344,13 +354,14 @@ def call_of(hub: Hub, scope: Scope, body: bytes, *, name: str, for_devices: bool
         headers=Headers(scope=scope),
         query=QueryParams(scope.get("query_string", b"").decode("latin-1")),
         body=body,
-        client=_client(scope),
+        client=client_of(scope),
         for_devices=for_devices,
         certificate=peer_certificate(scope, hub.config.proxies) if for_devices else None,
     )
 
 
-def _client(scope: Scope) -> tuple[str, int] | None:
+def client_of(scope: Scope) -> tuple[str, int] | None:
+    """Address and port of who asks."""
     client = scope.get("client")
     return None if client is None else (str(client[0]), int(client[1]))
 

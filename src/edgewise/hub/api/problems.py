@@ -150,7 +150,9 @@ def answer_to(error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Make every error of this app a problem document."""
 
-    async def families(_request: Request, error: Exception) -> Response:
+    async def families(request: Request, error: Exception) -> Response:
+        if isinstance(error, EdgewiseError):
+            request.app.state.hub.counters.refused(error.code)
         return answer_to(error)
 
     async def validation(_request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from edgewise.hub import quotas
 from edgewise.hub._hub import Hub
 from edgewise.hub.api import problems
-from edgewise.hub.api.device import Answer, call_of, send_answer
+from edgewise.hub.api.device import Answer, call_of, client_of, note_at_door, send_answer
 from edgewise.hub.quotas import OverQuota
 from edgewise.hub.uploads import Session
 from edgewise.wire import EdgewiseError, NotValid
@@ -37,6 +37,7 @@ class UploadRoute:
                 await run_in_threadpool(quotas.note, self._hub.store, error, self._hub.now())
             response = problems.answer_to(error)
             if isinstance(error, EdgewiseError):
+                note_at_door(self._hub, error, client_of(scope), for_devices=True)
                 response.headers["Connection"] = "close"  # nobody reads the rest of the body
             await response(scope, receive, send)
             return
