@@ -6,7 +6,8 @@ sending everything, each with the plain recipe that the world was calibrated wit
 too, so that the choice and the training can be told apart. Two hospitals of real chest X-rays, with EDGEWISE_DATA:
 how little of one's labels brings the other's model there; three plants: what the loop gains over random upload. And
 how soon a drift is seen, by `learning_parts/drift.py`; what a variant for a site is worth, by
-`learning_parts/sites.py`; stated values on real solar stations, by `learning_parts/values.py`. Writes `learning.json`
+`learning_parts/sites.py`; stated values on real solar stations, by `learning_parts/values.py`; found
+boxes on real ceramic tiles, by `learning_parts/boxes.py`. Writes `learning.json`
 and `learning.md` into the results folder; exit code 1 if a figure that is needed is missed.
 """
 
@@ -21,12 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from learning_parts import drift, generated, hospitals, plants, sites, values
+from learning_parts import boxes, drift, generated, hospitals, plants, sites, values
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("world", "hospitals", "plants", "drift", "sites", "values", "all")
+    parts = ("world", "hospitals", "plants", "drift", "sites", "values", "boxes", "all")
     parser.add_argument("--part", choices=parts, default="all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(generated.SEEDS))
     parser.add_argument(
@@ -70,6 +71,12 @@ def main() -> int:
             lines += ["## Stated values on solar stations", "", *values.table(told), ""]
         else:
             _say("the solar stations are left out: EDGEWISE_DATA is not set, and no --data given")
+    if options.part in ("boxes", "all"):
+        if options.data:
+            plain["boxes"] = boxes.all_figures(options.data, options.seeds, _say)
+            lines += ["## Found boxes on ceramic tiles", "", *plain["boxes"]["table"], ""]
+        else:
+            _say("the ceramic tiles are left out: EDGEWISE_DATA is not set, and no --data given")
     about = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     head = f"# Learning ({about}, seeds {', '.join(map(str, options.seeds))}, {time.perf_counter() - started_s:.0f} s)"
     lines = [head, "", *lines, *(f"- missed: {one}" for one in missed)]

@@ -20,7 +20,7 @@ from edgewise.frames import Decided
 from edgewise.measure import Histogram
 from edgewise.policy import Forbidden
 from edgewise.ports import Frame
-from edgewise.wire import DataPolicy, Decision, NotValid, PrivateSettings, digest
+from edgewise.wire import DataPolicy, Decision, FoundBox, NotValid, PrivateSettings, canonical, digest, plain
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SAID = Decision(label="a", confidence=1, margin=1, bundle="0" * 64)
@@ -139,3 +139,20 @@ def test_a_frame_with_a_face_is_not_kept_and_its_reason_is_counted_by_name():
     assert refused.value.code == "face_found"
     tiny = PrivateSettings(side_max=16)  # so small that nobody is on it any more
     assert made(policy.model_copy(update={"private": tiny}), frame(data, "image/png")).content
+
+
+def test_where_things_are_in_a_picture_leaves_only_where_the_policy_lists_it():
+    box = FoundBox(label="pit", x1=0.1, y1=0.1, x2=0.2, y2=0.2, score=0.9)
+    decision = Decision(label="pit", confidence=0.9, margin=0.8, bundle="0" * 64, boxes=(box,))
+    chosen = Chosen(
+        frame=frame(picture()), why="disagreement", inclusion_probability=1.0, decision=decision, shadow=decision
+    )
+
+    def told(policy: DataPolicy):
+        return private_entry(chosen, policy=policy, device="d1", site="north", name_key=b"k" * 32, now=NOW).record
+
+    kept_back = told(DataPolicy())
+    assert b"boxes" not in canonical(plain(kept_back))
+    assert kept_back.decision.label == "pit"
+    listed = told(DataPolicy(fields=("frame", "boxes")))
+    assert listed.decision.boxes == listed.shadow.boxes == (box,)

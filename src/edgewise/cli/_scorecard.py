@@ -30,6 +30,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from text("* macro recall, where there are not both good and defective samples")
     yield ""
     yield from _recalls(found)
+    yield from _boxes(card)
     yield from _calibrated(card["overall"].get("calibration"))
     for title, gap in (("sites", card.get("gap_sites")), ("slices", card.get("gap_slices"))):
         if gap is not None:
@@ -86,6 +87,32 @@ def _recalls(found: Mapping[str, Any]) -> Iterator[str]:
         told += [f"{label} {_metric(one['recall'][label])}" for label in matter if label in one["recall"]]
         if told:
             yield from text(f"  {one['site']}: {', '.join(told)}", indent="    ")
+
+
+def _boxes(card: Mapping[str, Any]) -> Iterator[str]:
+    """How good found boxes are at each place, and by label over all."""
+    overall = card["overall"]
+    if not overall.get("boxes"):
+        return
+    yield ""
+    yield from text("Found boxes against true ones, right from half of their union on; centre recall asks less.")
+    named = [(one["site"], one["boxes"]) for one in card["sites"] if one.get("boxes")]
+    named += [(overall["site"], overall["boxes"]), *(overall.get("boxes_of") or {}).items()]
+    rows = [["where", "true", "found", "recall", "precision", "average", "centre"]]
+    for name, one in named:
+        shares = [one[measure]["value"] for measure in ("recall", "precision", "average_precision", "centre_recall")]
+        rows.append(
+            [
+                _cut(name, PLACE_MAX),
+                str(one["n"]),
+                str(one["found"]),
+                *("–" if value is None else f"{value:.3f}" for value in shares),
+            ]
+        )
+    yield from columns(rows)
+    recall = overall["boxes"]["recall"]
+    yield from text(f"Recall of boxes over all {_metric(recall)}.")
+    yield ""
 
 
 def _compared(rows: Sequence[Mapping[str, Any]] | None, champion: str | None) -> Iterator[str]:

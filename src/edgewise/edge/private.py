@@ -21,6 +21,7 @@ from edgewise.ports import Frame
 from edgewise.wire import DataPolicy, Decision, RecordClass, Sample, digest
 
 Why = Literal["margin", "audit", "novelty", "feedback", "disagreement", "alarm"]
+BOXES_FIELD = "boxes"
 CLASS_OF: dict[str, RecordClass] = {
     "margin": "sample",
     "novelty": "sample",
@@ -117,8 +118,8 @@ def private_entry(
         blob=digest(data),
         size_bytes=len(data),
         media_type=media_type,
-        decision=chosen.decision,
-        shadow=chosen.shadow,
+        decision=_told(policy, chosen.decision),
+        shadow=None if chosen.shadow is None else _told(policy, chosen.shadow),
         rollout=chosen.rollout,
         facts=facts,
     )
@@ -131,3 +132,13 @@ def private_entry(
         subject=subject,
         about_at=frame.taken_at,
     )
+
+
+def _told(policy: DataPolicy, decision: Decision) -> Decision:
+    """The decision as it may travel: where things are in a picture only with `boxes` among the policy's fields.
+
+    A box tells of the whole picture, also of what a crop or a blur has taken out of it.
+    """
+    if decision.boxes is None or BOXES_FIELD in policy.fields:
+        return decision
+    return decision.model_copy(update={"boxes": None})

@@ -1,5 +1,6 @@
 """Pixels, rows, windows of series: ONE implementation for training and devices, so that they cannot differ. Pure."""
 
+from edgewise.frames._boxes import find_boxes, map_means
 from edgewise.frames._cannot import CannotMakePrivate
 from edgewise.frames._clock import CLOCK, clock_columns
 from edgewise.frames._crop import BadBox, crop, prepare_crop
@@ -16,6 +17,7 @@ from edgewise.frames._private import ROW_TYPE, Made, made_private, make_private
 from edgewise.frames._series import SERIES_TYPE, BadSeries, Windower, prepare_series, series_bytes
 from edgewise.frames._stated import baseline_of
 from edgewise.frames._table import BadRow, prepare_row
+from edgewise.frames._true_boxes import mask_boxes, true_boxes
 
 __all__ = [
     "CLOCK",
@@ -44,6 +46,7 @@ __all__ = [
     "decide",
     "decode_image",
     "differ",
+    "find_boxes",
     "fingerprint",
     "golden_frames",
     "golden_inputs",
@@ -53,6 +56,8 @@ __all__ = [
     "likeness",
     "made_private",
     "make_private",
+    "map_means",
+    "mask_boxes",
     "masked",
     "near_from",
     "past_takes",
@@ -67,5 +72,6 @@ __all__ = [
     "private_document",
     "scores_of",
     "series_bytes",
+    "true_boxes",
     "usual",
 ]

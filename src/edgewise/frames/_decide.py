@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgewise.frames._memo import Memo
 from edgewise.frames._stated import say
-from edgewise.wire import WITHIN, Decision, Manifest, NotValid, StageDecision, Stated, States
+from edgewise.wire import WITHIN, Decision, FoundBox, Manifest, NotValid, StageDecision, Stated, States
 
 SLACK = 1e-3
 FEW = 32  # classes; from about here on numpy is the faster one
@@ -33,6 +33,7 @@ class Decided(NamedTuple):
     earlier: tuple[StageDecision, ...] | None = None
     deferred: Literal[True] | None = None
     stated: Stated | None = None
+    boxes: tuple[FoundBox, ...] | None = None
 
     def record(self) -> Decision:
         """The record that crosses boundaries, its values checked.

@@ -39,18 +39,25 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
         return output
 
-    def build(self, *, input_name: str, input_shape: Sequence[int], outputs: Mapping[str, int], producer: str) -> bytes:
+    def build(
+        self, *, input_name: str, input_shape: Sequence[int], outputs: Mapping[str, int | Sequence[int]], producer: str
+    ) -> bytes:
         """The finished file.
 
         Args:
             input_shape: without the free first axis.
-            outputs: name to number of columns; each is float32 (N, columns).
+            outputs: name to number of columns, each float32 (N, columns); or to all sizes behind the first axis.
         """
         graph = helper.make_graph(
             self._nodes,
             "main",
             [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, ["N", *input_shape])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name, width in outputs.items()],
+            [
+                helper.make_tensor_value_info(
+                    name, TensorProto.FLOAT, ["N", *([sizes] if isinstance(sizes, int) else sizes)]
+                )
+                for name, sizes in outputs.items()
+            ],
             [numpy_helper.from_array(np.ascontiguousarray(values), name) for name, values in self._weights.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name=producer)

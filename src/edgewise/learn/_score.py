@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from edgewise.frames import baseline_of
+from edgewise.frames import baseline_of, true_boxes
 from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._dataset import Dataset, TrainingSample
 from edgewise.learn._read import read_dataset
@@ -19,10 +19,23 @@ from edgewise.learn._recorded import Wanted, read_recorded
 from edgewise.learn._train import check_unreadable
 from edgewise.measure import score_sites, score_values
 from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline, read_bundle
-from edgewise.wire import ImageSpec, Metric, NotValid, Prediction, SiteScore, UseCase, digest, slice_facts, slices_of
+from edgewise.wire import (
+    Box,
+    BoxScore,
+    ImageSpec,
+    Metric,
+    NotValid,
+    Prediction,
+    SiteScore,
+    UseCase,
+    digest,
+    slice_facts,
+    slices_of,
+)
 
 METRICS = ("balanced_accuracy", "macro_recall", "auc", "accuracy")
 VALUE_METRICS = ("mae", "baseline", "skill", "coverage", "width", "pinball")
+BOX_METRICS = ("recall", "precision", "average_precision", "centre_recall")
 LEVEL = 0.9
 VALUES_MAX = 20  # a column of more different values is no category; the group column is shown in any case
 GROUPS_SHOWN_MAX = 500
@@ -157,6 +170,8 @@ def _answers(
             defect=defect,
             stated=decision.stated,
             baseline=None if states is None else baseline_of(states, pipeline.graph.pre, data),
+            boxes=decision.boxes,
+            true_boxes=None if decision.boxes is None else _true_boxes(sample, good_labels),
         )
         quantiles = None if states is None else states.quantiles
         scored.append(_Scored(sample=sample, prediction=prediction, quantiles=quantiles))
@@ -193,7 +208,23 @@ def _plain(score_of: SiteScore) -> dict[str, Any]:
     values: dict[str, Any] = {name: _metric(getattr(score_of, name)) for name in METRICS}
     values["good_recall"] = None if score_of.good_recall is None else _metric(score_of.good_recall)
     values["recall"] = {label: {**_metric(metric), "n": metric.n} for label, metric in score_of.recall.items()}
+    if score_of.boxes is not None:
+        values["boxes"] = _boxes(score_of.boxes)
+        values["boxes_of"] = {label: _boxes(one) for label, one in (score_of.boxes_of or {}).items()}
     return values
+
+
+def _boxes(score_of: BoxScore) -> dict[str, Any]:
+    measures = {name: _metric(getattr(score_of, name)) for name in BOX_METRICS}
+    return {"n": score_of.n, "found": score_of.found, **measures}
+
+
+def _true_boxes(sample: TrainingSample, good_labels: Sequence[str]) -> tuple[Box, ...] | None:
+    """What is where in the sample; None where nobody said so, or the mask that says so cannot be read."""
+    try:
+        return true_boxes(sample.annotation, sample.label, is_good=sample.label in good_labels, read_mask=sample.mask)
+    except (NotValid, OSError):
+        return None
 
 
 def _metric(metric: Metric) -> dict[str, float | None]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -190,6 +191,42 @@ def split(samples: Sequence[TrainingSample], recipe: Recipe, seed: int) -> tuple
 Augment = Callable[[torch.Tensor, Recipe, np.random.Generator], torch.Tensor]
 
 
+class Goal(Protocol):
+    """What a training makes smaller, and how it is told when to stop."""
+
+    def loss(self, network: nn.Module, picked: torch.Tensor, chance: np.random.Generator) -> torch.Tensor:
+        """The loss of the picked samples, augmented. `picked`: int64 (B,), places of `Held`."""
+        ...
+
+    def validate(self, network: nn.Module, part: Sequence[int]) -> tuple[float, float]:
+        """Loss and mean recall of the samples that are set aside, each class counting alike."""
+        ...
+
+
+class _ClassGoal:
+    """One class a sample: cross entropy."""
+
+    def __init__(self, held: Held, recipe: Recipe, augment: Augment) -> None:
+        self._held, self._recipe, self._augment = held, recipe, augment
+
+    def loss(self, network: nn.Module, picked: torch.Tensor, chance: np.random.Generator) -> torch.Tensor:
+        recipe = self._recipe
+        features = self._augment(self._held.features[picked], recipe, chance).to(recipe.device)
+        logits = network(features.contiguous(memory_format=torch.channels_last))
+        truth = self._held.truth[picked].to(recipe.device)
+        return functional.cross_entropy(logits, truth, label_smoothing=recipe.label_smoothing)
+
+    def validate(self, network: nn.Module, part: Sequence[int]) -> tuple[float, float]:
+        truth = self._held.truth[part]
+        logits = network(self._held.features[part].to(self._recipe.device)).cpu()
+        losses = functional.cross_entropy(logits, truth, reduction="none")
+        right = (logits.argmax(1) == truth).float()
+        classes = sorted(set(truth.tolist()))
+        each = [(float(losses[truth == one].mean()), float(right[truth == one].mean())) for one in classes]
+        loss, recall = np.mean(np.array(each), axis=0)
+        return float(loss), float(recall)
+
+
 class Training:
     """One training: steps on batches drawn by weight, a slow average of the weights, the best average kept.
 
@@ -197,6 +234,7 @@ class Training:
         network: gives logits, float32 (N, classes), from what is held of the samples.
         kept, part: of `split`.
         augment: what is held, as it would be of slightly other pictures.
+        goal: what is learned; the classes of the samples without one.
     """
 
     def __init__(
@@ -209,10 +247,11 @@ class Training:
         part: list[int],
         job: Job,
         augment: Augment,
+        goal: Goal | None = None,
     ) -> None:
         network = network.to(recipe.device)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._augment = augment
+        self._goal = goal or _ClassGoal(held, recipe, augment)
         self._held, self._recipe, self._job = held, recipe, job
         self._kept, self._part = np.array(kept), part
         self._chance = np.random.default_rng(job.seed)
@@ -305,11 +344,7 @@ class Training:
     def _step(self, optimiser: Adam, rate: float) -> float:
         chosen = self._kept[self._chance.choice(len(self._kept), self._recipe.batch, p=self._draw)]
         picked = torch.from_numpy(chosen)
-        recipe = self._recipe
-        features = self._augment(self._held.features[picked], recipe, self._chance).to(recipe.device)
-        logits = self._network(features.contiguous(memory_format=torch.channels_last))
-        truth = self._held.truth[picked].to(recipe.device)
-        loss = functional.cross_entropy(logits, truth, label_smoothing=recipe.label_smoothing)
+        loss = self._goal.loss(self._network, picked, self._chance)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step(rate)
         return float(loss.detach())
@@ -328,15 +363,8 @@ class Training:
     def _validate(self) -> tuple[float, float]:
         """Loss and mean recall of the average on the validation part, each class counting alike."""
         self._average.eval()
-        truth = self._held.truth[self._part]
         with torch.no_grad():
-            logits = self._average(self._held.features[self._part].to(self._recipe.device)).cpu()
-            losses = functional.cross_entropy(logits, truth, reduction="none")
-        right = (logits.argmax(1) == truth).float()
-        classes = sorted(set(truth.tolist()))
-        each = [(float(losses[truth == one].mean()), float(right[truth == one].mean())) for one in classes]
-        loss, recall = np.mean(np.array(each), axis=0)
-        return float(loss), float(recall)
+            return self._goal.validate(self._average, self._part)
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> Adam:

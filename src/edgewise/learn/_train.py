@@ -13,7 +13,7 @@ from importlib import metadata
 import numpy as np
 
 from edgewise import __version__
-from edgewise.frames import golden_inputs
+from edgewise.frames import golden_inputs, map_means
 from edgewise.frames import good_labels as good_labels_in
 from edgewise.learn._checkpoint import Checkpoint
 from edgewise.learn._dataset import TrainingSample, good_labels_of
@@ -131,6 +131,7 @@ def train(
     session = OnnxRuntime().open(fitted.graph, threads=1)
     golden = golden_inputs(fitted.pre, seed, GOLDEN_COUNT)
     parity = check_parity(fitted, session, golden)
+    answers = session.run(golden)
     blob = digest(fitted.graph)
     facts = _data_facts(samples, good, group_column, fault, fitted)
     manifest = Manifest(
@@ -142,6 +143,7 @@ def train(
                 input=fitted.input,
                 scores=fitted.scores,
                 embedding=fitted.embedding,
+                detections=fitted.detections,
                 norms=norms_of(fitted.graph) or None,
                 pre=fitted.pre,
             ),
@@ -154,7 +156,8 @@ def train(
         golden=Golden(
             seed=seed,
             count=GOLDEN_COUNT,
-            scores=_rows(session.run(golden)[fitted.scores]),
+            scores=_rows(answers[fitted.scores]),
+            maps=_golden_maps(fitted, answers),
             tolerance=GOLDEN_TOLERANCE,
         ),
         reference=reference_of(fitted, session, taught),
@@ -257,6 +260,9 @@ def check_parity(fitted: Fitted, session: Session, golden: Floats) -> float:
         pairs = [(scores, outputs[fitted.scores])]
         if fitted.embedding is not None and embedding is not None:
             pairs.append((embedding, outputs[fitted.embedding]))
+        if fitted.detections is not None and fitted.maps is not None:
+            names = (fitted.detections.centres, fitted.detections.extents)
+            pairs += [(ours, outputs[name]) for ours, name in zip(fitted.maps(inputs), names, strict=True)]
         for ours, theirs in pairs:
             if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
                 raise NotValid(
@@ -272,6 +278,11 @@ def check_parity(fitted: Fitted, session: Session, golden: Floats) -> float:
             code="parity",
         )
     return worst
+
+
+def _golden_maps(fitted: Fitted, answers: Mapping[str, Floats]) -> tuple[tuple[float, ...], ...] | None:
+    told = fitted.detections
+    return None if told is None else _rows(map_means(answers[told.centres], answers[told.extents]))
 
 
 def _rows(scores: Floats) -> tuple[tuple[float, ...], ...]:

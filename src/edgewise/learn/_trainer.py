@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from edgewise.learn._checkpoint import Checkpoint
 from edgewise.learn._dataset import TrainingSample
 from edgewise.ports import StoredBundle
-from edgewise.wire import InputSpec, NotValid, States
+from edgewise.wire import Detections, InputSpec, NotValid, States
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, float], None]
 """Told what is being done and how far it is, from 0 to 1. It may raise Cancelled to stop the training."""
 
 ConfigValue = str | float | int | bool
-Task = Literal["image-classification", "tabular-classification", "anomaly-detection", "value"]
+Task = Literal["image-classification", "object-detection", "tabular-classification", "anomaly-detection", "value"]
 
 
 class Cancelled(Exception):
@@ -73,6 +73,9 @@ class Fitted:
     unreadable: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
     states: States | None = None  # of the task value, whose `scores` are float32 (N, 3) quantiles
+    detections: Detections | None = None  # of the task object-detection
+    # Of that task: prepared inputs -> (centres, extents), as the trained network itself computes them.
+    maps: Callable[[Floats], tuple[Floats, Floats]] | None = None
 
 
 class Trainer(Protocol):
@@ -93,6 +96,7 @@ class Trainer(Protocol):
 
 TRAINERS: dict[str, str] = {
     "vision": "edgewise.learn._vision:VisionTrainer",
+    "boxes": "edgewise.learn._boxes:BoxTrainer",
     "tabular": "edgewise.learn._tabular:TabularTrainer",
     "anomaly": "edgewise.learn._anomaly:AnomalyTrainer",
     "regression": "edgewise.learn._regression:RegressionTrainer",

@@ -17,12 +17,13 @@ from edgewise.learn._needs import laps_ms, needs_of
 from edgewise.learn._train import GOLDEN_TOLERANCE, TrainedBundle, library_versions
 from edgewise.learn._trainer import Floats, Progress
 from edgewise.plan import summed
-from edgewise.ports import OnnxRuntime, Pipeline, StoredBundle, open_pipeline
-from edgewise.wire import Blob, EdgewiseError, InputSpec, Manifest, Needs, NotValid, digest
+from edgewise.ports import OnnxRuntime, Pipeline, Results, StoredBundle, open_pipeline
+from edgewise.wire import Blob, EdgewiseError, Graph, InputSpec, Manifest, Needs, NotValid, digest
 
 CALIBRATE_MIN, CALIBRATE_MAX = 8, 32  # training samples; more did not change the ranges much
 SIZE_SHARE_MAX = 0.9  # of the network as trained: a form that is hardly smaller is not worth being gated and kept
 SHIFT_MAX = 0.1  # of any probability: beyond it the numbers do not hold the network's values
+EXTENT_SHIFT = 4.0  # logarithms or cells of a box that count as a whole probability: 0.4 of them are the most
 PRECISIONS = ("fp16", "int8")
 
 
@@ -229,7 +230,8 @@ def _check_answers(trained: Pipeline, pipeline: Pipeline, inputs: Floats, precis
         for values in tries:
             for at in range(len(values)):
                 one = values[at : at + 1]
-                worst = max(worst, worst_shift(ours.run(one).scores, theirs.run(one).scores))
+                mine, held = ours.run(one), theirs.run(one)
+                worst = max(worst, worst_shift(mine.scores, held.scores), _maps_shift(mine, held, ours.graph))
     if worst > SHIFT_MAX:
         raise NotValid(
             f"as {precision} the network's probabilities move by up to {worst:.2g}, at most {SHIFT_MAX:g} is allowed; "
@@ -237,3 +239,17 @@ def _check_answers(trained: Pipeline, pipeline: Pipeline, inputs: Floats, precis
             code="variant_impossible",
         )
     return worst
+
+
+def _maps_shift(ours: Results, theirs: Results, graph: Graph) -> float:
+    """How far a centre's probability moves, or in units of `EXTENT_SHIFT` a box that is found; 0 without boxes."""
+    told = graph.detections
+    if told is None:
+        return 0.0
+    assert ours.centres is not None, "a graph that finds boxes gives maps"
+    assert ours.extents is not None, "one map comes with the other"
+    assert theirs.centres is not None, "the variant has the outputs of its source"
+    assert theirs.extents is not None, "one map comes with the other"
+    sure = (theirs.centres >= told.threshold).any(1, keepdims=True)
+    moved = float(np.abs((ours.extents - theirs.extents) * sure).max(initial=0.0))
+    return max(worst_shift(ours.centres, theirs.centres), moved / EXTENT_SHIFT)

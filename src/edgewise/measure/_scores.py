@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from edgewise.measure._boxes import score_boxes
 from edgewise.measure._calibration import calibration
 from edgewise.measure._intervals import (
     REPEATS,
@@ -85,6 +86,9 @@ def _score(
         for column in range(len(values))
     ]
     balanced, macro, accuracy, auc, good, *recalls = metrics
+    boxes = score_boxes(predictions, level=level, seed=seed, beat=beat)
+    named = {box.label for item in predictions for box in (*(item.boxes or ()), *(item.true_boxes or ()))}
+    of = {name: score_boxes(predictions, label=name, level=level, seed=seed, beat=beat) for name in sorted(named)}
     return SiteScore(
         site=site,
         n=len(predictions),
@@ -95,6 +99,8 @@ def _score(
         recall=dict(zip(labels, recalls, strict=True)),
         good_recall=good if good.n else None,
         calibration=_calibration(predictions, rows, level, seed),
+        boxes=boxes,
+        boxes_of=None if boxes is None else {name: one for name, one in of.items() if one is not None},
     )
 
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from edgewise.ports._sink import MemorySink, Sink, open_sink
     from edgewise.ports._source import MEDIA_TYPES, FolderSource, Frame, ListSource, Source, await_frame
     from edgewise.ports._source_push import PushSource, QueueFull
+    from edgewise.ports._stage import Results
     from edgewise.ports._stick import StickLimits, StickPart, device_part, devices_on, hub_part
     from edgewise.ports._stop import Stop
     from edgewise.ports._supervisor import MemorySupervisor, Supervisor, SystemdSupervisor
@@ -143,6 +144,7 @@ __all__ = [
     "PushSource",
     "QueueFull",
     "Refused",
+    "Results",
     "RoleState",
     "RotatingFiles",
     "Runtime",
@@ -280,6 +282,7 @@ _HOMES = {
     "_sink": ("MemorySink", "Sink", "open_sink"),
     "_source": ("MEDIA_TYPES", "FolderSource", "Frame", "ListSource", "Source", "await_frame"),
     "_source_push": ("PushSource", "QueueFull"),
+    "_stage": ("Results",),
     "_stick": ("StickLimits", "StickPart", "device_part", "devices_on", "hub_part"),
     "_tls_server": ("TlsFiles", "server_context", "tls_server_context"),
     "_stop": ("Stop",),

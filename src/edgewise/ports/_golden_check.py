@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.frames import golden_inputs
-from edgewise.ports._stage import Stage
+from edgewise.frames import golden_inputs, map_means
+from edgewise.ports._stage import Results, Stage
 from edgewise.wire import Golden, NotValid
 
 Rows = tuple[tuple[float, ...], ...]
@@ -29,6 +29,7 @@ def make_golden(stages: Sequence[Stage], paths: Paths, *, seed: int, count: int,
         count=count,
         scores=_rows(_answers(stages[0], seed, count)),
         tolerance=tolerance,
+        maps=None if stages[0].graph.detections is None else _rows(_maps(stages[0], seed, count)),
         stages=further or None,
         paths=tuple(paths()) if further else None,
     )
@@ -52,6 +53,10 @@ def check_golden(
             raise _failed(f"bundle {bundle[:12]}… has no golden answers of graph {stage.graph.name}")
         seen = _answers(stage, golden.seed + at, golden.count)
         _compare(np.array([list(row) for row in wanted]), seen, golden, bundle, scale)
+    if stages[0].graph.detections is not None:
+        if golden.maps is None:
+            raise _failed(f"bundle {bundle[:12]}… finds boxes and has no golden answers of its maps")
+        _compare(np.array(golden.maps), _maps(stages[0], golden.seed, golden.count), golden, bundle, 1.0)
     if len(stages) > 1 and paths is not None:
         taken = tuple(paths())
         if taken != golden.paths:
@@ -76,6 +81,18 @@ def _answers(stage: Stage, seed: int, count: int) -> NDArray[np.float32]:
     """One by one, as on the device: a network with a fixed batch of one must pass as well."""
     inputs = golden_inputs(stage.graph.pre, seed, count)
     return np.concatenate([stage.run(inputs[index : index + 1]).scores for index in range(count)])
+
+
+def _maps(stage: Stage, seed: int, count: int) -> NDArray[np.float32]:
+    """Means of the maps of centres and extents, float32 (count, K + 4)."""
+    inputs = golden_inputs(stage.graph.pre, seed, count)
+    return np.concatenate([_means(stage.run(inputs[index : index + 1])) for index in range(count)])
+
+
+def _means(found: Results) -> NDArray[np.float32]:
+    assert found.centres is not None, "asked of a graph that finds boxes"
+    assert found.extents is not None, "one map comes with the other"
+    return map_means(found.centres, found.extents)
 
 
 def _rows(scores: NDArray[np.float32]) -> Rows:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.frames import Decided, decide, golden_frames, prepare_crop, scores_of
+from edgewise.frames import Decided, decide, find_boxes, golden_frames, prepare_crop, scores_of
 from edgewise.ports import _golden_check
 from edgewise.ports._blobs import check_bytes
 from edgewise.ports._runtime import Runtime
 from edgewise.ports._stage import Results, Stage, check_stages, next_graph
-from edgewise.wire import Decision, Golden, ImageSpec, Manifest, NotTrusted, StageDecision
+from edgewise.wire import Decision, FoundBox, Golden, ImageSpec, Manifest, NotTrusted, StageDecision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,7 @@ class Answer:
     doubt: float | None = None  # 0 to 1, of the graph that decides; None where it has no such output
     graph: str | None = None  # the one that decides, where the bundle has several
     earlier: tuple[tuple[str, NDArray[np.float32]], ...] = ()  # name and scores of those before it
+    boxes: tuple[FoundBox, ...] | None = None  # of a bundle that finds boxes
 
 
 class Judged(NamedTuple):
@@ -76,6 +77,8 @@ class Pipeline:
             stage.prepare(data, media_type)
             found = stage.run_bound()
             decision = decide(found.scores[0], self.manifest, bundle=self.bundle, release=release)
+            if stage.graph.detections is not None:
+                decision = decision._replace(boxes=_boxes(stage, found))
             if found.embedding is None and found.doubt is None:
                 return Judged(decision, None, None)
             return Judged(decision, _first(found.embedding), _doubt(found))
@@ -85,7 +88,12 @@ class Pipeline:
         first.prepare(data, media_type)
         found = first.run_bound()
         # Copied: the next frame's answer is written where this one is.
-        answer = Answer(scores=found.scores[0].copy(), embedding=_first(found.embedding), doubt=_doubt(found))
+        answer = Answer(
+            scores=found.scores[0].copy(),
+            embedding=_first(found.embedding),
+            doubt=_doubt(found),
+            boxes=_boxes(first, found),
+        )
         return answer if len(self.stages) == 1 else self._further(data, media_type, answer, found)
 
     def _further(self, data: bytes, media_type: str, answer: Answer, found: Results) -> Answer:
@@ -134,6 +142,8 @@ class Pipeline:
 
     def _decided(self, answer: Answer, release: str | None) -> Decided:
         decision = decide(answer.scores, self.manifest, bundle=self.bundle, release=release)
+        if answer.boxes is not None:
+            decision = decision._replace(boxes=answer.boxes)
         if answer.graph is None:
             return decision
         said = [self._said(name, scores) for name, scores in answer.earlier]
@@ -180,6 +190,13 @@ class Pipeline:
 def _first(found: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
     """A copy of the first row, for the next run writes where it is."""
     return None if found is None else found[0].copy()
+
+
+def _boxes(stage: Stage, found: Results) -> tuple[FoundBox, ...] | None:
+    told = stage.graph.detections
+    if told is None or found.centres is None or found.extents is None:
+        return None
+    return find_boxes(found.centres[0], found.extents[0], told)
 
 
 def _doubt(found: Results) -> float | None:

@@ -25,6 +25,8 @@ class Results:
     embedding: Floats | None  # (N, D)
     boxes: Floats | None = None  # (M, 4), of one frame
     doubt: Floats | None = None  # (N,)
+    centres: Floats | None = None  # (N, K, h, w)
+    extents: Floats | None = None  # (N, 4, h, w)
 
 
 class Stage:
@@ -41,7 +43,9 @@ class Stage:
     def __init__(self, graph: Graph, session: Session, classes: int) -> None:
         self.graph, self.session = graph, session
         self._classes = classes
-        named = (graph.scores, graph.embedding, graph.boxes, graph.doubt)
+        told = graph.detections
+        maps = () if told is None else (told.centres, told.extents)
+        named = (graph.scores, graph.embedding, graph.boxes, graph.doubt, *maps)
         self._outputs = [name for name in named if name is not None]
         self._check_names()
         self.bound = _bind(session, graph, self._outputs)  # one set of buffers for every frame
@@ -98,7 +102,21 @@ class Stage:
             raise invalid(f"output {graph.boxes} has shape {boxes.shape}, needs (M, 4)")
         if doubt is not None and doubt.shape != (count,):
             raise invalid(f"output {graph.doubt} has shape {doubt.shape}, needs ({count},)")
-        return Results(scores, embedding, boxes, doubt)
+        return Results(scores, embedding, boxes, doubt, *self._maps(results, count))
+
+    def _maps(self, results: Mapping[str, NDArray[Any]], count: int) -> tuple[Floats | None, Floats | None]:
+        told = self.graph.detections
+        if told is None:
+            return None, None
+        centres, extents = (np.asarray(results[name], np.float32) for name in (told.centres, told.extents))
+        classes = len(told.labels)
+        if centres.ndim != 4 or centres.shape[:2] != (count, classes):
+            raise invalid(f"output {told.centres} has shape {centres.shape}, needs ({count}, {classes}, h, w)")
+        if extents.shape != (count, 4, *centres.shape[2:]):
+            raise invalid(
+                f"output {told.extents} has shape {extents.shape}, needs ({count}, 4, h, w) as {told.centres}"
+            )
+        return centres, extents
 
     def _check_names(self) -> None:
         inputs = {tensor.name for tensor in self.session.inputs}
@@ -112,7 +130,8 @@ class Stage:
 
 def _present(found: Results) -> list[Floats]:
     """The arrays that are there, in the order of a stage's outputs."""
-    return [part for part in (found.scores, found.embedding, found.boxes, found.doubt) if part is not None]
+    named = (found.scores, found.embedding, found.boxes, found.doubt, found.centres, found.extents)
+    return [part for part in named if part is not None]
 
 
 def next_graph(graphs: Sequence[Graph], name: str, label: str) -> Graph | None:
@@ -139,11 +158,25 @@ def check_stages(manifest: Manifest) -> None:
         if graph.after is not None:
             _check_after(manifest, graph, seen)
         seen[graph.name] = graph
+    _check_detections(manifest)
     states, spec = manifest.states, manifest.graphs[0].pre
     if states is not None and len(manifest.graphs) > 1:
         raise invalid("a bundle that states values has one graph")
     if states is not None and states.now is not None and states.now not in getattr(spec, "columns", ()):
         raise invalid(f"the target now is column {states.now[:60]!r}, which the input does not have")
+
+
+def _check_detections(manifest: Manifest) -> None:
+    finds, first = manifest.task == "object-detection", manifest.graphs[0]
+    if finds != any(graph.detections is not None for graph in manifest.graphs):
+        raise invalid(f"task {manifest.task} {'without' if finds else 'with'} `detections` of a graph")
+    told = first.detections
+    if told is None:
+        return
+    if len(manifest.graphs) > 1 or not isinstance(first.pre, ImageSpec) or first.pre.fit != "stretch":
+        raise invalid("a bundle that finds boxes has one graph, which takes whole pictures with fit stretch")
+    if unknown := sorted(set(told.labels) - set(manifest.labels)):
+        raise invalid(f"boxes of labels that the bundle does not have: {', '.join(unknown)[:200]}")
 
 
 def _check_after(manifest: Manifest, graph: Graph, seen: Mapping[str, Graph]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-from edgewise.frames import baseline_of
+from edgewise.frames import baseline_of, true_boxes
 from edgewise.measure import largest_gap, score_sites, score_values
 from edgewise.ports._bundle import open_manifest
 from edgewise.ports._pipeline import Pipeline, open_pipeline
 from edgewise.ports._runtime import Runtime
-from edgewise.wire import LabelledSample, NotValid, Prediction, Scorecard, Stated
+from edgewise.wire import Box, FoundBox, LabelledSample, NotValid, Prediction, Scorecard, Stated
 
 UNREADABLE = "unreadable"  # the answer to a frame that no bundle can decode: wrong for candidate and champion alike
 # What `frames` says of a frame that cannot be read, as against a bundle that does not work.
@@ -19,8 +20,8 @@ UNREADABLE_CODES = frozenset({"bad_picture", "bad_row", "bad_frame", "bad_series
 REMEMBERED_MAX = 100_000
 
 
-# Label, defect score, confidence; of a value what is stated and what has to be beaten.
-Said = tuple[str, float | None, float | None, Stated | None, float | None]
+# Label, defect score, confidence; of a value what is stated and what has to be beaten; found boxes.
+Said = tuple[str, float | None, float | None, Stated | None, float | None, tuple[FoundBox, ...] | None]
 
 
 class Answers:
@@ -74,7 +75,7 @@ def score_bundle(
     pipeline.check_golden()
     beat()
     known = answers or Answers()
-    predictions = tuple(_predict(pipeline, sample, read_blob, known, beat) for sample in samples)
+    predictions = tuple(_predict(pipeline, sample, read_blob, known, beat, good_labels) for sample in samples)
     states = record.states
     if states is None:
         sites, overall = score_sites(predictions, good_labels=good_labels, beat=beat)
@@ -101,13 +102,15 @@ def _predict(
     read_blob: Callable[[str], bytes],
     known: Answers,
     beat: Callable[[], None],
+    good_labels: Collection[str],
 ) -> Prediction:
     beat()
     answer = known.get(pipeline.bundle, sample.blob)
     if answer is None:
         answer = _answer(pipeline, read_blob(sample.blob), sample.media_type)
         known.put(pipeline.bundle, sample.blob, answer)
-    label, defect, confidence, stated, baseline = answer
+    label, defect, confidence, stated, baseline, boxes = answer
+    is_good = sample.label in good_labels
     return Prediction(
         sample=sample.sample,
         site=sample.site,
@@ -119,6 +122,8 @@ def _predict(
         confidence=confidence,
         stated=stated,
         baseline=baseline,
+        boxes=boxes,
+        true_boxes=None if boxes is None else _true_boxes(sample, is_good, read_blob),
     )
 
 
@@ -128,7 +133,20 @@ def _answer(pipeline: Pipeline, data: bytes, media_type: str) -> Said:
     except NotValid as error:
         if error.code not in UNREADABLE_CODES:
             raise
-        return UNREADABLE, None, None, None, None
+        finds = pipeline.graph.detections is not None
+        return UNREADABLE, None, None, None, None, () if finds else None
     states, stated = pipeline.manifest.states, decision.stated
     baseline = None if states is None else baseline_of(states, pipeline.graph.pre, data)
-    return decision.label, decision.defect, decision.confidence, stated, baseline
+    return decision.label, decision.defect, decision.confidence, stated, baseline, decision.boxes
+
+
+def _true_boxes(sample: LabelledSample, is_good: bool, read_blob: Callable[[str], bytes]) -> tuple[Box, ...] | None:
+    """What is where in the sample; None where nobody said so, or the mask that says so cannot be read."""
+    mask = None if sample.annotation is None else sample.annotation.mask
+    read = None if mask is None else functools.partial(read_blob, mask)
+    try:
+        return true_boxes(sample.annotation, sample.label, is_good=is_good, read_mask=read)
+    except NotValid as error:
+        if error.code == "blob_missing":
+            raise
+        return None

@@ -431,7 +431,7 @@ def _compare(stored: Scorecard, again: Scorecard) -> None:
 def _same(seen: Prediction, found: Prediction) -> bool:
     if _facts(seen) != _facts(found):
         return False
-    if not _same_values(seen, found):
+    if not _same_values(seen, found) or not _same_boxes(seen, found):
         return False
     if seen.defect is None or found.defect is None:
         return seen.defect == found.defect
@@ -445,6 +445,16 @@ def _same_values(seen: Prediction, found: Prediction) -> bool:
     near = VALUE_TOLERANCE * (found.stated[2] - found.stated[0])
     pairs = zip((*seen.stated, seen.baseline or 0.0), (*found.stated, found.baseline or 0.0), strict=True)
     return all(math.isclose(one, two, rel_tol=1e-5, abs_tol=near) for one, two in pairs)
+
+
+def _same_boxes(seen: Prediction, found: Prediction) -> bool:
+    """Whether both found the same boxes beside the same true ones, up to rounding; a box at the threshold may be one's.
+
+    What is judged are labels; boxes stand beside them, so one box more or less at the edge of sureness is no lie.
+    """
+    if (seen.boxes is None) != (found.boxes is None) or seen.true_boxes != found.true_boxes:
+        return False
+    return abs(len(seen.boxes or ()) - len(found.boxes or ())) <= 1
 
 
 def _facts(item: Prediction) -> tuple[object, ...]:

@@ -1,12 +1,13 @@
 """Every record that crosses a boundary, its bytes, and the error families. The ground floor imports nothing of ours."""
 
 from edgewise.wire._record import Mistakes, Record, Strict
-from edgewise.wire.annotation import Annotation, Box, Span
+from edgewise.wire.annotation import BOXES_MAX, Annotation, Box, FoundBox, Span, overlap
 from edgewise.wire.bundle import (
     SITES_MAX,
     WORD_MAX,
     After,
     Blob,
+    Detections,
     Golden,
     Graph,
     ImageSpec,
@@ -52,6 +53,7 @@ from edgewise.wire.erasure import ERASURES_MAX, Erasure
 from edgewise.wire.errors import EdgewiseError, NotNow, NotTrusted, NotValid
 from edgewise.wire.failure import Failure
 from edgewise.wire.learning import (
+    BoxScore,
     Calibration,
     Candidate,
     DatasetRevision,
@@ -150,6 +152,7 @@ __all__ = [
     "ABOVE",
     "ASSIGNMENT_TYPE",
     "BELOW",
+    "BOXES_MAX",
     "CARD_TYPE",
     "CLASSES",
     "DAYS",
@@ -171,6 +174,7 @@ __all__ = [
     "Backstop",
     "Blob",
     "Box",
+    "BoxScore",
     "Calibration",
     "CameraSpec",
     "Candidate",
@@ -186,6 +190,7 @@ __all__ = [
     "DaySketch",
     "Decision",
     "DeltaOffer",
+    "Detections",
     "Director",
     "Disruption",
     "EdgewiseError",
@@ -197,6 +202,7 @@ __all__ = [
     "Feedback",
     "FileSink",
     "FolderSpec",
+    "FoundBox",
     "Gap",
     "Gate",
     "Golden",
@@ -306,6 +312,7 @@ __all__ = [
     "explain",
     "loads",
     "openings",
+    "overlap",
     "pack_upload",
     "plain",
     "record_digest",

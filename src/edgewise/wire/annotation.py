@@ -32,6 +32,26 @@ class Box(Record):
         return self
 
 
+def overlap(one: Box, other: Box) -> float:
+    """Part of two boxes' union that is in both (intersection over union), 0 to 1.
+
+    >>> one = Box(label="pit", x1=0.0, y1=0.0, x2=0.5, y2=0.5)
+    >>> overlap(one, one), overlap(one, Box(label="pit", x1=0.25, y1=0.0, x2=0.75, y2=0.5)) == 1 / 3
+    (1.0, True)
+    """
+    across, down = min(one.x2, other.x2) - max(one.x1, other.x1), min(one.y2, other.y2) - max(one.y1, other.y1)
+    if across <= 0 or down <= 0:
+        return 0.0
+    areas = sum((box.x2 - box.x1) * (box.y2 - box.y1) for box in (one, other))
+    return across * down / (areas - across * down)
+
+
+class FoundBox(Box):
+    """A box that a network found, with how sure it is of it."""
+
+    score: Share
+
+
 class Span(Record):
     """Steps of a window of a time series, from `start` up to and without `end`."""
 

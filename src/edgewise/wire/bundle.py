@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from edgewise.wire._record import Digest, Name, Record, Time
+from edgewise.wire.annotation import BOXES_MAX
 from edgewise.wire.values import States
 
 # What a manifest may hold. Its fields come from outside and are read before anything is known about them.
@@ -97,6 +98,21 @@ class Norm(Record):
     variance: Word
 
 
+class Detections(Record):
+    """Where a graph tells what is where in a picture: a map of each class's centres, and one of the boxes' extents.
+
+    A cell of the maps is where a box may have its centre. `frames.find_boxes` reads them, in training as on a device.
+    """
+
+    centres: Word  # tensor name, float32 (N, K, h, w), 0 to 1: a box of this class has its centre in this cell
+    # Tensor name, float32 (N, 4, h, w): logarithms of width and height in cells, the centre's x and y in the cell.
+    extents: Word
+    labels: tuple[Word, ...] = Field(min_length=1, max_length=LABELS_MAX)  # the class of each of the K maps
+    threshold: float = Field(0.5, gt=0, lt=1)  # of a centre: less sure ones are no boxes
+    boxes_max: int = Field(32, ge=1, le=BOXES_MAX)  # the surest ones of a picture
+    overlap_max: float = Field(0.6, ge=0, le=1)  # of two boxes of one class; the less sure one of more is left out
+
+
 class Graph(Record):
     """One ONNX graph of the pipeline."""
 
@@ -107,6 +123,7 @@ class Graph(Record):
     embedding: Word | None = None  # tensor name, float32 (N, D)
     # Tensor name, float32 (M, 4) for one picture: x1, y1, x2, y2 from 0 to 1 of width and height, best score first.
     boxes: Word | None = None
+    detections: Detections | None = None  # of the task object-detection
     doubt: Word | None = None  # tensor name, float32 (N,), 0 to 1: how likely a larger network says something else
     norms: tuple[Norm, ...] | None = Field(None, max_length=NORMS_MAX)  # from the input on; what a site variant changes
     after: After | None = None  # None for the first graph, which every frame goes through
@@ -124,6 +141,8 @@ class Golden(Record):
     # decides on each of `count` golden frames that go through all of them.
     stages: dict[Name, tuple[tuple[float, ...], ...]] | None = Field(None, max_length=GRAPHS_MAX)
     paths: tuple[Name, ...] | None = Field(None, max_length=64)
+    # Of a bundle that finds boxes: means of each map of centres and extents, (count, K + 4).
+    maps: tuple[tuple[float, ...], ...] | None = Field(None, max_length=64)
 
 
 class SketchBasis(Record):
@@ -191,7 +210,12 @@ class Manifest(Record):
     format: Literal[1] = 1
     name: Name
     task: Literal[
-        "image-classification", "tabular-classification", "series-classification", "anomaly-detection", "value"
+        "image-classification",
+        "object-detection",
+        "tabular-classification",
+        "series-classification",
+        "anomaly-detection",
+        "value",
     ]
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=GRAPHS_MAX)
     labels: tuple[Word, ...] = Field(max_length=LABELS_MAX)  # none of the task value

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field
 
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
+from edgewise.wire.annotation import BOXES_MAX, FoundBox
 from edgewise.wire.codec import decode, encode
 from edgewise.wire.errors import NotValid
 from edgewise.wire.failure import Failure
@@ -50,6 +51,8 @@ class Decision(Record):
     # Of a bundle that states values: the interval around the value. `label` says then where it lies by the limits
     # (within, above, below), `confidence` is the interval's level, `margin` how much narrower it is than no knowledge.
     stated: Stated | None = None
+    # Of a bundle that finds boxes, the surest first; None also where the policy keeps them back.
+    boxes: tuple[FoundBox, ...] | None = Field(None, max_length=BOXES_MAX)
 
 
 class Sample(Record):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgewise.wire._record import Digest, Id, Name, Record, Share, Time
-from edgewise.wire.annotation import Annotation
+from edgewise.wire.annotation import BOXES_MAX, Annotation, Box, FoundBox
 from edgewise.wire.bundle import Precision
 from edgewise.wire.codec import canonical, digest, record_digest
 from edgewise.wire.measured import Compared, Metric, Robustness
@@ -149,6 +149,20 @@ class ValueScore(Record):
     unstated: int = 0  # samples that it could not state a value of; they are in no other number
 
 
+class BoxScore(Record):
+    """How good found boxes are. A found box is right where it overlaps a true one of its class by half of their union.
+
+    A true box has one right found box at most; a second one on it is wrong.
+    """
+
+    n: int  # true boxes
+    found: int  # boxes that the bundle found
+    recall: Metric  # part of the true boxes that have a right one
+    precision: Metric  # part of the found boxes that are right
+    average_precision: Metric  # area under precision over recall, from the surest box on
+    centre_recall: Metric  # part of the true boxes with the centre of a found one of their class inside
+
+
 class SiteScore(Record):
     """A bundle's quality on the evaluation samples of one site, or of one slice as ``slice:<name>``."""
 
@@ -162,6 +176,8 @@ class SiteScore(Record):
     good_recall: Metric | None = None  # of all good labels as one class: 1 less the share of false alarms
     calibration: Calibration | None = None
     values: ValueScore | None = None  # of a bundle that states values; the metrics of classes have no value then
+    boxes: BoxScore | None = None  # of a bundle that finds boxes, on the samples whose true boxes are known
+    boxes_of: dict[str, BoxScore] | None = None  # by label
 
 
 class Prediction(Record):
@@ -177,6 +193,8 @@ class Prediction(Record):
     confidence: Share | None = None  # of `label`
     stated: Stated | None = None  # of a bundle that states values; `truth` is a number then
     baseline: float | None = None  # what persistence, or the training's mean, says
+    boxes: tuple[FoundBox, ...] | None = Field(None, max_length=BOXES_MAX)  # of a bundle that finds boxes
+    true_boxes: tuple[Box, ...] | None = Field(None, max_length=BOXES_MAX)  # None where nobody drew them
 
 
 class Scorecard(Record):

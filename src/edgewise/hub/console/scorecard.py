@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import sqlalchemy as sa
 
 from edgewise.hub.weighed import Weighed, weigh
-from edgewise.wire import Compared, Metric, NotValid, Prediction, Robustness, SiteScore, ValueScore
+from edgewise.wire import BoxScore, Compared, Metric, NotValid, Prediction, Robustness, Scorecard, SiteScore, ValueScore
 
 SHOWN_MAX = 200  # samples on one page
 OVERALL = "overall"
@@ -57,9 +57,16 @@ def scorecard(connection: sa.Connection, release: str) -> dict[str, Any] | None:
         "measure": found.outcome.metric,
         "robustness": told,
         "harms": _harms(told),
+        "boxes": list(_boxes(found.scorecard)),
         "api": f"/api/v1/releases/{quote(release, safe='')}/scorecard",
         "samples": _link(release, OVERALL, found.outcome.metric, None, "all"),
     }
+
+
+def _boxes(card: Scorecard) -> Iterator[tuple[str, BoxScore]]:
+    """How good found boxes are, by place and then by label."""
+    yield from ((one.site, one.boxes) for one in (*card.sites, card.overall) if one.boxes is not None)
+    yield from (card.overall.boxes_of or {}).items()
 
 
 def behind(connection: sa.Connection, release: str, asked: Mapping[str, str]) -> dict[str, Any]:
