@@ -61,12 +61,14 @@ def serve(
     from edgewise.hub import HubConfig
     from edgewise.hub.serve import serve as run
     from edgewise.hub.settings import load_settings
+    from edgewise.ports.logs import log_to
 
     flags: dict[str, object] = {"data_dir": data_dir, "host": host, "http_port": http_port, "tick_s": tick_s}
     flags |= {"device_host": device_host, "device_port": device_port, "device_names": device_name or None}
     flags |= {"trust_domain": trust_domain, "proxies": proxy or None}
     flags |= {"database": database, "objects": objects}
     settings = load_settings(config, environment=os.environ, flags=flags)
+    log_to("hub", form=settings.log_form, level=settings.log_level)
     run(
         HubConfig(
             data_dir=settings.data_dir,

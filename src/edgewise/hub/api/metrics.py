@@ -28,6 +28,7 @@ class Metrics:
 
     def __init__(self, hub: Hub) -> None:
         self._counters = hub.counters
+        self.name = hub.holder  # of this process, for the traces that it begins
         self.registry = CollectorRegistry()
         self.registry.register(_Store(hub))
 
