@@ -68,6 +68,8 @@ def serve(
     flags |= {"trust_domain": trust_domain, "proxies": proxy or None}
     flags |= {"database": database, "objects": objects}
     settings = load_settings(config, environment=os.environ, flags=flags)
+    if settings.otlp_endpoint:
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint)  # the library reads it there
     log_to("hub", form=settings.log_form, level=settings.log_level)
     run(
         HubConfig(
@@ -86,6 +88,7 @@ def serve(
         device_host=settings.device_host,
         device_port=settings.device_port,
         tick_s=settings.tick_s,
+        environment=os.environ,
     )
 
 

@@ -47,6 +47,7 @@ class HubSettings(Strict):
     )
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")
     oidc: OidcSettings | None = Field(None, description="an issuer whose people may sign in")
+    otlp_endpoint: str | None = Field(None, description="a collector; as OTEL_EXPORTER_OTLP_ENDPOINT, which wins")
     log_form: Form = Field("auto", description="of log lines: json, text, or auto: text at a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     alerts: AlertSettings = Field(default_factory=AlertSettings, description="whom to tell of what goes wrong")

@@ -138,9 +138,10 @@ class Counted:
             return
         started = time.perf_counter()
         status = 500
-        trace = read_trace(Headers(scope=scope).get(HEADER))
+        parent = read_trace(Headers(scope=scope).get(HEADER))
         # Without one, such as from an older device, the hub begins one of its own.
-        trace = trace.child("hub") if trace is not None else trace_of(self._name, str(next(self._number)))
+        number = str(next(self._number))
+        trace = parent.child(self._name, number) if parent is not None else trace_of(self._name, number)
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -157,11 +158,20 @@ class Counted:
             self._metrics.seen(route, status, seconds)
             with tracing(trace):
                 note_request(scope["method"], route, status, seconds)
+            if self._metrics.telemetry is not None:
+                told = {
+                    "http.request.method": scope["method"],
+                    "http.route": route,
+                    "http.response.status_code": status,
+                }
+                self._metrics.telemetry.request(
+                    f"{scope['method']} {route}", trace, parent, seconds=seconds, ended_ns=time.time_ns(), told=told
+                )
 
 
 def note_request(method: str, route: str, status: int, seconds: float) -> None:
     """A line for what changes something or fails; the rest only where somebody wants to see everything."""
-    quiet = status < 400 and (method in ("GET", "HEAD") or route == CONTACT)
+    quiet = status < 400 and (method in ("GET", "HEAD") or route == CONTACT or status == 204)  # 204: nothing to do
     level = logging.DEBUG if quiet else logging.WARNING if status >= 500 else logging.INFO
     if LOG.isEnabledFor(level):
         told = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
