@@ -6,11 +6,12 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli import _hub_token, _hub_watch
+from edgewise.cli import _hub_backup, _hub_token, _hub_watch
 from edgewise.cli._hub import DATA_DIR, HUB, HUB_DATA, TOKEN, connect
 
 app = typer.Typer(help="The cloud side: store, judge, roll out, show.", no_args_is_help=True)
 app.add_typer(_hub_token.app, name="token")
+_hub_backup.commands(app)
 app.command(epilog="Example: edgewise hub monitoring -o monitoring/")(_hub_watch.monitoring)
 app.command(epilog="Example: edgewise hub health --use-case surface-inspection")(_hub_watch.health)
 app.command(epilog="Example: edgewise hub threats --hours 72")(_hub_watch.threats)

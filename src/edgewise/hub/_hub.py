@@ -21,7 +21,9 @@ from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
 from edgewise.hub.places import blobs_at, database_at
+from edgewise.hub.quotas import Quotas
 from edgewise.hub.repository import Published
+from edgewise.hub.restore import need_not_moved
 from edgewise.hub.sightings import Sightings
 from edgewise.hub.store import Store, leases, meta
 from edgewise.hub.streams import Streams
@@ -115,6 +117,8 @@ class Hub:
             self.counters = Counters()
             self.sightings = Sightings(self.limits, self.counters)
             self.store = Store(self._database_url(), blobs or self._blobs(), self.counters)
+            with self.store.read() as connection:
+                need_not_moved(connection)
             self.known = KnownDevices(self.store, self.limits, self.sightings)
             self.keys = keys or self._keys()
             self.online = OnlineKeys(self.keys)
@@ -134,6 +138,7 @@ class Hub:
             self.close()
             raise
         seconds, most = self.limits.attempts_window_s, self.limits.attempts_keys_max
+        self.quotas = Quotas(self.limits)
         self.attempts = Attempts(failures_max=self.limits.attempts_max, window_s=seconds, keys_max=most)
         self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, drift_sketches, erasures, refusals, reports, repository, site_sums
+from edgewise.hub import audit, drift_sketches, epochs, erasures, refusals, reports, repository, site_sums
 from edgewise.hub.cards import with_card
 from edgewise.hub.known import KnownDevices, known_device, next_contact_s
 from edgewise.hub.limits import Limits
@@ -125,6 +125,11 @@ def handle_contact(
 
     def take(connection: sa.Connection) -> tuple[Receipt, DeviceRow]:
         receipt, row = _take(connection, header, looked, now, hub_epoch, trace)
+        if row.assignment is not None and row.assignment["hub_epoch"] != hub_epoch:
+            epochs.note_erased_more(connection, header, hub_epoch, now)
+            row = known_device(connection, device)
+            if epochs.heard(connection, row, hub_epoch=hub_epoch, now=now):
+                row = known_device(connection, device)
         # After what it sent: that may have been sealed before it erased.
         version = usecase.data.version
         if erasures.heard(connection, row, header, hub_epoch=hub_epoch, policy_version=version, now=now):
@@ -135,6 +140,10 @@ def handle_contact(
     try:
         receipt, row = store.write_grouped(take)
         known.drop(device)  # once more: it may have been read again before the commit
+    except Gap:
+        with store.write() as connection:
+            epochs.note_gap(connection, header, now)
+        raise
     except ClonedKey as error:
         _note_clone(store, device, error, now)
         raise
@@ -253,6 +262,8 @@ def _take(
         watermark = number
     if watermark != before or before == 0:
         rows.move_watermark(connection, device.id, header.epoch, number=watermark, now=now)
+    if header.acked > before:
+        epochs.note_gap(connection, header, now)  # this hub was restored from a backup
     report = with_card(connection, device, header.report, now)
     reports.heard(connection, device, report, sent_at=header.sent_at, now=now)
     receipt = Receipt(

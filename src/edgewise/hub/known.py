@@ -117,13 +117,14 @@ class KnownDevices:
         self._lock = threading.Lock()
         self._held: dict[str, Known] = {}
         self._heard: dict[str, QuietWord] = {}
-        self._generation = 0  # grows whenever something is dropped
+        self._looking = threading.Lock()
+        self._loading: dict[str, object] = {}  # what is read now, until it is dropped meanwhile
         self._looked_at: datetime | None = None
         store.watch(self._changed)
 
     def holds(self, device: str, now: datetime) -> bool:
         """Whether a quiet contact of this device would ask the store nothing, now."""
-        return device in self._held and not self._is_due(now)
+        return device in self._held and not self.is_due(now)
 
     def quiet(self, header: UploadHeader, now: datetime) -> Known | None:
         """The device where this contact of it is a quiet one, which is then written with the next `flush`; else None.
@@ -133,7 +134,7 @@ class KnownDevices:
         """
         if header.segments or header.report.card is not None:
             return None
-        self._look_for_changes(now)
+        self.look(now)
         known = self._held.get(header.device) or self._load(header)
         if known is None or not known.is_steady(header):
             return None
@@ -170,7 +171,7 @@ class KnownDevices:
 
     def learn(self, header: UploadHeader, now: datetime) -> None:
         """Hold a device whose records were stored just now: the next ones can take the short way."""
-        self._look_for_changes(now)
+        self.look(now)
         if header.report.card is None:
             self._load(header)
 
@@ -184,7 +185,7 @@ class KnownDevices:
         Raises:
             NotTrusted: it is not, or it is shut out.
         """
-        self._look_for_changes(now)
+        self.look(now)
         known = self._held.get(device)
         if known is not None:
             return known.site, known.key
@@ -195,7 +196,7 @@ class KnownDevices:
     def drop(self, device: str) -> None:
         """Forget one device, and what it said that is not written yet: it says more now."""
         with self._lock:
-            self._generation += 1
+            self._loading.pop(device, None)
             self._held.pop(device, None)
             self._heard.pop(device, None)
 
@@ -221,35 +222,52 @@ class KnownDevices:
 
     def _changed(self, names: frozenset[str] | None) -> None:
         with self._lock:
-            self._generation += 1
             if names is None:
+                self._loading.clear()
                 self._held.clear()
                 return
             for name in names:
+                self._loading.pop(name, None)
                 self._held.pop(name, None)
 
-    def _look_for_changes(self, now: datetime) -> None:
-        if self._is_due(now):
-            self._looked_at = now
-            self._store.look_for_changes()
+    def look(self, now: datetime) -> None:
+        """Ask the store for changes by other hubs, where nobody did within `Limits.known_s`.
 
-    def _is_due(self, now: datetime) -> bool:
+        Raises:
+            NotNow: it does not answer.
+        """
+        with self._looking:
+            if self.is_due(now):
+                self._store.look_for_changes()
+                self._looked_at = now
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether what is held may have been changed by another hub too long ago."""
         return self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= self._limits.known_s
 
     def _load(self, header: UploadHeader) -> Known | None:
-        generation = self._generation
+        mark, known = object(), None
+        with self._lock:
+            self._loading[header.device] = mark
+        try:
+            known = self._read(header)
+        finally:
+            with self._lock:
+                is_as_read = self._loading.get(header.device) is mark
+                if is_as_read:
+                    del self._loading[header.device]
+                if is_as_read and known is not None:
+                    if len(self._held) >= self._limits.known_devices_max:
+                        self._held.clear()
+                    self._held[known.id] = known
+        return known if is_as_read else None
+
+    def _read(self, header: UploadHeader) -> Known | None:
         with self._store.read() as connection:
             row = known_device(connection, header.device)
             if row.conflict is not None or erasures.open_for(connection, row, 1):
                 return None
-            known = _known(connection, row, header.epoch)
-        with self._lock:
-            if known is None or generation != self._generation:
-                return None
-            if len(self._held) >= self._limits.known_devices_max:
-                self._held.clear()
-            self._held[row.id] = known
-        return known
+            return _known(connection, row, header.epoch)
 
 
 def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | None:

@@ -40,6 +40,12 @@ class Limits:
     controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s
     enrolment_token_s: float = 7 * 86_400
     known_devices_max: int = 200_000  # held in memory, about 1 kB each
+    contacts_at_once_max: int = 256  # under way in one process; more are told to come back
+    busy_s: float = 10  # after which, in the mean: spread by half either way
+    device_contacts_per_s: float = 50  # of one device in the long run, and
+    device_contacts_burst: float = 3000  # at once, after a time without
+    device_bytes_per_s: int = 16 << 20  # of one device, segments and samples
+    device_bytes_burst: int = 1 << 30
     streams_waiting_max: int = 4096  # contacts that wait for a commit where they arrived; more take the long way
     streams_commit_max: int = 512  # of them in one commit
     known_s: float = 0.25  # how long a change made by another hub on this database may go unseen by a quiet contact

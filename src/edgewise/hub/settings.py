@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 
 from edgewise.hub.alerts import AlertSettings
 from edgewise.hub.oidc import OidcSettings
+from edgewise.hub.places import Place
 from edgewise.ports.logs import Form
 from edgewise.trust import TRUST_DOMAIN
 from edgewise.wire import NotValid, Strict, explain
@@ -60,6 +61,16 @@ class HubSettings(Strict):
             return value
         plain = {name: json.dumps(item) if isinstance(item, bool | int) else item for name, item in value.items()}
         return {str(name).lower(): item for name, item in plain.items()}
+
+    @property
+    def place(self) -> Place:
+        """Where this hub keeps things."""
+        return Place(
+            data_dir=self.data_dir,
+            database_url=self.database or None,
+            objects_url=self.objects or None,
+            object_options=self.object_texts,
+        )
 
     @property
     def object_texts(self) -> dict[str, str]:

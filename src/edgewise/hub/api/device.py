@@ -20,14 +20,16 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgewise.hub import bundles, scope
+from edgewise.hub import bundles, quotas, scope
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
 from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie, check_same_origin, note_refused
 from edgewise.hub.api.peer import peer_certificate
+from edgewise.hub.attempts import TooMany
 from edgewise.hub.door import LocalDoor
 from edgewise.hub.intake import ClonedKey
+from edgewise.hub.quotas import OverQuota
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import samples
 from edgewise.ports import checked_pieces
@@ -138,7 +140,12 @@ class Answer:
 
 async def quick_contact(call: Call) -> Answer | None:
     """The answer to a contact that needs no thread of its own: nothing changes, or it shares others' commit."""
+    known, now = call.hub.known, call.hub.now()
+    if known.is_due(now):
+        await run_in_threadpool(known.look, now)
     device = call.device_at_once()
+    if device is not None:
+        call.hub.quotas.take(device, now, contacts=1, size_bytes=len(call.body))
     answer = None if device is None else LocalDoor(call.hub).quick(device, call.body)
     if isinstance(answer, Future):
         answer = await asyncio.wrap_future(answer)
@@ -146,7 +153,10 @@ async def quick_contact(call: Call) -> Answer | None:
 
 
 def contact(call: Call) -> Answer:
-    return Answer(body=LocalDoor(call.hub).exchange(call.device(), call.body))
+    device = call.device()
+    # Whoever was looked at above and takes the long way counts twice; it costs far more than that.
+    call.hub.quotas.take(device, call.hub.now(), contacts=1, size_bytes=len(call.body))
+    return Answer(body=LocalDoor(call.hub).exchange(device, call.body))
 
 
 def identity(call: Call) -> Answer:
@@ -256,6 +266,7 @@ class RawRoute:
 
     Args:
         quick: is asked first, without the way to a thread and back; it must keep nobody else waiting.
+        at_once_max: more that are under way are told to come back later.
     """
 
     def __init__(
@@ -267,6 +278,7 @@ class RawRoute:
         name: str = "",
         bytes_max: int = 0,
         quick: Callable[[Call], Awaitable[Answer | None]] | None = None,
+        at_once_max: int | None = None,
     ) -> None:
         self._hub = hub
         self._quick = quick
@@ -274,10 +286,21 @@ class RawRoute:
         self._handler = handler
         self._name = name
         self._bytes_max = bytes_max
+        self._at_once_max = at_once_max
+        self._at_once = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._at_once += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._at_once -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await read_body(scope, receive, self._bytes_max)
+            if self._at_once_max is not None and self._at_once > self._at_once_max:
+                raise too_busy(self._at_once_max, self._hub)
             call = call_of(self._hub, scope, body, name=self._name, for_devices=self._for_devices)
             answer = None if self._quick is None else await self._quick(call)
             if answer is None:
@@ -288,6 +311,8 @@ class RawRoute:
             if isinstance(error, Refused):
                 asked = f"{scope['method']} {scope['path']}"
                 await run_in_threadpool(note_refused, self._hub, error, asked=asked, client=client_of(scope))
+            if isinstance(error, OverQuota):
+                await run_in_threadpool(quotas.note, self._hub.store, error, self._hub.now())
             response = problems.answer_to(error)
             await response(scope, receive, send)
             return
@@ -297,6 +322,16 @@ class RawRoute:
             # The head is sent, so no problem document can follow. The server ends the connection short of the length
             # that was named, which no client takes for the whole.
             LOG.error("%s broke off: %s", scope["path"], error)
+
+
+def too_busy(at_once_max: int, hub: Hub) -> TooMany:
+    """Come back later, not all at the same time."""
+    retry_s = max(1, round(hub.limits.busy_s * (0.5 + hub.chance.random())))
+    return TooMany(
+        f"{at_once_max} contacts are under way, the most that this hub takes at once; try again in {retry_s} s",
+        retry_s=retry_s,
+        code="too_busy",
+    )
 
 
 def note_at_door(hub: Hub, error: EdgewiseError, client: tuple[str, int] | None, *, for_devices: bool) -> None:
@@ -390,7 +425,14 @@ def shared_routes(hub: Hub, *, prefix: str, for_devices: bool) -> list[Route]:
 def device_routes(hub: Hub, *, prefix: str) -> list[Route]:
     """What only a device may ask, by its certificate."""
     most = hub.limits.contact_bytes_max
-    inbound = RawRoute(hub, contact, for_devices=True, bytes_max=most, quick=quick_contact)
+    inbound = RawRoute(
+        hub,
+        contact,
+        for_devices=True,
+        bytes_max=most,
+        quick=quick_contact,
+        at_once_max=hub.limits.contacts_at_once_max,
+    )
     return [
         route(prefix + "/contact", inbound, "POST"),
         route(prefix + "/identity", RawRoute(hub, identity, for_devices=True), "GET"),

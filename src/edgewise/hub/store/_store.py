@@ -59,6 +59,7 @@ class Store:
     Args:
         url: an SQLAlchemy address; ``sqlite://`` keeps everything in memory (for the simulator and tests).
         blobs: where contents live.
+        schema: run once in a write, before anything else; brings the schema to this version where nothing is given.
         counters: hear how long writes wait and what commits hold.
 
     Raises:
@@ -66,7 +67,14 @@ class Store:
         NotValid: it was made by another version of edgewise.
     """
 
-    def __init__(self, url: str, blobs: Blobs, counters: Counters | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        blobs: Blobs,
+        counters: Counters | None = None,
+        *,
+        schema: Callable[[sa.Connection], None] = migrate,
+    ) -> None:
         self.blobs = blobs
         self.counters = counters or Counters()
         self._memory = url in ("sqlite://", "sqlite:///:memory:")
@@ -79,7 +87,7 @@ class Store:
         self._local = threading.local()
         try:
             with self.write() as connection:
-                migrate(connection)
+                schema(connection)
             sa.event.listen(self.engine, "before_execute", self._touch)
         except BaseException:
             self.close()

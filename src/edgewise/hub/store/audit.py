@@ -34,6 +34,16 @@ def newest(connection: sa.Connection, *, limit: int = 20) -> list[dict[str, Any]
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
+def newest_of(
+    connection: sa.Connection, action: str, *, limit: int, subject: str | None = None, after: int = -1
+) -> list[dict[str, Any]]:
+    """The last entries of one action, newest first; of one subject, and above an index, where these are given."""
+    where = [table.c.action == action, table.c.index > after]
+    where += [] if subject is None else [table.c.subject == subject]
+    statement = sa.select(table).where(*where).order_by(table.c.index.desc()).limit(limit)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
 def count(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
