@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-EXTRAS := edge,hub,learn,vision,grpc,mqtt,camera,factory,clinic,ray,bench,dev
+EXTRAS := edge,hub,learn,vision,grpc,mqtt,camera,factory,clinic,otel,ray,bench,dev
 # One thread per process: the demo and the tests run several processes side by side on small machines.
 export OMP_NUM_THREADS ?= 1
 

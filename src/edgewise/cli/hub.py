@@ -62,12 +62,16 @@ def serve(
     from edgewise.hub import HubConfig
     from edgewise.hub.serve import serve as run
     from edgewise.hub.settings import load_settings
+    from edgewise.ports.logs import log_to
 
     flags: dict[str, object] = {"data_dir": data_dir, "host": host, "http_port": http_port, "tick_s": tick_s}
     flags |= {"device_host": device_host, "device_port": device_port, "device_names": device_name or None}
     flags |= {"trust_domain": trust_domain, "proxies": proxy or None}
     flags |= {"database": database, "objects": objects}
     settings = load_settings(config, environment=os.environ, flags=flags)
+    if settings.otlp_endpoint:
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint)  # the library reads it there
+    log_to("hub", form=settings.log_form, level=settings.log_level)
     run(
         HubConfig(
             data_dir=settings.data_dir,
@@ -85,6 +89,7 @@ def serve(
         device_host=settings.device_host,
         device_port=settings.device_port,
         tick_s=settings.tick_s,
+        environment=os.environ,
     )
 
 

@@ -37,6 +37,12 @@ def open_executor(where: Where, ray_address: str, memory_mb: int, seconds_max: f
     return RayCluster(ray_address, limits) if where is Where.ray else LocalProcess(limits)
 
 
+class LogForm(StrEnum):
+    auto = "auto"
+    json = "json"
+    text = "text"
+
+
 app = typer.Typer(help="Labelled samples in, candidate bundle out.", no_args_is_help=True)
 
 
@@ -90,13 +96,19 @@ def worker(
     ray_address: str = RAY_ADDRESS,
     memory_mb: int = MEMORY_MB,
     seconds_max: float = SECONDS_MAX,
+    log_form: LogForm = typer.Option(
+        LogForm.auto,
+        "--log-form",
+        envvar="EDGEWISE_LOG_FORM",
+        help="of its lines: json, text, or auto: text at a terminal",
+    ),
 ) -> None:
     """Claim training orders from the hub, train, and return candidates, until stopped."""
     from edgewise.learn import run_worker
 
     chosen = open_executor(executor, ray_address, memory_mb, seconds_max)
     with connect(hub, token, data_dir, role="worker") as api:
-        run_worker(api, work_dir, name=name or None, poll_s=poll_s, executor=chosen)
+        run_worker(api, work_dir, name=name or None, poll_s=poll_s, executor=chosen, form=log_form.value)
 
 
 @app.command(epilog="Example: edgewise learn order surface-inspection --why 'a new camera at plant 2'")

@@ -22,6 +22,7 @@ from edgewise.edge.uplink import (
 )
 from edgewise.ports import Chance, Link
 from edgewise.wire import CLASSES, EdgewiseError, NotNow, NotTrusted, Report
+from edgewise.wire.trace import trace_of, tracing
 
 BACKOFF_MAX = 8  # times the usual pause between contacts; jitter keeps a fleet from coming back all at once
 
@@ -64,6 +65,7 @@ class Contacts:
         self.error_code: str | None = None
         self.hub_epoch: str | None = None
         self.stored = 0
+        self.heard: Callable[[str], None] = lambda _: None  # told, within the contact's trace, of what it brought
 
     def hurry(self, now: datetime) -> None:
         """Something should be told soon. After a failure the pause is kept all the same."""
@@ -92,6 +94,12 @@ class Contacts:
             return False
         self._keeper.urgent_waits = False
         self._plan(now, self._contact_s)
+        trace = trace_of(self._uplink.device, self._outbox.epoch, now.isoformat())
+        with tracing(trace):
+            return self._talk(link, now)
+
+    def _talk(self, link: Link, now: datetime) -> bool:
+        before = self.stored
         try:
             for event in contact(
                 link,
@@ -111,6 +119,8 @@ class Contacts:
             self._failed(f"the hub refuses this device: {error}", error.code, now)
             return False
         self.failures, self.error, self.error_code, self.last_at = 0, None, None, now
+        if self.stored > before:
+            self.heard(f"{self.stored - before} records are stored at the hub")
         return True
 
     def take_reply(self, reply: bytes, link: Link, now: datetime) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from edgewise.ports import Clock, LogFiles
 from edgewise.wire import EdgewiseError
+from edgewise.wire.trace import trace_id
 
 FOLD_S = 60.0
 WAITING_MAX = 1000  # lines not written yet: more means that the disk is stuck
@@ -90,7 +91,11 @@ class DeviceLog:
         if len(self._waiting) >= WAITING_MAX:
             self.counts.shed += 1
             return
-        line = {"at": self._clock.now().isoformat(timespec="milliseconds"), "what": what, "text": text, **more}
+        line: dict[str, object] = {"at": self._clock.now().isoformat(timespec="milliseconds"), "part": "edge"}
+        line |= {"what": what, "text": text, **more}
+        trace = trace_id()
+        if trace is not None:
+            line["trace"] = trace
         self._waiting.append(json.dumps(line, ensure_ascii=False))
 
     def flush(self, *, final: bool = False) -> None:

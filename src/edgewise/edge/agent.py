@@ -111,6 +111,7 @@ class Agent:
         self._records, self._contacts = Rounds(**pauses), Rounds(**pauses)
         device.keeper.heard = self._heard
         device.news = self._ring
+        device.contacts.heard = functools.partial(self._log.add, "contact")
         self._contacts_noted = ContactMemory(device.folder)
         self._link_error: str | None = None
         self._threads: list[threading.Thread] = []

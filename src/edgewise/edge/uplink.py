@@ -121,7 +121,7 @@ class Uplink:
     ) -> None:
         self._may_seal = may_seal
         self._outbox = outbox
-        self._device = device
+        self.device = device
         self._policy = policy
         self._there: set[str] = set()  # blobs that the hub is known to hold, of the open segments only
 
@@ -166,7 +166,7 @@ class Uplink:
                 break  # numbers must follow one another, so what comes after has to wait as well
             segments.append(segment)
         header = UploadHeader(
-            device=self._device,
+            device=self.device,
             epoch=self._outbox.epoch,
             acked=self._outbox.acked,
             sent_at=now,

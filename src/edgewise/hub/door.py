@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import Future
 from functools import partial
@@ -12,6 +13,8 @@ from edgewise.hub.counters import Counters
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.wire import NotNow, canonical, encode
+
+LOG = logging.getLogger("edgewise.hub.contact")
 
 
 class LocalDoor:
@@ -25,6 +28,7 @@ class LocalDoor:
         try:
             answer = self._exchange(device, body)
             outcome = "stored"
+            LOG.info("%s made contact", device, extra={"told": {"device": device, "size_bytes": len(body)}})
         except NotNow:
             outcome = "not_now"
             raise

@@ -46,6 +46,7 @@ from edgewise.wire import (
     unpack_upload,
     upload_head,
 )
+from edgewise.wire.trace import trace_id
 
 AT_ONCE_BYTES_MAX = 64 << 10  # of an upload that is looked at where it arrives; a report has about 1 kB
 INTEGER_MAX = 2**31 - 1  # of a plain integer column in PostgreSQL
@@ -120,8 +121,10 @@ def handle_contact(
         for segment, payload in zip(header.segments, payloads, strict=True)
     ]
 
+    trace = trace_id()  # here: another thread may be the one that writes
+
     def take(connection: sa.Connection) -> tuple[Receipt, DeviceRow]:
-        receipt, row = _take(connection, header, looked, now, hub_epoch)
+        receipt, row = _take(connection, header, looked, now, hub_epoch, trace)
         if row.assignment is not None and row.assignment["hub_epoch"] != hub_epoch:
             epochs.note_erased_more(connection, header, hub_epoch, now)
             row = known_device(connection, device)
@@ -226,7 +229,12 @@ def _look(
 
 
 def _take(
-    connection: sa.Connection, header: UploadHeader, looked: list[_Segment], now: datetime, hub_epoch: str
+    connection: sa.Connection,
+    header: UploadHeader,
+    looked: list[_Segment],
+    now: datetime,
+    hub_epoch: str,
+    trace: str | None,
 ) -> tuple[Receipt, DeviceRow]:
     """All that this contact changes, the receipt for it and the device; the caller's write makes all true at once."""
     device = known_device(connection, header.device)
@@ -249,7 +257,7 @@ def _take(
         if segment.missing:
             missing = segment.missing
             break
-        _store_segment(connection, device, header.epoch, segment, in_force, now)
+        _store_segment(connection, device, header.epoch, segment, in_force, now, trace)
         refused += [segment.refusal] if segment.refusal is not None else []
         watermark = number
     if watermark != before or before == 0:
@@ -292,12 +300,13 @@ def _store_segment(
     segment: _Segment,
     in_force: Sequence[tuple[Erasure, datetime | None]],
     now: datetime,
+    trace: str | None,
 ) -> None:
     header = segment.header
     if segment.records is None:
         assert segment.refusal is not None
         refused = (segment.refusal.code, segment.refusal.text)
-        rows.add_segment(connection, device.id, epoch, header, body=None, refused=refused, now=now)
+        rows.add_segment(connection, device.id, epoch, header, body=None, refused=refused, now=now, trace=trace)
         data = {"number": header.number, "epoch": epoch, "code": refused[0], "class": header.record_class}
         actor = f"device {device.id}"
         audit.note(connection, actor=actor, action="segment.refused", subject=device.id, data=data, now=now)
@@ -318,7 +327,7 @@ def _store_segment(
     samples.make_urgent(connection, device.id, [item.frame for item in records.feedback])
     # A record id seen before is a fault of the device; it is stored once and counted, so that it can be seen.
     duplicates = header.count - new - left_out
-    rows.add_segment(connection, device.id, epoch, header, body=body, duplicates=duplicates, now=now)
+    rows.add_segment(connection, device.id, epoch, header, body=body, duplicates=duplicates, now=now, trace=trace)
     erasures.forget_told(connection, device, [event for event in records.events if event.id in told], now)
 
 

@@ -24,6 +24,7 @@ from edgewise.plan import variant_faults
 from edgewise.ports import Chance
 from edgewise.wire import Candidate, Manifest, NotValid, Order, UseCase
 from edgewise.wire._record import Name
+from edgewise.wire.trace import trace_id
 
 ERROR_CHARACTERS_MAX = 2000
 
@@ -134,6 +135,7 @@ def make(
         robustness=True if usecase.gate.robustness == "report" else None,
         made_at=now,
         why=wish.why,
+        trace=rows.trace_of_newest(connection, wish.use_case) or trace_id(),
     )
     position = labels.position(connection, wish.use_case)
     rows.add(connection, order, labels_position=position, attempts_max=limits.order_attempts_max)

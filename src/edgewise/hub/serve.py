@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 import uvicorn
@@ -17,6 +17,7 @@ from edgewise.hub.api import create_app, create_device_app
 from edgewise.hub.api.peer import check_proxies
 from edgewise.hub.tls import DeviceListener
 from edgewise.ports import address, listen
+from edgewise.ports.otel import Telemetry, is_wanted
 from edgewise.wire import EdgewiseError
 
 LOG = logging.getLogger("edgewise.hub")
@@ -35,6 +36,7 @@ def serve(
     tick_s: float = TICK_S,
     out: TextIO = sys.stdout,
     started: Callable[[Hub, str], None] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run a hub until SIGTERM or SIGINT.
 
@@ -43,6 +45,7 @@ def serve(
         device_host, device_port: for devices, over TLS; the second line printed names that address.
         tick_s: time between two runs of the controllers.
         started: called with the hub and its address once it listens.
+        environment: variables that may ask for an export by OTLP; see `ports.otel`.
     Raises:
         NotNow: the port or the data folder is in use.
         NotValid: the address cannot be used, or the folder is of another version.
@@ -54,6 +57,10 @@ def serve(
         hub = Hub(config)
         stack.callback(hub.close)
         app = create_app(hub)
+        if is_wanted(environment or {}):
+            metrics = app.state.metrics
+            metrics.telemetry = Telemetry("edgewise-hub", environment or {}, metrics.registries)
+            stack.callback(metrics.telemetry.close)
         devices = DeviceListener(hub, create_device_app(hub, app.state.metrics), device_listener)
         stack.callback(devices.stop)
         stop = threading.Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from edgewise.hub.alerts import AlertSettings
 from edgewise.hub.oidc import OidcSettings
 from edgewise.hub.places import Place
+from edgewise.ports.logs import Form
 from edgewise.trust import TRUST_DOMAIN
 from edgewise.wire import NotValid, Strict, explain
 
@@ -47,6 +48,9 @@ class HubSettings(Strict):
     )
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")
     oidc: OidcSettings | None = Field(None, description="an issuer whose people may sign in")
+    otlp_endpoint: str | None = Field(None, description="a collector; as OTEL_EXPORTER_OTLP_ENDPOINT, which wins")
+    log_form: Form = Field("auto", description="of log lines: json, text, or auto: text at a terminal")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     alerts: AlertSettings = Field(default_factory=AlertSettings, description="whom to tell of what goes wrong")
 
     @field_validator("object_options", mode="before")

@@ -25,6 +25,7 @@ from edgewise.hub.store import Store
 from edgewise.hub.store import intake as rows
 from edgewise.ports import Chance
 from edgewise.wire import NotNow, NotValid, UploadHeader
+from edgewise.wire.trace import trace_id
 
 # Of one contact that is opened where it arrives; what is larger must not keep others waiting there.
 INFLATED_BYTES_MAX = 256 << 10
@@ -40,6 +41,7 @@ class _Contact:
     payloads: Sequence[bytes]
     opened: Sequence[Records]
     now: datetime
+    trace: str | None  # of the contact, for its segments
     answer: Future[bytes | None] = field(default_factory=Future)
 
 
@@ -88,7 +90,7 @@ class Streams:
             return None  # the long way says what is wrong, and writes it down
         if not all(one.is_plain for one in opened):
             return None
-        contact = _Contact(known=known, header=header, payloads=payloads, opened=opened, now=now)
+        contact = _Contact(known=known, header=header, payloads=payloads, opened=opened, now=now, trace=trace_id())
         with self._lock:
             self._waiting.append(contact)
             begin, self._is_busy = not self._is_busy, True
@@ -162,7 +164,13 @@ def _store(connection: sa.Connection, some: Sequence[_Contact]) -> None:
             new -= mine  # of two records of one id the first is the new one
             segments.append(
                 rows.segment_row(
-                    one.known.id, one.known.epoch, header, body=payload, duplicates=duplicates, now=one.now
+                    one.known.id,
+                    one.known.epoch,
+                    header,
+                    body=payload,
+                    duplicates=duplicates,
+                    now=one.now,
+                    trace=one.trace,
                 )
             )
     rows.add_segments(connection, segments)

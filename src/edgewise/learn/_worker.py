@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +26,7 @@ from edgewise.learn._trainer import Cancelled
 from edgewise.learn._variants import Variants
 from edgewise.ports import Clock, FolderBlobs, Stop, StoredBundle, SystemClock
 from edgewise.ports.api import HubApi
+from edgewise.ports.logs import Form, log_line, wants_json
 from edgewise.wire import (
     Candidate,
     DatasetRevision,
@@ -41,6 +45,7 @@ from edgewise.wire import (
     plain,
     revision_digest,
 )
+from edgewise.wire.trace import trace_of, tracing
 
 NO_VARIANTS = Variants(made={}, left_out={})
 ENDED = ("returned", "failed", "cancelled")  # states of an order that nobody takes up again
@@ -119,11 +124,19 @@ class Worker:
         if body is None:
             return False
         order = Order.model_validate(body)
+        trace = None if order.trace is None else trace_of(order.id, self.name)
+        if trace is not None and order.trace is not None:
+            trace = replace(trace, id=order.trace)
+        with tracing(trace):
+            self._serve(order)
+        return True
+
+    def _serve(self, order: Order) -> None:
+        """Do an order; all calls and lines inside carry its trace."""
         self._say(f"order {order.id}: {order.why}")
         with self._heartbeat(order) as lost:
             work = {"score": self._suggest, "adapt": self._adapt}.get(order.kind, self._work)
             work(order, lost)
-        return True
 
     def _suggest(self, order: Order, lost: threading.Event) -> None:
         """Tell what the order's bundle says of the samples that wait for a label."""
@@ -335,7 +348,8 @@ class Worker:
                     lost.set()
                     return
 
-        thread = threading.Thread(target=beat, name=f"heartbeat-{order.id[:8]}", daemon=True)
+        context = contextvars.copy_context()  # so that heartbeats carry the order's trace too
+        thread = threading.Thread(target=context.run, args=(beat,), name=f"heartbeat-{order.id[:8]}", daemon=True)
         thread.start()
         try:
             yield lost
@@ -351,6 +365,7 @@ def run_worker(
     name: str | None = None,
     poll_s: float = 1.0,
     executor: Executor | None = None,
+    form: Form = "auto",
 ) -> None:
     """A worker until SIGTERM or Ctrl-C; what ``edgewise learn worker`` runs. Must be called from the main thread."""
     stop = Stop()
@@ -361,7 +376,8 @@ def run_worker(
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         limits = WorkerLimits(poll_s=poll_s)
-        Worker(api, Path(work_dir), name=name, limits=limits, stop=stop, say=_print, executor=executor).run()
+        say = _print_json if wants_json(form, sys.stdout) else _print
+        Worker(api, Path(work_dir), name=name, limits=limits, stop=stop, say=say, executor=executor).run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -369,6 +385,10 @@ def run_worker(
 
 def _print(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - the worker's log; whoever starts the process decides where it goes
+
+
+def _print_json(line: str) -> None:
+    _print(log_line("worker", "order", line, at=datetime.now(UTC)))
 
 
 def _own_name() -> str:

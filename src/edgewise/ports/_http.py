@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgewise.ports.api import problem
+from edgewise.ports.api import name_trace, problem
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, loads
 
 if TYPE_CHECKING:
@@ -63,7 +63,13 @@ def client(base_url: str, context: ssl.SSLContext, timeout_s: float) -> httpx.Cl
             code="url_invalid",
         )
     try:
-        return httpx.Client(base_url=base_url.rstrip("/"), verify=context, timeout=timeout_s, trust_env=False)
+        return httpx.Client(
+            base_url=base_url.rstrip("/"),
+            verify=context,
+            timeout=timeout_s,
+            trust_env=False,
+            event_hooks={"request": [name_trace]},
+        )
     except httpx.InvalidURL as error:
         raise NotValid(
             f"{base_url!r} is not an address; needs one such as https://127.0.0.1:8443", code="url_invalid"

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, NotValid, digest
+from edgewise.wire.trace import HEADER, trace_now
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +29,11 @@ class HubApi:
 
         self.url = url.rstrip("/")
         self._http = httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s, follow_redirects=False
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=timeout_s,
+            follow_redirects=False,
+            event_hooks={"request": [name_trace]},
         )
 
     def __enter__(self) -> HubApi:
@@ -116,6 +121,13 @@ class HubApi:
         if response.status_code >= 400:
             raise problem(response.status_code, _body(response))
         return response
+
+
+def name_trace(request: httpx.Request) -> None:
+    """Put the trace in force, if there is one, into a request's header."""
+    trace = trace_now()
+    if trace is not None:
+        request.headers[HEADER] = trace.header
 
 
 def problem(status: int, body: Mapping[str, Any]) -> EdgewiseError:

@@ -97,6 +97,7 @@ class Order(Record):
     robustness: bool | None = None  # whether the worker also measures what worse pictures cost
     made_at: Time
     why: str = ""
+    trace: Id | None = None  # of the contact that brought what was labelled last, else of the hand that made it
 
 
 class ToScore(Record):

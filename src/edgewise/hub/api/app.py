@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,8 +51,11 @@ from edgewise.hub.api.metrics import Metrics
 from edgewise.hub.console import router as console
 from edgewise.hub.console._render import login_page, render
 from edgewise.hub.folder import software_version
+from edgewise.wire.trace import HEADER, read_trace, trace_of, tracing
 
 PREFIX = "/api/v1"
+LOG = logging.getLogger("edgewise.hub.request")
+CONTACT = "/contact"  # too many for a line each; `door` has one for those that change something
 
 
 def create_app(hub: Hub) -> FastAPI:
@@ -147,6 +153,7 @@ class Counted:
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._name, self._number = metrics.name, itertools.count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -154,6 +161,10 @@ class Counted:
             return
         started = time.perf_counter()
         status = 500
+        parent = read_trace(Headers(scope=scope).get(HEADER))
+        # Without one, such as from an older device, the hub begins one of its own.
+        number = str(next(self._number))
+        trace = parent.child(self._name, number) if parent is not None else trace_of(self._name, number)
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -162,7 +173,29 @@ class Counted:
             await send(message)
 
         try:
-            await self._app(scope, receive, watch)
+            with tracing(trace):
+                await self._app(scope, receive, watch)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.seen(route.removeprefix(PREFIX), status, time.perf_counter() - started)
+            route = getattr(scope.get("route"), "path", "other").removeprefix(PREFIX)
+            seconds = time.perf_counter() - started
+            self._metrics.seen(route, status, seconds)
+            with tracing(trace):
+                note_request(scope["method"], route, status, seconds)
+            if self._metrics.telemetry is not None:
+                told = {
+                    "http.request.method": scope["method"],
+                    "http.route": route,
+                    "http.response.status_code": status,
+                }
+                self._metrics.telemetry.request(
+                    f"{scope['method']} {route}", trace, parent, seconds=seconds, ended_ns=time.time_ns(), told=told
+                )
+
+
+def note_request(method: str, route: str, status: int, seconds: float) -> None:
+    """A line for what changes something or fails; the rest only where somebody wants to see everything."""
+    quiet = status < 400 and (method in ("GET", "HEAD") or route == CONTACT or status == 204)  # 204: nothing to do
+    level = logging.DEBUG if quiet else logging.WARNING if status >= 500 else logging.INFO
+    if LOG.isEnabledFor(level):
+        told = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+        LOG.log(level, "%s %s: %s", method, route, status, extra={"told": told})

@@ -16,6 +16,7 @@ from edgewise.hub.counters import OTHER
 from edgewise.hub.folder import software_version
 from edgewise.hub.store import audit, drift, threats
 from edgewise.hub.store import overview as rows
+from edgewise.ports.otel import Telemetry
 
 # By when a device was heard last; the names are the values of the label.
 AGES_S = {"minute": 60, "5_minutes": 300, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
@@ -28,6 +29,8 @@ class Metrics:
 
     def __init__(self, hub: Hub) -> None:
         self._counters = hub.counters
+        self.telemetry: Telemetry | None = None  # the export by OTLP, where it is wanted
+        self.name = hub.holder  # of this process, for the traces that it begins
         self.registry = CollectorRegistry()
         self.registry.register(_Store(hub))
 
@@ -36,8 +39,12 @@ class Metrics:
         self._counters.requests.labels(route, str(status)).inc()
         self._counters.request_seconds.labels(route).observe(seconds)
 
+    def registries(self) -> tuple[CollectorRegistry, CollectorRegistry]:
+        """Of the store, and of this process."""
+        return self.registry, self._counters.registry
+
     def text(self) -> bytes:
-        return generate_latest(self.registry) + generate_latest(self._counters.registry)
+        return b"".join(generate_latest(one) for one in self.registries())
 
 
 class _Store(Collector):

@@ -94,9 +94,14 @@ def add_segment(
     now: datetime,
     duplicates: int = 0,
     refused: tuple[str, str] | None = None,
+    trace: str | None = None,
 ) -> None:
-    """Store one segment's header, and its bytes as received unless it was refused."""
-    row = segment_row(device, epoch, header, body=body, now=now, duplicates=duplicates, refused=refused)
+    """Store one segment's header, and its bytes as received unless it was refused.
+
+    Args:
+        trace: of the contact that brought it.
+    """
+    row = segment_row(device, epoch, header, body=body, now=now, duplicates=duplicates, refused=refused, trace=trace)
     add_segments(connection, [row])
 
 
@@ -109,6 +114,7 @@ def segment_row(
     now: datetime,
     duplicates: int = 0,
     refused: tuple[str, str] | None = None,
+    trace: str | None = None,
 ) -> dict[str, Any]:
     """What `add_segments` takes for one segment."""
     code, text = refused or (None, None)
@@ -120,6 +126,7 @@ def segment_row(
         "duplicates": duplicates,
         "refused_code": code,
         "refused_text": text,
+        "trace": trace,
     }
 
 

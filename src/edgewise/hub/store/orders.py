@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, many, one
-from edgewise.hub.store.tables import orders, revisions
+from edgewise.hub.store.tables import orders, revisions, samples, segments
 from edgewise.wire import Candidate, DatasetRevision, Order, decode, encode, plain, revision_digest
 
 OPEN, CLAIMED, RETURNED, FAILED, CANCELLED = "open", "claimed", "returned", "failed", "cancelled"
@@ -102,6 +102,19 @@ def add(connection: sa.Connection, order: Order, *, labels_position: int, attemp
             attempts_max=attempts_max,
         )
     )
+
+
+def trace_of_newest(connection: sa.Connection, use_case: str) -> str | None:
+    """The trace of the contact that brought the sample labelled last; None where it came without one."""
+    came_in = sa.and_(
+        segments.c.device == samples.c.device,
+        segments.c.epoch == samples.c.epoch,
+        segments.c.number == samples.c.number,
+    )
+    statement = sa.select(segments.c.trace).select_from(samples).join(segments, came_in, isouter=True)
+    newest_first = (samples.c.labelled_at.desc(), samples.c.received_at.desc())
+    where = (samples.c.use_case == use_case, samples.c.label.is_not(None))
+    return connection.execute(statement.where(*where).order_by(*newest_first).limit(1)).scalar_one_or_none()
 
 
 def get(connection: sa.Connection, order: str) -> OrderRow | None:
