@@ -14,6 +14,7 @@ from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
 from edgewise.hub.folder import Folder
 from edgewise.hub.known import KnownDevices
+from edgewise.hub.lake import Lake, LakeConfig, place_of
 from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
@@ -52,6 +53,7 @@ class HubConfig:
         database_url: an SQLAlchemy address such as ``postgresql+psycopg://user@host/name``; None: SQLite in `data_dir`.
         objects_url: an object store such as ``s3://bucket/prefix``; None: files in `data_dir`.
         oidc: the issuer whose people may sign in; None for tokens alone.
+        lake: where its tables lie and how often they get what came.
         trust_domain: of the names in device certificates; chosen once, at the first start.
         names: host names and addresses under which devices reach the hub, beside loopback.
         proxies: addresses or networks whose word about a device's certificate is believed.
@@ -61,6 +63,7 @@ class HubConfig:
     database_url: str | None = None
     objects_url: str | None = None
     oidc: OidcSettings | None = None
+    lake: LakeConfig = field(default_factory=LakeConfig)
     trust_domain: str = TRUST_DOMAIN
     names: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
@@ -122,6 +125,7 @@ class Hub:
         self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
         self.holder = self._holder()
+        self.lake = self._lake()
         self._leads = False
         self._drift_seen: dict[str, tuple[str | None, int]] = {}
 
@@ -217,6 +221,23 @@ class Hub:
         if self.config.objects_url is None and self.folder is None:
             return MemoryBlobs()
         return _object_blobs(self.config.objects_url, self.folder)
+
+    def _lake(self) -> Lake | None:
+        config = self.config
+        path = None if self.folder is None else self.folder.path
+        place = place_of(config.lake, data_dir=path, objects_url=config.objects_url, options={})
+        if place is None:
+            return None
+        return Lake(
+            self.store,
+            place,
+            config.lake,
+            self.limits.lake,
+            hub_epoch=self.hub_epoch,
+            holder=self.holder,
+            chance=self.chance,
+            clock=self.now,
+        )
 
     def _parts(self) -> Parts:
         return MemoryParts() if self.folder is None else FolderParts(self.folder.path / "uploads")

@@ -280,19 +280,22 @@ def _store_segment(
     records, body, left_out = erasures.leave_out(
         connection, device, header, segment.payload, segment.records, in_force, now
     )
-    new = _add_samples(connection, device, epoch, header, records.samples, now)
-    new += rows.add_telemetry(connection, device.use_case, device.id, records.telemetry, now)
     told = rows.add_events(connection, device.use_case, device.id, records.events, now)
+    new = {
+        "event": told,
+        "sample": _add_samples(connection, device, epoch, header, records.samples, now),
+        "telemetry": rows.add_telemetry(connection, device.use_case, device.id, records.telemetry, now),
+        "readings": rows.add_readings(connection, device.use_case, device.id, records.readings, now),
+        "feedback": rows.add_feedback(connection, device.use_case, device.id, records.feedback, now),
+    }
     drift_sketches.take(connection, device, [event for event in records.events if event.id in told], now)
     site_sums.take(connection, device, [event for event in records.events if event.id in told], now)
     refusals.note_refusals(connection, device.id, [event for event in records.events if event.id in told], now)
-    new += len(told)
-    new += rows.add_readings(connection, device.use_case, device.id, records.readings, now)
-    new += rows.add_feedback(connection, device.use_case, device.id, records.feedback, now)
     samples.make_urgent(connection, device.id, [item.frame for item in records.feedback])
     # A record id seen before is a fault of the device; it is stored once and counted, so that it can be seen.
-    duplicates = header.count - new - left_out
-    rows.add_segment(connection, device.id, epoch, header, body=body, duplicates=duplicates, now=now)
+    duplicates = header.count - sum(map(len, new.values())) - left_out
+    repeated = records.but(new) if duplicates else []
+    rows.add_segment(connection, device.id, epoch, header, body=body, duplicates=duplicates, repeated=repeated, now=now)
     erasures.forget_told(connection, device, [event for event in records.events if event.id in told], now)
 
 
@@ -303,7 +306,7 @@ def _add_samples(
     header: SegmentHeader,
     kept: tuple[Sample, ...],
     now: datetime,
-) -> int:
+) -> set[str]:
     spoken_of = samples.frames_spoken_of(connection, device.id, [sample.frame for sample in kept])
     origin = {"use_case": device.use_case, "device": device.id, "epoch": epoch, "number": header.number}
     alarm = header.record_class == "alarm"
@@ -311,7 +314,7 @@ def _add_samples(
         sample_row(sample, now) | origin | _urgency(sample, spoken_of=sample.frame in spoken_of, alarm=alarm)
         for sample in kept
     ]
-    return len(samples.add(connection, rows_))
+    return samples.add(connection, rows_)
 
 
 def sample_row(sample: Sample, now: datetime) -> dict[str, Any]:

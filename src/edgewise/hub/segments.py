@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -44,6 +44,17 @@ class Records:
     events: tuple[Event, ...] = ()
     feedback: tuple[Feedback, ...] = ()
     readings: tuple[tuple[Readings, datetime], ...] = ()  # each with the time of its first reading
+
+    def but(self, new: Mapping[str, Container[str]]) -> list[str]:
+        """``kind/id`` of those whose id is not among the new ones of its kind."""
+        found: list[AnyRecord] = [
+            *self.samples,
+            *self.telemetry,
+            *self.events,
+            *self.feedback,
+            *(item for item, _ in self.readings),
+        ]
+        return [f"{item.kind}/{item.id}" for item in found if item.id not in new[item.kind]]
 
 
 def open_segment(

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 import uvicorn
@@ -72,9 +72,14 @@ def serve(
                 lifespan="off",
             )
         )
+        threads = [ticker]
+        if hub.lake is not None:
+            # A thread of its own: a lake that is slow or broken keeps no controller from its turn.
+            threads.append(threading.Thread(target=hub.lake.run, args=(stop,), name="lake", daemon=True))
         devices.start()
-        ticker.start()
-        stack.callback(_end, ticker, stop)
+        for thread in threads:
+            thread.start()
+        stack.callback(_end, threads, stop)
         print(f"edgewise hub listens on {url}", file=out, flush=True)
         print(f"devices reach it on {devices.url}", file=out, flush=True)
         if started is not None:
@@ -82,9 +87,10 @@ def serve(
         server.run(sockets=[listener])
 
 
-def _end(ticker: threading.Thread, stop: threading.Event) -> None:
+def _end(threads: Sequence[threading.Thread], stop: threading.Event) -> None:
     stop.set()
-    ticker.join(SHUTDOWN_S)
+    for thread in threads:
+        thread.join(SHUTDOWN_S)
 
 
 class Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from edgewise.hub.lake import LakeConfig
 from edgewise.hub.oidc import OidcSettings
 from edgewise.trust import TRUST_DOMAIN
 from edgewise.wire import NotValid, Strict, explain
@@ -32,8 +33,27 @@ class HubSettings(Strict):
     proxies: tuple[str, ...] = Field((), description="addresses and networks that may end TLS for devices")
     database: str | None = Field(None, description="a PostgreSQL URL instead of SQLite")
     objects: str | None = Field(None, description="an object store such as s3://bucket/prefix")
+    lake: str | None = Field(
+        None,
+        description="where the lake's tables lie: a folder or s3://bucket/prefix; beside the objects without it; off",
+    )
+    lake_commit_s: float = Field(30.0, ge=1, le=3600, description="seconds between two commits to the lake")
+    lake_history_days: float = Field(
+        7.0, ge=1 / 24, le=3650, description="how long older versions of the lake stay, and erased rows in their files"
+    )
+    lake_region: str = Field("local", description="the region in which the lake lies, as sites name theirs")
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")
     oidc: OidcSettings | None = Field(None, description="an issuer whose people may sign in")
+
+    @property
+    def lake_config(self) -> LakeConfig:
+        """What the hub is told about its lake."""
+        return LakeConfig(
+            url=self.lake or None,
+            commit_s=self.lake_commit_s,
+            history_s=self.lake_history_days * 86_400,
+            region=self.lake_region,
+        )
 
 
 def load_settings(

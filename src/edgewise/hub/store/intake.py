@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import chunks, columns, insert_new, one
+from edgewise.hub.store.lake import NEXT_POSITION
 from edgewise.hub.store.tables import events, feedback, readings, samples, segments, telemetry, watermarks
 from edgewise.wire import Event, Feedback, Proxy, Readings, SegmentHeader, Telemetry, plain
 
@@ -72,9 +73,14 @@ def add_segment(
     body: bytes | None,
     now: datetime,
     duplicates: int = 0,
+    repeated: Sequence[str] = (),
     refused: tuple[str, str] | None = None,
 ) -> None:
-    """Store one segment's header, and its bytes as received unless it was refused."""
+    """Store one segment's header, and its bytes as received unless it was refused.
+
+    Args:
+        repeated: ids of its records that were stored before, so that the lake leaves them out too.
+    """
     values: dict[str, Any] = {name: getattr(header, name) for name in _HEADER_COLUMNS}
     code, text = refused or (None, None)
     connection.execute(
@@ -87,6 +93,8 @@ def add_segment(
             duplicates=duplicates,
             refused_code=code,
             refused_text=text,
+            repeated=list(repeated) or None,
+            position=None if body is None else NEXT_POSITION,
         )
     )
 
@@ -105,15 +113,15 @@ _HEADER_COLUMNS = (
 
 def add_telemetry(
     connection: sa.Connection, use_case: str, device: str, records: Sequence[Telemetry], now: datetime
-) -> int:
-    """Store telemetry windows; comes back with how many were new."""
+) -> set[str]:
+    """Store telemetry windows; comes back with the ids of those that were new."""
     rows = [
         _row(telemetry, plain(record), use_case, device, now)
         | {"start": record.start, "end": record.end, "alarms_told": "alarms" not in record.withheld}
         | {"overrides": record.overrides if _tells_overrides(record) else None}
         for record in records
     ]
-    return len(insert_new(connection, telemetry, rows))
+    return insert_new(connection, telemetry, rows)
 
 
 def _tells_overrides(record: Telemetry) -> bool:
@@ -123,8 +131,8 @@ def _tells_overrides(record: Telemetry) -> bool:
 
 def add_readings(
     connection: sa.Connection, use_case: str, device: str, blocks: Sequence[tuple[Readings, datetime]], now: datetime
-) -> int:
-    """Store blocks of readings as received, each with the time of its first one; comes back with how many were new."""
+) -> set[str]:
+    """Store blocks of readings as received, each with the time of its first one; comes back with the new ids."""
     rows = [
         {
             "id": record.id,
@@ -140,7 +148,7 @@ def add_readings(
         }
         for record, start in blocks
     ]
-    return len(insert_new(connection, readings, rows))
+    return insert_new(connection, readings, rows)
 
 
 def readings_of(
@@ -179,10 +187,10 @@ def add_events(
 
 def add_feedback(
     connection: sa.Connection, use_case: str, device: str, records: Sequence[Feedback], now: datetime
-) -> int:
-    """Store operators' words; comes back with how many were new."""
+) -> set[str]:
+    """Store operators' words; comes back with the ids of those that were new."""
     rows = [_row(feedback, plain(record), use_case, device, now) | {"given_at": record.given_at} for record in records]
-    return len(insert_new(connection, feedback, rows))
+    return insert_new(connection, feedback, rows)
 
 
 def telemetry_of(connection: sa.Connection, use_case: str, *, since: datetime | None = None) -> list[Mapping[str, Any]]:

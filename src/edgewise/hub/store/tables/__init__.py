@@ -9,7 +9,16 @@ from edgewise.hub.store.tables._columns import metadata
 from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures, failures
 from edgewise.hub.store.tables._drift import channel_sums, day_sketches, drift_alarms, drift_states
 from edgewise.hub.store.tables._hub import audit, leases, meta, usecases
-from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
+from edgewise.hub.store.tables._intake import (
+    events,
+    feedback,
+    lake_notes,
+    readings,
+    samples,
+    segments,
+    telemetry,
+    watermarks,
+)
 from edgewise.hub.store.tables._labelling import answers, label_acts, label_claims, opinions
 from edgewise.hub.store.tables._learning import (
     bundles,
@@ -58,6 +67,7 @@ __all__ = [
     "label_acts",
     "label_claims",
     "labels",
+    "lake_notes",
     "leases",
     "logins",
     "meta",
