@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import uvicorn
 from deltalake import DeltaTable
 
 from edgewise.delta import Column, encode_series
+from edgewise.hub import Hub, create_app
 from edgewise.hub.lake import Lake, LakeConfig, place_of
 from edgewise.hub.lake import status as lake_status
+from edgewise.ports import address, listen
 from edgewise.wire import DataPolicy, Event, Feedback, Readings
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -54,6 +60,23 @@ class Pond:
     def status(self) -> dict[str, Any]:
         with self.yard.hub.store.read() as connection:
             return lake_status(connection, self.yard.clock.now())
+
+
+@contextlib.contextmanager
+def served(hub: Hub) -> Iterator[httpx.Client]:
+    """The hub's application on a port of its own, and a client of it."""
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(hub), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        with httpx.Client(base_url=address(listener), timeout=60) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
 
 
 def readings(device: Any, values: Any, *, first_s: float = 0, channels: tuple[str, ...] = ("ac_power",)) -> Readings:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.hub import lake
 from edgewise.hub._hub import Hub
 from edgewise.hub.folder import software_version
 from edgewise.hub.store import drift
@@ -75,6 +76,7 @@ class _Store(Collector):
                 ),
             ]
             waiting = rows.waiting_to_be_signed(connection)
+            lake_told = None if self._hub.lake is None else lake.status(connection, self._hub.now())
             open_rollouts = rows.rollouts_open(connection)
         for name, text, labels, counts in gauges:
             family = GaugeMetricFamily(name, f"{text} by {' and '.join(labels)}", labels=labels)
@@ -82,7 +84,21 @@ class _Store(Collector):
                 family.add_metric([one, two], count)
             yield family
         yield from _of_rollouts(open_rollouts)
+        yield from () if lake_told is None else _of_lake(lake_told)
         yield GaugeMetricFamily("edgewise_hub_signing_requests", "requests that wait for a signer", value=waiting)
+
+
+def _of_lake(told: dict[str, Any]) -> Iterator[Metric]:
+    """What the tables hold, and how far behind they are; other hubs of the database say the same."""
+    for what, text in (("rows", "rows"), ("files", "files of the newest version"), ("bytes", "bytes of these files")):
+        family = GaugeMetricFamily(f"edgewise_hub_lake_{what}", f"{text} of the lake by table", labels=("table",))
+        for name, size in told["tables"].items():
+            family.add_metric([name], size[what])
+        yield family
+    lag, waiting = "since the oldest segment that is not in the lake was received", "segments that are not in the lake"
+    yield GaugeMetricFamily("edgewise_hub_lake_lag_seconds", lag, value=told["lag_s"])
+    yield GaugeMetricFamily("edgewise_hub_lake_waiting_segments", waiting, value=told["waiting"])
+    yield GaugeMetricFamily("edgewise_hub_lake_failing", "1 while the lake is not written", value=bool(told["error"]))
 
 
 def _of_rollouts(found: Iterable[tuple[str, str, str, dict[str, Any]]]) -> Iterator[Metric]:
