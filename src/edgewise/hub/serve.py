@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import uvicorn
@@ -21,6 +21,7 @@ from edgewise.wire import EdgewiseError
 
 LOG = logging.getLogger("edgewise.hub")
 TICK_S = 1.0
+WATCH_S = 15.0  # between two looks at what people must hear of
 SHUTDOWN_S = 5  # how long open connections are waited for; without it the server waits for kept-alive ones for ever
 
 
@@ -61,6 +62,7 @@ def serve(
             devices.certificate.refresh(hub.now())
 
         ticker = threading.Thread(target=tick_until, args=(hub, stop, tick_s, renew), name="controllers", daemon=True)
+        watcher = threading.Thread(target=watch_until, args=(hub, stop), name="alerts", daemon=True)
         url = address(listener)
         server = Server(
             uvicorn.Config(
@@ -72,14 +74,14 @@ def serve(
                 lifespan="off",
             )
         )
-        threads = [ticker]
+        threads = [ticker, watcher]
         if hub.lake is not None:
             # A thread of its own: a lake that is slow or broken keeps no controller from its turn.
             threads.append(threading.Thread(target=hub.lake.run, args=(stop,), name="lake", daemon=True))
         devices.start()
         for thread in threads:
             thread.start()
-        stack.callback(_end, threads, stop)
+        stack.callback(_end, stop, *threads)
         print(f"edgewise hub listens on {url}", file=out, flush=True)
         print(f"devices reach it on {devices.url}", file=out, flush=True)
         if started is not None:
@@ -87,10 +89,21 @@ def serve(
         server.run(sockets=[listener])
 
 
-def _end(threads: Sequence[threading.Thread], stop: threading.Event) -> None:
+def _end(stop: threading.Event, *threads: threading.Thread) -> None:
     stop.set()
     for thread in threads:
         thread.join(SHUTDOWN_S)
+
+
+def watch_until(hub: Hub, stop: threading.Event, every_s: float = WATCH_S) -> None:
+    """Raise and tell alerts until told to stop; what fails is logged and tried again."""
+    while not stop.wait(every_s):
+        try:
+            hub.watch()
+        except EdgewiseError as error:
+            LOG.warning("alerts could not be looked at: %s", error)
+        except Exception:
+            LOG.exception("alerts failed by a mistake of the hub's own")
 
 
 class Server(uvicorn.Server):

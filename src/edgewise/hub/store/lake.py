@@ -18,9 +18,7 @@ STATE = "lake"  # key in `meta` of what the committer has done, and how it went
 ID = "lake_id"  # key of the name by which tables know whose they are
 Kind = Literal["label", "import", "erased"]
 
-# What an inserted segment takes as its place in the order of arrival. All writes pass one writer, so none is given
-# twice, and none becomes visible after a higher one.
-NEXT_POSITION = (sa.select(sa.func.coalesce(sa.func.max(segments.c.position), 0) + 1)).scalar_subquery()
+NEWEST_POSITION = sa.select(sa.func.max(segments.c.position))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +72,7 @@ def waiting(connection: sa.Connection, position: int) -> tuple[int, datetime | N
     first: datetime | None = connection.execute(oldest).scalar_one_or_none()
     if first is None:
         return 0, None
-    newest = connection.execute(sa.select(sa.func.max(segments.c.position))).scalar_one()
+    newest = connection.execute(NEWEST_POSITION).scalar_one()
     return int(newest) - position, first
 
 

@@ -39,6 +39,7 @@ segments = Table(
     Column("body", sa.LargeBinary),  # compressed, exactly as received
     Column("position", sa.BigInteger),  # in the order of arrival, for the lake; none for a refused one
     json("repeated"),  # ids of records in it that were stored before; none where there are no such
+    Column("trace", sa.String(32)),  # of the contact that brought it
     Index(None, "position", unique=True),
 )
 
