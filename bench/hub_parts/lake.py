@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from hub_parts.yard import USE_CASE
 
 from edgewise._zstd import zstd
 from edgewise.delta import Column, encode_series
@@ -20,7 +19,14 @@ from edgewise.trust import CertificateKey
 from edgewise.wire import Readings, Report, SegmentHeader, UploadHeader, digest, encode, pack_upload
 
 CHANNELS = ("temperature", "pressure", "current", "speed")
-POLICY = USE_CASE.replace("line]}", f"line], telemetry: [{', '.join(CHANNELS)}]}}")
+USE_CASE = f"""
+name: press
+app: factory
+outcome: {{goal: find pits, labels: [good, pit], good_labels: [good]}}
+people: {{owner: ann, approver: bob, oversight: the line's stop button}}
+sites: [{{name: north}}]
+data: {{telemetry: [{", ".join(CHANNELS)}]}}
+"""
 
 
 class Pond:
@@ -30,7 +36,7 @@ class Pond:
         self.hub = Hub(HubConfig(data_dir=folder))
         now = self.hub.now()
         Keeper(self.hub, b"offline", ["press"], now=now)
-        usecases.apply(self.hub.store, read_usecase(POLICY), source=POLICY, who="bench", now=now)
+        usecases.apply(self.hub.store, read_usecase(USE_CASE), source=USE_CASE, who="bench", now=now)
         self.door = LocalDoor(self.hub)
         self.names = [f"device-{number}" for number in range(devices)]
         self.numbers = dict.fromkeys(self.names, 0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from edgewise.hub import labels
-from edgewise.hub.lake import TABLES, LakeConfig
+from edgewise.hub.lake import TABLES, Asked, Lake, LakeConfig, ask, place_of
 from edgewise.hub.lake._delta import LakeTable
 from edgewise.hub.lake._rows import Batch
 from edgewise.hub.lake._rules import ALWAYS
@@ -283,3 +285,34 @@ def test_rows_that_have_to_stay_in_a_region_do_not_enter_a_lake_elsewhere(pond, 
     pond.config = LakeConfig(region="eu-south")
     pond.lake().commit(START)
     assert pond.rows("readings") == []  # what is here goes, when the lake is said to be elsewhere
+
+
+def test_a_lake_in_a_bucket_is_written_and_asked(yard, bucket_url, s3_server):
+    yard.apply(data=POLICY)
+    device = yard.enrol("one")
+    place = place_of(LakeConfig(), data_dir=None, objects_url=bucket_url, options=s3_server.options)
+    assert place is not None
+    assert place.url.startswith("s3://")
+    assert "secret" not in repr(place)
+    hub = yard.hub
+    about = {"hub_epoch": hub.hub_epoch, "holder": hub.holder, "chance": hub.chance, "clock": yard.clock.now}
+    lake = Lake(hub.store, place, LakeConfig(), hub.limits.lake, **about)
+    send(device, 1, readings(device, [1.5, 2.5]), device.telemetry())
+    lake.commit(START)
+    send(device, 2, device.telemetry())
+    Lake(hub.store, place, LakeConfig(), hub.limits.lake, **about).commit(START)
+    count = "SELECT (SELECT count(*) FROM readings), (SELECT count(*) FROM telemetry)"
+    assert json.loads(ask(lake, Asked(sql=count)).body)["rows"] == [[2, 2]]
+
+
+def test_a_record_sent_again_on_the_short_way_is_in_the_lake_once(pond, device):
+    """Readings and telemetry of a device that is as it was share commits, and are numbered together."""
+    one, two = device.telemetry(), device.telemetry()
+    send(device, 1, one)
+    body = device.upload(device.segment(2, one, two, policy_version=2), acked=1)
+    answer = pond.yard.door.quick("one", body)
+    assert answer is not None
+    assert answer.result(20) is not None
+    pond.lake().commit(START)
+    assert pond.ids("telemetry") == sorted([one.id, two.id])
+    assert pond.status()["waiting"] == 0
