@@ -1,7 +1,7 @@
 """One Delta table: rows with their offset in one transaction, and everything that deltalake can answer, in our errors.
 
-No commit of ours is ever tried again on top of another's: where somebody else was faster, this one did not happen, and
-the next round reads the offset anew.
+Of two commits on one version the second does not happen: its app id was moved meanwhile, and no commit of ours is tried
+again on top of another's. The next round reads the offset anew.
 """
 
 from __future__ import annotations
