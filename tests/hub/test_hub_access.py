@@ -131,7 +131,9 @@ def test_every_route_says_who_may_call_it_or_is_open_on_purpose():
 def test_no_change_and_nothing_guarded_is_open_to_a_role_that_only_looks():
     """The next test takes each route's own word; this one holds that word down where a slip would hurt."""
     looks = {Action.READ, Action.WATCH}
-    changes = {key for key in GUARDED if key[0] not in ("GET", "HEAD") and key != ("POST", "/logout")}
+    # A question to the lake is too long for an address, so it is a POST; it changes nothing.
+    asks = {("POST", "/logout"), ("POST", API + "/lake/query")}
+    changes = {key for key in GUARDED if key[0] not in ("GET", "HEAD")} - asks
     assert all(looks.isdisjoint(GUARDED[key]) for key in changes)
     held = {
         Action.AUDIT: ["GET /audit", "GET /audit/verify"],

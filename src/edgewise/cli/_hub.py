@@ -23,9 +23,11 @@ TOKEN = typer.Option(
 HUB_DATA = typer.Option(DATA_DIR, "--data-dir", envvar="EDGEWISE_DATA_DIR", help="the hub's folder, to find its token")
 
 
-def connect(hub: str, token: str, data_dir: Path, role: str = "admin") -> HubApi:
+def connect(hub: str, token: str, data_dir: Path, role: str = "admin", *, wait_s: float = 30.0) -> HubApi:
     """A client of the hub with the best token at hand.
 
+    Args:
+        wait_s: longest wait for one answer.
     Raises:
         NotTrusted: no token was given and none is found.
     """
@@ -41,4 +43,4 @@ def connect(hub: str, token: str, data_dir: Path, role: str = "admin") -> HubApi
             f"no API token: {place} does not exist; give --token, EDGEWISE_TOKEN or the hub's --data-dir",
             code="no_token",
         )
-    return HubApi(hub, token)
+    return HubApi(hub, token, timeout_s=wait_s)

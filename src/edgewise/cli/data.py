@@ -152,6 +152,57 @@ def diff(
         show(api.get(f"/revisions/{older}/diff/{newer}"), output)
 
 
+@app.command("tables", epilog="Example: edgewise data tables readings")
+def tables(
+    table: str = typer.Argument("", help="name of one, for its columns", show_default=False),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+    output: Format = FORMAT,
+) -> None:
+    """Show the tables of the lake, or the columns of one: what each says, and in which unit."""
+    from edgewise.cli._data_lake import table_rows
+
+    with connect(hub, token, data_dir) as api:
+        rows = table_rows(api, table)
+    show(rows, output, ("name", "kind", "text") if table else ("name", "rows", "version", "text"))
+
+
+@app.command("query", epilog='Example: edgewise data query "SELECT site, count(*) FROM readings GROUP BY site"')
+def query(
+    sql: str = typer.Argument(..., help="one SELECT in DuckDB's SQL; - reads it from the standard input"),
+    at: str = typer.Option("", "--at", help="as it was then: 2026-03-01T06:00:00Z, or a version of the one table read"),
+    rows_max: int = typer.Option(0, "--rows", min=0, help="rows of the answer; the hub's own bound without it"),
+    output: str = typer.Option(
+        "table", "-o", "--output", help="table, json or csv; a new file NAME.parquet or NAME.csv"
+    ),
+    hub: str = HUB,
+    token: str = TOKEN,
+    data_dir: Path = HUB_DATA,
+) -> None:
+    """Ask the lake in SQL. Of sites that are not yours there are no rows.
+
+    An answer that was cut is said so (exit code 1). A question that takes too long or too much ends with exit code 4.
+    """
+    import sys
+
+    from edgewise.cli._data_lake import WAIT_S, asked, check_output, printed, saved
+
+    check_output(output)
+    text = sys.stdin.read() if sql == "-" else sql
+    question = {"sql": text, **({"at": at} if at else {}), **({"rows_max": rows_max} if rows_max else {})}
+    with connect(hub, token, data_dir, wait_s=WAIT_S) as api:
+        answer = asked(api, question, arrow=output.endswith(".parquet"))
+    if output in ("table", "json", "csv"):
+        printed(answer, output)
+    else:
+        saved(answer, Path(output))
+        typer.echo(f"{answer.rows} rows are in {output}")
+    if answer.truncated:
+        tell(f"the answer was cut after {answer.rows} rows; ask for fewer, or sum them up")
+        raise typer.Exit(FAILED)
+
+
 def _say(written: Written, target: Path) -> None:
     typer.echo(f"{written.count} samples are in {target}")
     tell(written.lost)

@@ -49,6 +49,9 @@ def serve(
     ),
     database: str | None = typer.Option(None, "--database", help="a PostgreSQL URL instead of SQLite"),
     objects: str | None = typer.Option(None, "--objects", help="an object store such as s3://bucket/prefix"),
+    lake: str | None = typer.Option(
+        None, "--lake", help="where the lake's tables lie: a folder, s3://bucket/prefix, or off"
+    ),
     tick_s: float | None = typer.Option(
         None, "--tick-s", min=0.05, help="seconds between rounds of the controllers  [default: 1]"
     ),
@@ -67,7 +70,7 @@ def serve(
     flags: dict[str, object] = {"data_dir": data_dir, "host": host, "http_port": http_port, "tick_s": tick_s}
     flags |= {"device_host": device_host, "device_port": device_port, "device_names": device_name or None}
     flags |= {"trust_domain": trust_domain, "proxies": proxy or None}
-    flags |= {"database": database, "objects": objects}
+    flags |= {"database": database, "objects": objects, "lake": lake}
     settings = load_settings(config, environment=os.environ, flags=flags)
     if settings.otlp_endpoint:
         os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint)  # the library reads it there
@@ -79,6 +82,7 @@ def serve(
             objects_url=settings.objects or None,
             object_options=settings.object_texts,
             oidc=settings.oidc,
+            lake=settings.lake_config,
             names=settings.device_names,
             trust_domain=settings.trust_domain,
             proxies=settings.proxies,

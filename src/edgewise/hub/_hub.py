@@ -28,6 +28,7 @@ from edgewise.hub.counters import Counters
 from edgewise.hub.deltas import Deltas, Run
 from edgewise.hub.folder import Folder
 from edgewise.hub.known import KnownDevices
+from edgewise.hub.lake import Lake, LakeConfig, place_of
 from edgewise.hub.limits import Limits
 from edgewise.hub.oidc import Oidc, OidcSettings
 from edgewise.hub.online_keys import OnlineKeys
@@ -71,6 +72,7 @@ class HubConfig:
         objects_url: an object store such as ``s3://bucket/prefix``; None: files in `data_dir`.
         object_options: of that object store, by obstore's names; secrets are among them.
         oidc: the issuer whose people may sign in; None for tokens alone.
+        lake: where its tables lie and how often they get what came.
         trust_domain: of the names in device certificates; chosen once, at the first start.
         names: host names and addresses under which devices reach the hub, beside loopback.
         proxies: addresses or networks whose word about a device's certificate is believed.
@@ -82,6 +84,7 @@ class HubConfig:
     objects_url: str | None = None
     object_options: Mapping[str, str] = field(default_factory=dict, repr=False)
     oidc: OidcSettings | None = None
+    lake: LakeConfig = field(default_factory=LakeConfig)
     trust_domain: str = TRUST_DOMAIN
     names: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
@@ -154,6 +157,7 @@ class Hub:
         self.refusals = Attempts(failures_max=self.limits.refusals_max, window_s=seconds, keys_max=most)
         self.oidc = None if config.oidc is None else Oidc(config.oidc, issuer or _issuer(self.limits), self.limits)
         self.holder = self._holder()
+        self.lake = self._lake()
         self.tellers = tellers_of(config.alerts, self.clock) if tellers is None else list(tellers)
         self.disk = disk or self._disk
         self._leads = False
@@ -306,6 +310,23 @@ class Hub:
         config = self.config
         path = None if self.folder is None else self.folder.path
         return blobs_at(config.objects_url, path, options=config.object_options, limits=self.limits.bucket)
+
+    def _lake(self) -> Lake | None:
+        config = self.config
+        path = None if self.folder is None else self.folder.path
+        place = place_of(config.lake, data_dir=path, objects_url=config.objects_url, options=config.object_options)
+        if place is None:
+            return None
+        return Lake(
+            self.store,
+            place,
+            config.lake,
+            self.limits.lake,
+            hub_epoch=self.hub_epoch,
+            holder=self.holder,
+            chance=self.chance,
+            clock=self.now,
+        )
 
     def _parts(self) -> Parts:
         return MemoryParts() if self.folder is None else FolderParts(self.folder.path / "uploads")

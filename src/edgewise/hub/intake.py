@@ -314,20 +314,28 @@ def _store_segment(
     records, body, left_out = erasures.leave_out(
         connection, device, header, segment.payload, segment.records, in_force, now
     )
-    new = _add_samples(connection, device, epoch, header, records.samples, now)
     windows = [rows.telemetry_row(device.use_case, device.id, record, now) for record in records.telemetry]
     blocks = [rows.readings_row(device.use_case, device.id, record, start, now) for record, start in records.readings]
-    new += len(rows.add_telemetry(connection, windows)) + len(rows.add_readings(connection, blocks))
     told = rows.add_events(connection, device.use_case, device.id, records.events, now)
+    new = {
+        "event": told,
+        "sample": _add_samples(connection, device, epoch, header, records.samples, now),
+        "telemetry": rows.add_telemetry(connection, windows),
+        "readings": rows.add_readings(connection, blocks),
+        "feedback": rows.add_feedback(connection, device.use_case, device.id, records.feedback, now),
+    }
     drift_sketches.take(connection, device, [event for event in records.events if event.id in told], now)
     site_sums.take(connection, device, [event for event in records.events if event.id in told], now)
     refusals.note_refusals(connection, device.id, [event for event in records.events if event.id in told], now)
-    new += len(told)
-    new += rows.add_feedback(connection, device.use_case, device.id, records.feedback, now)
     samples.make_urgent(connection, device.id, [item.frame for item in records.feedback])
     # A record id seen before is a fault of the device; it is stored once and counted, so that it can be seen.
-    duplicates = header.count - new - left_out
-    rows.add_segment(connection, device.id, epoch, header, body=body, duplicates=duplicates, now=now, trace=trace)
+    duplicates = header.count - sum(map(len, new.values())) - left_out
+    more: dict[str, Any] = {
+        "duplicates": duplicates,
+        "repeated": records.but(new) if duplicates else [],
+        "trace": trace,
+    }
+    rows.add_segment(connection, device.id, epoch, header, body=body, now=now, **more)
     erasures.forget_told(connection, device, [event for event in records.events if event.id in told], now)
 
 
@@ -338,7 +346,7 @@ def _add_samples(
     header: SegmentHeader,
     kept: tuple[Sample, ...],
     now: datetime,
-) -> int:
+) -> set[str]:
     spoken_of = samples.frames_spoken_of(connection, device.id, [sample.frame for sample in kept])
     origin = {"use_case": device.use_case, "device": device.id, "epoch": epoch, "number": header.number}
     alarm = header.record_class == "alarm"
@@ -346,7 +354,7 @@ def _add_samples(
         sample_row(sample, now) | origin | _urgency(sample, spoken_of=sample.frame in spoken_of, alarm=alarm)
         for sample in kept
     ]
-    return len(samples.add(connection, rows_))
+    return samples.add(connection, rows_)
 
 
 def sample_row(sample: Sample, now: datetime) -> dict[str, Any]:

@@ -9,6 +9,28 @@ from edgewise.wire import SEGMENT_BYTES_MAX, SEGMENTS_MAX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LakeLimits:
+    """Bounds of the lake's committer and of questions to it."""
+
+    rows_max: int = 500_000  # of one commit, and those of one segment more
+    bytes_max: int = 4 << 20  # of packed segments read at once
+    segments_max: int = 2000  # looked at at once
+    notes_max: int = 10_000
+    batches_max: int = 20  # of one round; what is left comes in the next
+    lease_s: float = 20
+    compact_s: float = 600
+    small_files_max: int = 16  # a partition with so many is compacted
+    partitions_max: int = 4  # compacted in one round
+    sweep_s: float = 3600  # between two looks at retention, residency and files that nobody needs
+    queries_max: int = 2  # at once; who asks one more is told to ask again
+    query_s_max: float = 30
+    query_memory_bytes: int = 1 << 30  # of the process that answers it, beyond its libraries
+    query_rows_max: int = 100_000
+    query_bytes_max: int = 64 << 20  # of one answer
+    sql_chars_max: int = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """What the hub accepts and how long it waits. What is over a bound is refused with its number."""
 
@@ -35,6 +57,7 @@ class Limits:
     label_claim_s: float = 180  # how long a sample is kept for who looks at it; their page asks again in time
     label_undo_s: float = 86_400  # how far back a person can take back what they did
     page_max: int = 1000  # rows in one answer
+    lake: LakeLimits = field(default_factory=LakeLimits)
     order_lease_s: float = 120  # a worker that is silent for longer loses its order
     order_attempts_max: int = 3
     controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edgewise.hub import audit, labels, usecases
 from edgewise.hub.body import Body
-from edgewise.hub.store import Store
+from edgewise.hub.store import Store, lake
 from edgewise.hub.store import samples as rows
 from edgewise.wire import Annotation, NotValid, UseCase, canonical, digest
 from edgewise.wire._record import Digest, Name, Time
@@ -52,6 +52,7 @@ def import_samples(store: Store, wanted: Sequence[ImportedSample], *, who: str, 
         ]
         labels.set_in(connection, said, who=who, now=now)
         if fresh:
+            lake.note_imported(connection, sorted(fresh))
             data = {"samples": len(fresh), "labelled": len(said), "ids": digest(canonical(sorted(fresh)))}
             audit.note(connection, actor=who, action="samples.imported", subject=wanted[0].use_case, data=data, now=now)
     return ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -52,6 +52,17 @@ class Records:
     def is_plain(self) -> bool:
         """Whether there is nothing that anything else follows from."""
         return not (self.samples or self.events or self.feedback)
+
+    def but(self, new: Mapping[str, Container[str]]) -> list[str]:
+        """``kind/id`` of those whose id is not among the new ones of its kind."""
+        found: list[AnyRecord] = [
+            *self.samples,
+            *self.telemetry,
+            *self.events,
+            *self.feedback,
+            *(item for item, _ in self.readings),
+        ]
+        return [f"{item.kind}/{item.id}" for item in found if item.id not in new.get(item.kind, ())]
 
 
 def open_segment(

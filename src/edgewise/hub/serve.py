@@ -81,10 +81,14 @@ def serve(
                 lifespan="off",
             )
         )
+        threads = [ticker, watcher]
+        if hub.lake is not None:
+            # A thread of its own: a lake that is slow or broken keeps no controller from its turn.
+            threads.append(threading.Thread(target=hub.lake.run, args=(stop,), name="lake", daemon=True))
         devices.start()
-        ticker.start()
-        watcher.start()
-        stack.callback(_end, stop, ticker, watcher)
+        for thread in threads:
+            thread.start()
+        stack.callback(_end, stop, *threads)
         print(f"edgewise hub listens on {url}", file=out, flush=True)
         print(f"devices reach it on {devices.url}", file=out, flush=True)
         if started is not None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from edgewise.hub.alerts import AlertSettings
+from edgewise.hub.lake import LakeConfig
 from edgewise.hub.oidc import OidcSettings
 from edgewise.hub.places import Place
 from edgewise.ports.logs import Form
@@ -46,6 +47,15 @@ class HubSettings(Strict):
     object_options: dict[str, SecretStr] = Field(
         default_factory=dict, description="of that object store, by obstore's names; see docs/storage.md"
     )
+    lake: str | None = Field(
+        None,
+        description="where the lake's tables lie: a folder or s3://bucket/prefix; beside the objects without it; off",
+    )
+    lake_commit_s: float = Field(30.0, ge=1, le=3600, description="seconds between two commits to the lake")
+    lake_history_days: float = Field(
+        7.0, ge=1 / 24, le=3650, description="how long older versions of the lake stay, and erased rows in their files"
+    )
+    lake_region: str = Field("local", description="the region in which the lake lies, as sites name theirs")
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")
     oidc: OidcSettings | None = Field(None, description="an issuer whose people may sign in")
     otlp_endpoint: str | None = Field(None, description="a collector; as OTEL_EXPORTER_OTLP_ENDPOINT, which wins")
@@ -76,6 +86,16 @@ class HubSettings(Strict):
     def object_texts(self) -> dict[str, str]:
         """The options as the library takes them, secrets and all."""
         return {name: text.get_secret_value() for name, text in self.object_options.items()}
+
+    @property
+    def lake_config(self) -> LakeConfig:
+        """What the hub is told about its lake."""
+        return LakeConfig(
+            url=self.lake or None,
+            commit_s=self.lake_commit_s,
+            history_s=self.lake_history_days * 86_400,
+            region=self.lake_region,
+        )
 
 
 def load_settings(

@@ -155,24 +155,20 @@ def _store(connection: sa.Connection, some: Sequence[_Contact]) -> None:
         for records in one.opened:
             windows += [rows.telemetry_row(*of, record, one.now) for record in records.telemetry]
             blocks += [rows.readings_row(*of, record, start, one.now) for record, start in records.readings]
-    new = rows.add_telemetry(connection, windows) | rows.add_readings(connection, blocks)
+    new = {"telemetry": rows.add_telemetry(connection, windows), "readings": rows.add_readings(connection, blocks)}
     segments = []
     for one in some:
         for header, payload, records in zip(one.header.segments, one.payloads, one.opened, strict=True):
-            mine = {record.id for record in records.telemetry} | {record.id for record, _ in records.readings}
-            duplicates = header.count - len(mine & new)
-            new -= mine  # of two records of one id the first is the new one
-            segments.append(
-                rows.segment_row(
-                    one.known.id,
-                    one.known.epoch,
-                    header,
-                    body=payload,
-                    duplicates=duplicates,
-                    now=one.now,
-                    trace=one.trace,
-                )
-            )
+            mine = {
+                "telemetry": {record.id for record in records.telemetry},
+                "readings": {record.id for record, _ in records.readings},
+            }
+            duplicates = header.count - sum(len(ids & new[kind]) for kind, ids in mine.items())
+            repeated = records.but(new) if duplicates else ()
+            told: dict[str, Any] = {"duplicates": duplicates, "repeated": repeated, "trace": one.trace}
+            for kind, ids in mine.items():
+                new[kind] -= ids  # of two records of one id the first is the new one
+            segments.append(rows.segment_row(one.known.id, one.known.epoch, header, body=payload, now=one.now, **told))
     rows.add_segments(connection, segments)
     moved = [(one.known.id, one.known.epoch, one.header.segments[-1].number) for one in some]
     rows.move_watermarks(connection, moved, some[0].now)

@@ -83,6 +83,11 @@ class HubApi:
         """The raw answer of a GET below /api/v1. Raises as `get`."""
         return self._call("GET", path).content
 
+    def ask_lake(self, question: Mapping[str, Any], *, media_type: str) -> tuple[bytes, Mapping[str, str]]:
+        """The raw answer of the lake to a question, and its headers (names in lower case). Raises as `get`."""
+        response = self._call("POST", "/lake/query", json=question, headers={"Accept": media_type})
+        return response.content, response.headers
+
     def get_blob(self, sha256: str) -> bytes:
         """A blob by its digest, checked against it. Raises as `get`, and NotTrusted where the bytes do not match."""
         data = self.get_bytes(f"/blobs/{sha256}")

@@ -89,7 +89,10 @@ class DataPolicy(Strict):
     telemetry: tuple[Channel, ...] = Field(
         (), max_length=CHANNELS_MAX, description="numbers of a frame that may travel as readings, such as ac_power"
     )
-    retention_days: int = Field(365, ge=1)
+    retention_days: int = Field(365, ge=1, description="rows of the lake go this long after what they tell of")
+    residency: Literal["any", "region"] = Field(
+        "any", description="region: rows of a site enter only a lake in the region that the site names"
+    )
 
     @model_validator(mode="after")
     def _transforms_fit(self) -> DataPolicy:

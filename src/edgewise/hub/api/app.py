@@ -28,6 +28,7 @@ from edgewise.hub.api import (
     gate,
     history,
     labelling,
+    lake,
     ledger,
     openapi,
     orders,
@@ -76,7 +77,7 @@ def create_app(hub: Hub) -> FastAPI:
     app.router.routes.extend(courier.routes(hub, prefix=PREFIX))
     for module in (usecases, standing, courier, erasures, samples, orders, tuf, gate, rollouts, history, overview):
         app.include_router(module.router, prefix=PREFIX)
-    for module in (readings, people, previews, ledger, field, drift, revisions, labelling, watch):
+    for module in (readings, people, previews, ledger, field, drift, revisions, labelling, watch, lake):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(system.router)
     app.include_router(console)

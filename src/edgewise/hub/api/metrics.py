@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from edgewise.hub import lake
 from edgewise.hub._hub import Hub
 from edgewise.hub.counters import OTHER
 from edgewise.hub.folder import software_version
@@ -65,6 +66,8 @@ class _Store(Collector):
             yield from _of_loop(connection)
             yield from _of_rollouts(rows.rollouts_open(connection))
             yield from _of_watch(connection, self._hub.now())
+            if self._hub.lake is not None:
+                yield from _of_lake(lake.status(connection, self._hub.now()))
 
 
 def _by(name: str, text: str, labels: tuple[str, ...], counts: Iterable[tuple[Any, ...]]) -> Metric:
@@ -130,6 +133,19 @@ def _of_watch(connection: sa.Connection, now: datetime) -> Iterator[Metric]:
     signs = [(kind, count) for kind, (count, _, _) in recent.items()]
     yield _by("edgewise_hub_threat_signs", "signs of an attack in the last day, of all hubs,", ("kind",), signs)
     yield _by("edgewise_hub_alerts", "alerts", ("cause", "state"), rows.alerts_by_state(connection))
+
+
+def _of_lake(told: dict[str, Any]) -> Iterator[Metric]:
+    """What the tables hold, and how far behind they are; other hubs of the database say the same."""
+    for what, text in (("rows", "rows"), ("files", "files of the newest version"), ("bytes", "bytes of these files")):
+        family = GaugeMetricFamily(f"edgewise_hub_lake_{what}", f"{text} of the lake by table", labels=("table",))
+        for name, size in told["tables"].items():
+            family.add_metric([name], size[what])
+        yield family
+    lag, waiting = "since the oldest segment that is not in the lake was received", "segments that are not in the lake"
+    yield GaugeMetricFamily("edgewise_hub_lake_lag_seconds", lag, value=told["lag_s"])
+    yield GaugeMetricFamily("edgewise_hub_lake_waiting_segments", waiting, value=told["waiting"])
+    yield GaugeMetricFamily("edgewise_hub_lake_failing", "1 while the lake is not written", value=bool(told["error"]))
 
 
 def _of_rollouts(found: Iterable[tuple[str, str, str, dict[str, Any]]]) -> Iterator[Metric]:

@@ -86,6 +86,9 @@ STATUS = {
     "claimed": 409,
     "labelled_meanwhile": 409,
     "no_dispute": 409,
+    "no_lake": 409,
+    "lake_of_another": 409,
+    "lake_busy": 429,
     "too_big": 413,
     "range_invalid": 416,
 }

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from edgewise.hub import lake
 from edgewise.hub.access import Action, Person
 from edgewise.hub.rollout_status import RolloutStatus
 from edgewise.hub.store import orders, pages, releases, verdicts
@@ -45,6 +46,7 @@ def things_to_do(
         whole: whether the person sees all sites of the use case.
     """
     found = [
+        *(_lake(connection, now) if who.sites is None else ()),
         *_devices(usecase, fleet, now),
         *_rollouts(rollouts, now),
         *(_gate(connection, usecase) if whole else ()),
@@ -53,6 +55,13 @@ def things_to_do(
         *(_start(connection, usecase, fleet, who) if who.may(Action.OPERATE) else ()),
     ]
     return sorted(found, key=lambda item: ("stop", "look", "next").index(item.level))
+
+
+def _lake(connection: sa.Connection, now: datetime) -> Iterator[Todo]:
+    told = lake.status(connection, now)
+    if told["error"] is not None:
+        waits = f"{told['waiting']} segments wait in the store, nothing is lost"
+        yield Todo(level="look", text=f"The lake is not written: {told['error']['text']}. {waits}.")
 
 
 def _devices(usecase: UseCase, fleet: Sequence[DeviceRow], now: datetime) -> Iterator[Todo]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edgewise.hub.store import lake
 from edgewise.hub.store._rows import chunks, columns, insert_new, many, of_sites, one
 from edgewise.hub.store.devices import DeviceRow
 from edgewise.hub.store.samples import SampleRow
@@ -149,6 +150,7 @@ def segments_of(connection: sa.Connection, device: str, ids: Sequence[str]) -> s
 def remove_records(connection: sa.Connection, device: str, ids: Sequence[str]) -> int:
     """Forget records of this device that have no label; comes back with how many went."""
     gone = 0
+    lake.note_erased(connection, ids, device=device)
     for some in chunks(ids):
         has_label = sa.select(labels.c.sample).where(labels.c.sample.in_(some))
         mine = (samples.c.device == device, samples.c.id.in_(some))
@@ -173,6 +175,7 @@ def bury(connection: sa.Connection, row: SampleRow, *, erasure: int, now: dateti
 
 def remove_samples(connection: sa.Connection, ids: Sequence[str]) -> None:
     """Samples with their labels, opinions, claims and fingerprints."""
+    lake.note_erased(connection, ids)
     for some in chunks(ids):
         for table in (labels, opinions, label_claims, fingerprints, predictions):
             connection.execute(sa.delete(table).where(table.c.sample.in_(some)))

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import chunks, columns, insert_new, one
+from edgewise.hub.store.lake import NEWEST_POSITION
 from edgewise.hub.store.tables import events, feedback, readings, samples, segments, telemetry, watermarks
 from edgewise.wire import Event, Feedback, Proxy, Readings, SegmentHeader, Telemetry, plain
 
@@ -93,16 +94,18 @@ def add_segment(
     body: bytes | None,
     now: datetime,
     duplicates: int = 0,
+    repeated: Sequence[str] = (),
     refused: tuple[str, str] | None = None,
     trace: str | None = None,
 ) -> None:
     """Store one segment's header, and its bytes as received unless it was refused.
 
     Args:
+        repeated: as `segment_row` takes them.
         trace: of the contact that brought it.
     """
-    row = segment_row(device, epoch, header, body=body, now=now, duplicates=duplicates, refused=refused, trace=trace)
-    add_segments(connection, [row])
+    told: dict[str, Any] = {"duplicates": duplicates, "repeated": repeated, "refused": refused, "trace": trace}
+    add_segments(connection, [segment_row(device, epoch, header, body=body, now=now, **told)])
 
 
 def segment_row(
@@ -113,10 +116,15 @@ def segment_row(
     body: bytes | None,
     now: datetime,
     duplicates: int = 0,
+    repeated: Sequence[str] = (),
     refused: tuple[str, str] | None = None,
     trace: str | None = None,
 ) -> dict[str, Any]:
-    """What `add_segments` takes for one segment."""
+    """What `add_segments` takes for one segment.
+
+    Args:
+        repeated: ids of its records that were stored before, so that the lake leaves them out too.
+    """
     code, text = refused or (None, None)
     return {name: getattr(header, name) for name in _HEADER_COLUMNS} | {
         "device": device,
@@ -127,11 +135,21 @@ def segment_row(
         "refused_code": code,
         "refused_text": text,
         "trace": trace,
+        "repeated": list(repeated) or None,
     }
 
 
 def add_segments(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    connection.execute(sa.insert(segments), list(rows))
+    """Store segments, each with its place in the order of arrival unless it was refused.
+
+    All writes pass one writer, so no place is given twice, and none becomes visible after a higher one.
+    """
+    place = connection.execute(NEWEST_POSITION).scalar_one() or 0
+    placed = []
+    for row in rows:
+        place += row["body"] is not None
+        placed.append({**row, "position": None if row["body"] is None else place})
+    connection.execute(sa.insert(segments), placed)
 
 
 _HEADER_COLUMNS = (
@@ -222,10 +240,10 @@ def add_events(
 
 def add_feedback(
     connection: sa.Connection, use_case: str, device: str, records: Sequence[Feedback], now: datetime
-) -> int:
-    """Store operators' words; comes back with how many were new."""
+) -> set[str]:
+    """Store operators' words; comes back with the ids of those that were new."""
     rows = [_row(feedback, plain(record), use_case, device, now) | {"given_at": record.given_at} for record in records]
-    return len(insert_new(connection, feedback, rows))
+    return insert_new(connection, feedback, rows)
 
 
 def telemetry_of(connection: sa.Connection, use_case: str, *, since: datetime | None = None) -> list[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edgewise.hub.store import lake
 from edgewise.hub.store.tables import labels, samples
 
 
@@ -32,7 +33,9 @@ def add(
     row = {"use_case": use_case, "sample": sample, "label": label, "annotation": annotation, "who": who, "at": now}
     done = connection.execute(sa.insert(labels).values(**row, taken_back_by=taken_back_by, stands_for=stands_for))
     assert done.inserted_primary_key is not None
-    return int(done.inserted_primary_key[0])
+    position = int(done.inserted_primary_key[0])
+    lake.note_label(connection, use_case, sample, row | {"taken_back_by": taken_back_by, "position": position})
+    return position
 
 
 def holds(connection: sa.Connection, sample: str) -> int:

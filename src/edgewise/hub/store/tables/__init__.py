@@ -17,7 +17,16 @@ from edgewise.hub.store.tables._devices import (
 )
 from edgewise.hub.store.tables._drift import channel_sums, day_sketches, drift_alarms, drift_states
 from edgewise.hub.store.tables._hub import alerts, audit, leases, meta, threats, usecases
-from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
+from edgewise.hub.store.tables._intake import (
+    events,
+    feedback,
+    lake_notes,
+    readings,
+    samples,
+    segments,
+    telemetry,
+    watermarks,
+)
 from edgewise.hub.store.tables._labelling import answers, label_acts, label_claims, opinions
 from edgewise.hub.store.tables._learning import (
     bundles,
@@ -67,6 +76,7 @@ __all__ = [
     "label_acts",
     "label_claims",
     "labels",
+    "lake_notes",
     "leases",
     "logins",
     "loose_contents",

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Column, Index, Table
 
 from edgewise.hub.store.tables._columns import count, json, metadata, name, text, time
+from edgewise.hub.store.types import Position
 
 watermarks = Table(
     "watermarks",
@@ -36,7 +37,22 @@ segments = Table(
     name("refused_code", nullable=True),
     text("refused_text", nullable=True),
     Column("body", sa.LargeBinary),  # compressed, exactly as received
+    Column("position", sa.BigInteger),  # in the order of arrival, for the lake; none for a refused one
+    json("repeated"),  # ids of records in it that were stored before; none where there are no such
     Column("trace", sa.String(32)),  # of the contact that brought it
+    Index(None, "position", unique=True),
+)
+
+# What has to go into the lake, or from it, and came in no segment; a row is removed when it has been done.
+lake_notes = Table(
+    "lake_notes",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=True),
+    name("kind"),  # label, import or erased
+    Column("sample", sa.String(32)),
+    json("data", nullable=False),
+    Index(None, "sample"),
+    sqlite_autoincrement=True,  # rows are removed, and a number that came back would be taken for done
 )
 
 samples = Table(

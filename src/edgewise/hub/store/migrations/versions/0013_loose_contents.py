@@ -6,7 +6,7 @@ from alembic import op
 from edgewise.hub.store.types import UtcDateTime
 
 revision = "0013"
-down_revision = "0015"
+down_revision = "0011"
 
 
 def upgrade() -> None:

@@ -6,7 +6,7 @@ from alembic import op
 from edgewise.hub.store.types import Json, Position, UtcDateTime
 
 revision = "0015"
-down_revision = "0011"
+down_revision = "0014"
 
 
 def upgrade() -> None:
