@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from edgewise.hub import adapt_orders, control, drift, likeness, orders, repository, score_orders
+from edgewise.hub.app_page import AppPage
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.deltas import Deltas, Run
@@ -55,6 +56,7 @@ class HubConfig:
         trust_domain: of the names in device certificates; chosen once, at the first start.
         names: host names and addresses under which devices reach the hub, beside loopback.
         proxies: addresses or networks whose word about a device's certificate is believed.
+        app_pages: by the name of an app, what makes the blocks of its page on the console.
     """
 
     data_dir: Path | None = None
@@ -66,6 +68,7 @@ class HubConfig:
     proxies: tuple[str, ...] = ()
     certificates: CertificateLimits = field(default_factory=CertificateLimits)
     limits: Limits = field(default_factory=Limits)
+    app_pages: Mapping[str, AppPage] = field(default_factory=dict)
 
 
 class Hub:
