@@ -77,7 +77,7 @@ def overview(store: Store, who: Person, use_case: str | None, now: datetime) -> 
             "rollouts": found,
             "shown": shown,
             "chart": _chart(next((item for item in shown if len(item.history) > 1), None)),
-            "todo": things_to_do(connection, who, usecase, found, now, whole=whole, devices_total=total),
+            "todo": things_to_do(connection, who, usecase, found, now, whole=whole, sites=sites),
             "whole": whole,
         }
 
@@ -139,7 +139,7 @@ def device(store: Store, who: Person, name: str, now: datetime) -> dict[str, Any
         usecase = usecases.need(connection, row.use_case)
         found = rollout_rows.find(connection, use_case=row.use_case, limit=ROLLOUTS_MAX)
         newest = next((item for item in found if item.state not in ("waiting", "superseded", "aborted")), None)
-        stands = None if newest is None else _standing(connection, usecase, newest, name, now)
+        stands = None if newest is None else _standing(connection, usecase, newest, row, now)
         return {
             "active": "devices",
             "names": names(connection, who),
@@ -157,12 +157,12 @@ def device(store: Store, who: Person, name: str, now: datetime) -> dict[str, Any
 
 
 def _standing(
-    connection: sa.Connection, usecase: UseCase, row: RolloutRow, device: str, now: datetime
+    connection: sa.Connection, usecase: UseCase, row: RolloutRow, device: DeviceRow, now: datetime
 ) -> dict[str, Any] | None:
     """Where one device stands in a rollout: its state, its variant or why none fits; None for one that was shut out."""
     rollout = rollout_acts.as_rollout(connection, row)
-    fleet = Situation(connection, usecase, now, started_at=now).fleet(rollout, row.data or {})
-    seen = next((item for item in fleet if item.id == device), None)
+    fleet = Situation(connection, usecase, now, started_at=now, only=device).fleet(rollout, row.data or {})
+    seen = next(iter(fleet), None)
     if seen is None:
         return None
     state = device_state(rollout, seen, now)

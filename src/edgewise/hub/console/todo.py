@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,46 +44,55 @@ def things_to_do(
     now: datetime,
     *,
     whole: bool,
-    devices_total: int,
+    sites: Sequence[Mapping[str, Any]],
 ) -> list[Todo]:
     """Everything that waits for this person, the most urgent first; what their role may not do is not offered.
 
     Args:
         whole: whether the person sees all sites of the use case.
+        sites: `lists.site_counts`, so that a fleet in order is not looked through again.
     """
+    total = Counter[str]()
+    for row in sites:
+        total.update({key: value for key, value in row.items() if key != "site"})
     found = [
-        *_devices(connection, usecase, who, now),
+        *_devices(connection, usecase, who, now, total),
         *_rollouts(rollouts, now),
         *(_gate(connection, usecase) if whole else ()),
         *(_orders(connection, usecase) if whole else ()),
         *(_labels(connection, usecase, who) if who.may(Action.LABEL) else ()),
-        *(_start(connection, usecase, devices_total, who) if who.may(Action.OPERATE) else ()),
+        *(_start(connection, usecase, total["devices"], who) if who.may(Action.OPERATE) else ()),
     ]
     return sorted(found, key=lambda item: ("stop", "look", "next").index(item.level))
 
 
-def _devices(connection: sa.Connection, usecase: UseCase, who: Person, now: datetime) -> Iterator[Todo]:
-    about: dict[str, Any] = {"sites": who.sites}
-    for row in lists.clones(connection, usecase.name, **about, limit=NAMED_MAX):
+def _devices(
+    connection: sa.Connection, usecase: UseCase, who: Person, now: datetime, total: Mapping[str, int]
+) -> Iterator[Todo]:
+    about: dict[str, Any] = {"sites": who.sites, "limit": NAMED_MAX}
+    for row in lists.clones(connection, usecase.name, **about) if total["clones"] else ():
         text = f"Two devices use the key of {row.id}: shut it out and enrol both again."
         yield Todo(level="stop", text=text, link=f"/devices/{row.id}", link_text="device")
-    torn = lists.in_conflict(connection, usecase.name, **about, limit=CONFLICTS_LOOKED_AT)
+    if total["alone"]:
+        yield from _conflicts(connection, usecase, who)
+    if total["silent"]:
+        away = lists.devices_page(connection, usecase.name, **about, silent_since=now - quiet(usecase))
+        left = total["silent"] - len(away)
+        names = ", ".join(row.id for row in away) + (f" and {left} more" if left > 0 else "")
+        text = f"Out of contact: {names}. They decide on; nothing is lost."
+        link = f"/devices?use_case={usecase.name}&show=silent"
+        yield Todo(level="look", text=text, link=link, link_text="show them")
+
+
+def _conflicts(connection: sa.Connection, usecase: UseCase, who: Person) -> Iterator[Todo]:
+    torn = lists.in_conflict(connection, usecase.name, sites=who.sites, limit=CONFLICTS_LOOKED_AT)
     for row in torn[:NAMED_MAX]:
         text = f"{row.id} is left alone until somebody decides: {row.in_conflict}."
         yield Todo(level="look", text=text, link=f"/devices/{row.id}", link_text="decide")
     if len(torn) > NAMED_MAX:
-        more = (
-            f"{len(torn) - NAMED_MAX}{' or' if len(torn) == CONFLICTS_LOOKED_AT else ''} more devices are in conflict."
-        )
-        yield Todo(level="look", text=more, link=f"/devices?use_case={usecase.name}&show=alone", link_text="show them")
-    since = now - quiet(usecase)
-    away = lists.devices_page(connection, usecase.name, **about, silent_since=since, limit=NAMED_MAX)
-    if away:
-        more_away = lists.silent(connection, usecase.name, **about, since=since) - len(away)
-        names = ", ".join(row.id for row in away) + (f" and {more_away} more" if more_away > 0 else "")
-        text = f"Out of contact: {names}. They decide on; nothing is lost."
-        link = f"/devices?use_case={usecase.name}&show=silent"
-        yield Todo(level="look", text=text, link=link, link_text="show them")
+        some = f"{len(torn) - NAMED_MAX}{' or' if len(torn) == CONFLICTS_LOOKED_AT else ''}"
+        link = f"/devices?use_case={usecase.name}&show=alone"
+        yield Todo(level="look", text=f"{some} more devices are in conflict.", link=link, link_text="show them")
 
 
 def _rollouts(rollouts: Sequence[RolloutRow], now: datetime) -> Iterator[Todo]:

@@ -77,13 +77,6 @@ def in_conflict(
     return [row for row in found if row.in_conflict]
 
 
-def silent(connection: sa.Connection, use_case: str, *, sites: Collection[str] | None = None, since: datetime) -> int:
-    """How many devices were not heard since then, and are not shut out."""
-    where = (devices.c.use_case == use_case, devices.c.seen_at < since, devices.c.revoked_at.is_(None))
-    statement = sa.select(sa.func.count()).select_from(devices).where(*where, *of_sites(devices.c.site, sites))
-    return int(connection.execute(statement).scalar_one())
-
-
 def site_counts(
     connection: sa.Connection,
     use_case: str,
@@ -106,6 +99,7 @@ def site_counts(
         number(devices.c.seen_at < silent_since, in_use).label("silent"),
         number(devices.c.seen_at.is_(None), in_use).label("new"),
         number(alone).label("alone"),
+        number(devices.c.clone_seen.is_not(None), in_use).label("clones"),
         number(devices.c.revoked_at.is_not(None)).label("shut_out"),
     ).where(devices.c.use_case == use_case, *of_sites(devices.c.site, sites))
     rows = connection.execute(statement.group_by(devices.c.site).order_by(devices.c.site)).mappings()
