@@ -307,7 +307,8 @@ class LoopWorld:
         name = digest(f"window {self._frames}".encode())[:32]
         fields = {"id": name, "site": self.row(device).site, "start": start, "end": end, "overrides": 0, **counts}
         with self.store.write() as connection:
-            intake_rows.add_telemetry(connection, NAME, device, [Telemetry(**fields)], self.hub.now())
+            row = intake_rows.telemetry_row(NAME, device, Telemetry(**fields), self.hub.now())
+            intake_rows.add_telemetry(connection, [row])
 
     def pair(
         self,

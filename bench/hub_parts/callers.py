@@ -98,6 +98,8 @@ class Caller:
         if answer.status != 200:
             raise RuntimeError(f"the hub answered {answer.status}: {data[:300].decode(errors='replace')}")
         receipt = decode(Receipt, data)
+        if receipt.refused:  # refusing is other work than storing, and must not be measured instead
+            raise RuntimeError(f"the hub refused a segment: {receipt.refused[0].text}")
         self.acked = receipt.watermark
         return receipt
 

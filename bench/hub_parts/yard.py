@@ -21,7 +21,7 @@ outcome: {goal: find pits, labels: [good, pit], good_labels: [good]}
 people: {owner: ann, approver: bob, oversight: the line's stop button}
 sites: [{name: north}]
 connectivity: {contact_s: 60}
-data: {fields: [frame, group, taken_at, line]}
+data: {fields: [frame, group, taken_at, line], telemetry: [temperature]}
 """
 SERVE = """
 import sys

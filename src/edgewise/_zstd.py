@@ -19,6 +19,10 @@ TEXT_BYTES_MIN = 8  # the library leaves out shorter ones
 WINDOW_LOG_MAX = 27  # of frames that refer to a text; the library's own limit
 
 
+Packed: TypeAlias = zstd.ZstdFile  # a packed file, as Python's own files are used
+PackedError: TypeAlias = zstd.ZstdError
+
+
 class TooLong(ValueError):
     """A frame holds more than the caller allows."""
 

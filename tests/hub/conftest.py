@@ -17,8 +17,17 @@ import sqlalchemy as sa
 from edgewise._zstd import zstd
 from edgewise.hub import Hub, HubConfig, LocalDoor, enrol, read_usecase, samples, usecases
 from edgewise.hub.samples import ImportedSample
-from edgewise.hub.store import devices
-from edgewise.ports import MemoryBlobs, MemoryClock, MemoryKeys, MemoryRuntime, SeededChance
+from edgewise.hub.store import Store, devices
+from edgewise.ports import (
+    Blobs,
+    FolderBlobs,
+    MemoryBlobs,
+    MemoryClock,
+    MemoryKeys,
+    MemoryRuntime,
+    SeededChance,
+    open_bucket,
+)
 from edgewise.sim._keeper import Keeper
 from edgewise.trust import CertificateKey
 from edgewise.wire import (
@@ -40,6 +49,14 @@ from edgewise.wire import (
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 SERVER = os.environ.get("EDGEWISE_TEST_POSTGRES", "postgresql+psycopg://root@127.0.0.1:5432/postgres")
+ON_BOTH_STORAGES = {
+    "test_hub_enrol",
+    "test_hub_erasures",
+    "test_hub_intake",
+    "test_hub_labels",
+    "test_hub_orders",
+    "test_hub_uploads",
+}
 USECASE = """
 name: press
 app: factory
@@ -71,14 +88,23 @@ def postgres_server() -> str:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """A database of its own, removed afterwards."""
+    with a_database(postgres_server) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def a_database(server: str, template: str = "template1") -> Iterator[str]:
+    """A new database, until the end of the block."""
     name = f"edgewise_test_{secrets.token_hex(6)}"
-    engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield sa.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    engine.dispose()
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        engine.dispose()
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -219,8 +245,57 @@ class Talker:
         return decode(Receipt, self.yard.door.exchange(self.name, self.upload(*segments, **changes)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """Gives a database and blobs to each new hub, the same ones to hubs of the same folder."""
+
+    give: Callable[[Path | None], tuple[str, Blobs]]
+    is_folder: bool  # what a hub with a folder of its own uses without being told
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever touches storage runs on both of a hub's homes; everything else in memory, which is faster."""
+    if "home" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_STORAGES:
+        metafunc.parametrize("home", ["sqlite+files", "postgres+s3"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """A database that has the schema already: a copy of it costs far less than all migrations."""
+    with a_database(postgres_server) as url:
+        Store(url, MemoryBlobs()).close()
+        yield str(sa.make_url(url).database)
+
+
 @pytest.fixture
-def make_yard() -> Iterator[Callable[..., Yard]]:
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home | None]:
+    """Where hubs keep things; None: as they like."""
+    kind = getattr(request, "param", None)
+    if kind is None:
+        yield None
+        return
+    if kind == "postgres+s3":
+        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
+        bucket, options = request.getfixturevalue("bucket_url"), request.getfixturevalue("s3_server").options
+    made: dict[Path | int, tuple[str, Blobs]] = {}
+    with contextlib.ExitStack() as stack:
+
+        def give(data_dir: Path | None) -> tuple[str, Blobs]:
+            key = data_dir or len(made)
+            if key not in made and kind == "postgres+s3":
+                url = stack.enter_context(a_database(server, template))
+                made[key] = url, open_bucket(f"{bucket}/{len(made)}", options, probe=False)
+            elif key not in made:
+                folder = tmp_path / f"home-{len(made)}"
+                folder.mkdir()
+                made[key] = f"sqlite:///{folder / 'hub.db'}", FolderBlobs(folder / "objects" / "blobs")
+            return made[key]
+
+        yield Home(give=give, is_folder=kind == "sqlite+files")
+
+
+@pytest.fixture
+def make_yard(home: Home | None) -> Iterator[Callable[..., Yard]]:
     """Makes hubs; closes them at the end."""
     with contextlib.ExitStack() as stack:
 
@@ -234,8 +309,10 @@ def make_yard() -> Iterator[Callable[..., Yard]]:
             **more: Any,
         ) -> Yard:
             clock = MemoryClock(start)
-            config = HubConfig(data_dir=data_dir, database_url=url, **more)
             memory: dict[str, Any] = {} if data_dir else {"blobs": MemoryBlobs(), "keys": MemoryKeys(b"hub")}
+            if home is not None and url is None and not (data_dir and home.is_folder):
+                url, memory["blobs"] = home.give(data_dir)
+            config = HubConfig(data_dir=data_dir, database_url=url, **more)
             hub = Hub(config, clock=clock, chance=SeededChance(seed), runtime=MemoryRuntime(), **memory)
             stack.callback(hub.close)
             yard = Yard(hub=hub, clock=clock, keeper=Keeper(hub, b"offline", ["press"], now=start))
@@ -250,3 +327,53 @@ def make_yard() -> Iterator[Callable[..., Yard]]:
 def yard(make_yard: Callable[..., Yard]) -> Yard:
     """A hub in memory with one use case."""
     return make_yard()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one hub keeps its rows and contents."""
+
+    url: str
+    blobs: Blobs
+
+
+@pytest.fixture
+def homes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Place]]:
+    """New, empty places by the name of their kind."""
+    with contextlib.ExitStack() as stack:
+        count = iter(range(100))
+
+        def make(kind: str) -> Place:
+            number = next(count)
+            if kind == "sqlite+files":
+                folder = tmp_path / f"place-{number}"
+                folder.mkdir()
+                blobs = FolderBlobs(folder / "objects" / "blobs")
+                return Place(url=f"sqlite:///{folder / 'hub.db'}", blobs=blobs)
+            url = stack.enter_context(a_database(request.getfixturevalue("postgres_server")))
+            bucket, server = request.getfixturevalue("bucket_url"), request.getfixturevalue("s3_server")
+            return Place(url=url, blobs=open_bucket(f"{bucket}/place-{number}", server.options, probe=False))
+
+        yield make
+
+
+@pytest.fixture
+def a_yard() -> Iterator[Callable[..., Yard]]:
+    """A hub at a place, with its keys in memory."""
+    keys = MemoryKeys(b"hub")  # the same for every hub: they are not part of a backup
+    with contextlib.ExitStack() as stack:
+
+        def make(place: Place, *, seed: int = 1, start: Any = START, is_new: bool = True) -> Yard:
+            clock = MemoryClock(start)
+            hub = Hub(
+                HubConfig(database_url=place.url), clock=clock, chance=SeededChance(seed), runtime=MemoryRuntime(),
+                blobs=place.blobs, keys=keys,
+            )  # fmt: skip
+            stack.callback(hub.close)
+            if not is_new:
+                return Yard(hub=hub, clock=clock, keeper=None)  # type: ignore[arg-type]
+            yard = Yard(hub=hub, clock=clock, keeper=Keeper(hub, b"offline", ["press"], now=start))
+            yard.apply()
+            return yard
+
+        yield make

@@ -27,6 +27,17 @@ API = "/api/v1"
 @pytest.fixture
 def client(yard):
     """A client of the hub over real HTTP on a loopback port."""
+    with served(yard) as held:
+        yield held
+
+
+@pytest.fixture
+def serve_app():
+    return served
+
+
+@contextlib.contextmanager
+def served(yard):
     listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(create_app(yard.hub), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -63,6 +74,51 @@ def test_blobs_are_read_by_range_and_only_as_what_they_are(yard, client):
     shown = client.get(f"{path}?media_type=text/html", headers=who)
     assert shown.headers["content-type"] == "application/octet-stream", "a blob must never run in the console's origin"
     assert shown.headers["x-content-type-options"] == "nosniff"
+
+
+class Pieces:
+    """Blobs that count what is read of them."""
+
+    def __init__(self, blobs):
+        self._blobs, self.most, self.read = blobs, 0, 0
+
+    def __getattr__(self, name):
+        return getattr(self._blobs, name)
+
+    def pieces(self, sha256, start=0, end=None):
+        for piece in self._blobs.pieces(sha256, start, end):
+            self.most, self.read = max(self.most, len(piece)), self.read + len(piece)
+            yield piece
+
+
+def test_a_large_blob_is_read_a_piece_at_a_time_and_a_part_of_it_alone(make_yard, tmp_path, serve_app):
+    yard = make_yard(data_dir=tmp_path / "hub")
+    content = bytes(range(250)) * 40_000
+    name = yard.hub.store.blobs.put(content)
+    counted = yard.hub.store.blobs = Pieces(yard.hub.store.blobs)
+    who = bearer(yard, "worker")
+    with serve_app(yard) as client:
+        part = client.get(f"{API}/blobs/{name}", headers=who | {"Range": "bytes=7000000-7000099"})
+        assert (part.status_code, part.content, part.headers["content-length"]) == (
+            206,
+            content[7000000:7000100],
+            "100",
+        )
+        assert counted.read == 100
+        whole = client.get(f"{API}/blobs/{name}", headers=who)
+    assert (whole.content, whole.headers["content-length"]) == (content, str(len(content)))
+    assert counted.most <= 1 << 20
+
+
+def test_a_large_blob_that_is_damaged_is_never_given_out_whole(make_yard, tmp_path, serve_app, caplog):
+    yard = make_yard(data_dir=tmp_path / "hub")
+    name = yard.hub.store.blobs.put(b"x" * 3_000_000)
+    (file,) = (tmp_path / "hub").rglob(name)
+    with file.open("r+b") as handle:
+        handle.write(b"y")
+    with serve_app(yard) as client, pytest.raises(httpx.RemoteProtocolError):
+        client.get(f"{API}/blobs/{name}", headers=bearer(yard, "worker"))
+    assert "broke off: these 3000000 bytes are" in caplog.text
 
 
 def test_a_blob_under_a_wrong_digest_is_refused(yard, client):

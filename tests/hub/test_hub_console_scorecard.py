@@ -41,7 +41,7 @@ def found(client: httpx.Client) -> Any:
 
 
 class Tables(HTMLParser):
-    """The tables of a page: captions, each a paragraph that names its table, rows of cells as text, and where the links of each cell lead."""
+    """The tables of a page: captions, which are paragraphs, rows of cells as text, and where the links lead."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

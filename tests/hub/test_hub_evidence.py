@@ -328,7 +328,7 @@ def test_windows_whose_count_is_hidden_or_not_made_are_left_out_with_their_decis
     world.count("d00", **span, decisions=50, alarms=0, withheld=("alarms",), overrides=1)
     old = Telemetry(id="f" * 32, site="a", decisions=70, **span)
     with world.store.write() as connection:
-        intake.add_telemetry(connection, "parts", "d00", [old], now)
+        intake.add_telemetry(connection, [intake.telemetry_row("parts", "d00", old, now)])
         counted = intake.counts_by_device(connection, ["d00"], since=now, until=now + timedelta(hours=1))
         none = intake.counts_by_device(connection, ["d00"], since=now + timedelta(seconds=1), until=None)
     assert counted["d00"]["parts@1"].of("overrides") == (5, 150)

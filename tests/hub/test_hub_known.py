@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -87,7 +88,7 @@ def test_what_is_answered_where_it_arrives_is_what_a_thread_would_answer_and_not
     door, now = yard.door, yard.clock.now
     assert decode(Receipt, door.quick("one", quiet.upload(report=report(yard)))).at == now()
     assert door.quick("one", quiet.upload(report=report(yard, phase="trial"))) is None
-    assert door.quick("one", quiet.upload(quiet.segment(1, quiet.telemetry()), report=report(yard))) is None
+    assert door.quick("one", quiet.upload(quiet.segment(1, quiet.sample()), report=report(yard))) is None
     assert door.quick("two", quiet.upload(report=report(yard))) is None
     yard.clock.advance(1)  # another hub may have changed something meanwhile: the store must be asked
     assert door.quick("one", quiet.upload(report=report(yard))) is None
@@ -209,3 +210,28 @@ def test_a_device_that_calls_at_another_hub_meanwhile_keeps_its_watermark(make_y
     assert decode(Receipt, LocalDoor(other).exchange("one", upload)).watermark == 1
     assert device.send(acked=1, report=report(yard)).watermark == 1
     other.close()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_devices_that_say_more_keep_none_of_the_others_from_being_held(yard):
+    """Many that take the long way at once must not keep each other on it."""
+    known, other = yard.hub.known, yard.enrol("two")
+    other.send(report=report(yard))
+    known.drop("two")
+    began, go_on = threading.Event(), threading.Event()
+    read = known._read
+
+    def slow(header):
+        began.set()
+        assert go_on.wait(10)
+        return read(header)
+
+    known._read = slow
+    thread = threading.Thread(target=other.send, kwargs={"report": report(yard)})
+    thread.start()
+    assert began.wait(10)
+    known.drop("one")
+    go_on.set()
+    thread.join(10)
+    assert known.holds("two", yard.clock.now())
+    assert not known.holds("one", yard.clock.now())

@@ -46,6 +46,27 @@ def test_without_a_file_there_are_defaults_and_no_issuer(tmp_path: Path) -> None
     assert (found.host, found.http_port, found.oidc) == ("127.0.0.1", 8080, None)
 
 
+def test_options_of_the_object_store_come_from_file_and_environment_and_are_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "hub.yaml").write_text(
+        "objects: s3://b/p\nobject_options: {endpoint: 'http://minio:9000', Region: eu, allow_http: true}\n"
+    )
+    (tmp_path / "secret").write_text("s3cret\n")
+    environment = {
+        "EDGEWISE_OBJECT_OPTIONS__REGION": "us",
+        "EDGEWISE_OBJECT_OPTIONS__SECRET_ACCESS_KEY_FILE": str(tmp_path / "secret"),
+        "EDGEWISE_OBJECT_OPTIONS__WEB_IDENTITY_TOKEN_FILE": "/run/token",
+    }
+    found = load_settings(None, environment=environment, flags={"data_dir": tmp_path})
+    assert found.object_texts == {
+        "endpoint": "http://minio:9000",
+        "region": "us",
+        "allow_http": "true",
+        "secret_access_key": "s3cret",
+        "web_identity_token_file": "/run/token",  # of obstore itself: it reads the file again when the token is renewed
+    }
+    assert "s3cret" not in repr(found)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -59,6 +80,8 @@ def test_without_a_file_there_are_defaults_and_no_issuer(tmp_path: Path) -> None
             "algorithms",
         ),
         ("oidc: {issuer: https://x, client_id: c, rules: [{value: a, role: worker}]}", "role"),
+        ("object_options: [a]", "object_options"),
+        ("object_options: {region: [a]}", "region"),
         ("- a list", "not a mapping"),
         ("a: [", "cannot be read"),
     ],

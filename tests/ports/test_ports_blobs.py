@@ -21,6 +21,7 @@ from edgewise.ports import (
     Safe,
     SealedBlobs,
     disk_error,
+    open_bucket,
     replace_file,
 )
 from edgewise.wire import NotNow, NotTrusted, NotValid, digest
@@ -28,7 +29,7 @@ from edgewise.wire import NotNow, NotTrusted, NotValid, digest
 ABSENT = digest(b"never stored")
 
 
-@pytest.fixture(params=["folder", "sealed folder", "memory", "object folder", "object memory"])
+@pytest.fixture(params=["folder", "sealed folder", "memory", "object folder", "object memory", "bucket"])
 def blobs(request, tmp_path) -> Blobs:
     match request.param:
         case "folder":
@@ -39,8 +40,11 @@ def blobs(request, tmp_path) -> Blobs:
             return MemoryBlobs()
         case "object folder":
             return ObjectBlobs(LocalStore(tmp_path))
-        case _:
+        case "object memory":
             return ObjectBlobs(MemoryStore())
+        case _:
+            url = request.getfixturevalue("bucket_url")
+            return open_bucket(f"{url}/pre/fix", request.getfixturevalue("s3_server").options)
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 4000])
@@ -50,6 +54,46 @@ def test_what_was_put_comes_back_under_its_digest(blobs, data):
     assert blobs.get(name) == data
     assert blobs.size(name) == len(data)
     assert blobs.has(name)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 4096 * 9])
+def test_what_was_put_in_pieces_is_the_same(blobs, data):
+    name = digest(data)
+    blobs.put_pieces(name, (data[at : at + 100_000] for at in range(0, len(data), 100_000)))
+    assert blobs.get(name) == data
+    assert b"".join(blobs.pieces(name)) == data
+    assert list(blobs.digests()) == [name]
+
+
+def test_pieces_that_are_other_bytes_or_break_off_are_not_stored(blobs):
+    with pytest.raises(NotTrusted):
+        blobs.put_pieces(ABSENT, [b"other"] * 3)
+    with pytest.raises(NotTrusted):
+        blobs.put_pieces(ABSENT, [b"o" * (5 << 20)] * 3)
+
+    def breaking():
+        yield b"o" * (9 << 20)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        blobs.put_pieces(ABSENT, breaking())
+    assert list(blobs.digests()) == []
+    assert not blobs.has(ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, None), (0, 1), (7, 12), (2_000_000, None), (2_999_999, 9_000_000), (5, 5), (3_000_000, None)]
+)
+def test_a_part_is_what_a_slice_is(blobs, start, end):
+    data = bytes(range(250)) * 12_000
+    name = blobs.put(data)
+    assert b"".join(blobs.pieces(name, start, end)) == data[start:end]
+
+
+def test_pieces_of_what_is_not_there_are_missing_by_name(blobs):
+    with pytest.raises(NotValid) as caught:
+        list(blobs.pieces(ABSENT, 1, 2))
+    assert caught.value.code == "blob_missing"
 
 
 def test_putting_twice_stores_once(blobs):

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import typer
 
-from edgewise.cli import _hub_token
+from edgewise.cli import _hub_backup, _hub_token, _hub_watch
 from edgewise.cli._hub import DATA_DIR, HUB, HUB_DATA, TOKEN, connect
 
 app = typer.Typer(help="The cloud side: store, judge, roll out, show.", no_args_is_help=True)
 app.add_typer(_hub_token.app, name="token")
+_hub_backup.commands(app)
+app.command(epilog="Example: edgewise hub monitoring -o monitoring/")(_hub_watch.monitoring)
+app.command(epilog="Example: edgewise hub health --use-case surface-inspection")(_hub_watch.health)
+app.command(epilog="Example: edgewise hub threats --hours 72")(_hub_watch.threats)
+app.command(epilog="Example: edgewise hub alerts -o json")(_hub_watch.alerts)
 
 
 @app.command(epilog="Example: edgewise hub serve --data-dir edgewise-data --http-port 8080")
@@ -69,11 +74,13 @@ def serve(
             data_dir=settings.data_dir,
             database_url=settings.database or None,
             objects_url=settings.objects or None,
+            object_options=settings.object_texts,
             oidc=settings.oidc,
             names=settings.device_names,
             trust_domain=settings.trust_domain,
             proxies=settings.proxies,
             app_pages={"factory": factory_page},
+            alerts=settings.alerts,
         ),
         host=settings.host,
         port=settings.http_port,

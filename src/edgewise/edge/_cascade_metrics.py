@@ -20,7 +20,7 @@ def cascade_metrics(cascade: Cascade) -> Iterator[Metric]:
         "edgewise_edge_deferral_margin_threshold", "Frames with a smaller margin are deferred.", value=cascade.threshold
     )
     latency = GaugeMetricFamily(
-        "edgewise_edge_deferral_latency_seconds", "From decision to answer, since start.", labels=["quantile"]
+        "edgewise_edge_deferral_latency_seconds", "From decision to answer, since start.", labels=["share"]
     )
     for share in (0.5, 0.99):
         latency.add_metric([str(share)], (cascade.latency.quantile(share) or 0.0) / 1000)

@@ -104,7 +104,7 @@ class Contacts:
             ):
                 self._take(event, link, now)
         except NotNow as error:
-            self._failed(str(error), error.code, now)
+            self._failed(str(error), error.code, now, least_s=error.retry_s or 0)
             return False
         except EdgewiseError as error:
             # The hub says no to the whole device. It goes on deciding and asks again, seldom; a person has to look.
@@ -132,11 +132,13 @@ class Contacts:
             if not isinstance(event, Heard):
                 self._take(event, link, now)
 
-    def _failed(self, error: str, code: str, now: datetime) -> None:
+    def _failed(self, error: str, code: str, now: datetime, *, least_s: float = 0) -> None:
+        """Plan the next try: later each time, and never before the hub wants to hear of us, nor all devices at once."""
         self.failures += 1
         self.error, self.error_code = error, code
         times = min(2.0 ** min(self.failures - 1, 10), BACKOFF_MAX)
-        self._plan(now, self._contact_s * times * (0.8 + 0.4 * self._chance.random()))
+        chance = self._chance.random()
+        self._plan(now, max(self._contact_s * times * (0.8 + 0.4 * chance), least_s * (1 + 0.4 * chance)))
 
     def _take(self, event: UplinkEvent, link: Link, now: datetime) -> None:
         match event:

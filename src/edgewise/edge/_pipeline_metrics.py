@@ -20,7 +20,7 @@ def pipeline_metrics(device: Device) -> Iterator[Metric]:
         "edgewise_edge_source_silent_seconds", "How long a source that was asked has not answered.", labels=label
     )
     latency = GaugeMetricFamily(
-        "edgewise_edge_pipeline_decision_latency_seconds", "Since start.", labels=["pipeline", "quantile"]
+        "edgewise_edge_pipeline_decision_latency_seconds", "Since start.", labels=["pipeline", "share"]
     )
     for one in device.pipelines:
         decisions.add_metric([one.name], device.decisions_of(one.name))

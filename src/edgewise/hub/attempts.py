@@ -11,11 +11,10 @@ from edgewise.wire import NotNow
 
 
 class TooMany(NotNow):
-    """Too many failures; HTTP says 429 and when to come again."""
+    """Somebody asks or fails too often; HTTP says 429 and when to come again."""
 
-    def __init__(self, text: str, *, retry_s: int) -> None:
-        super().__init__(text, code="too_many_attempts")
-        self.retry_s = retry_s
+    def __init__(self, text: str, *, retry_s: int, code: str = "too_many_attempts") -> None:
+        super().__init__(text, code=code, retry_s=retry_s)
 
 
 class Attempts:

@@ -32,6 +32,14 @@ class Resolution:
     why: str
 
 
+def unheard(text: str, now: datetime) -> dict[str, Any]:
+    """The conflict of a device that nobody has heard since a restore: what it runs may be news to this hub.
+
+    It ends, or becomes a conflict proper, with the device's next contact.
+    """
+    return {"text": text, "since": now.isoformat(), "place": [None, None], "resolved": None, "unheard": True}
+
+
 def why_conflict(device: DeviceRow, report: Report, release: ReleaseRow | None) -> str | None:
     """What a device reports and this hub does not know, as a sentence; None where all is known.
 
@@ -64,9 +72,11 @@ def look(connection: sa.Connection, device: DeviceRow, report: Report, now: date
     text = why_conflict(device, report, release)
     before, place = device.conflict, [report.release, report.bundle]
     if text is None:
-        if before is not None:
+        if before is not None and before.get("unheard"):
+            devices.change(connection, device.id, conflict=None)  # told once for all of them, by the restore
+        elif before is not None:
             _store(connection, device, None, "device.conflict_ended", {"text": before["text"]}, now)
-    elif before is None or (before["resolved"] is not None and before["place"] != place):
+    elif before is None or before.get("unheard") or (before["resolved"] is not None and before["place"] != place):
         fresh = {"text": text, "since": now.isoformat(), "place": place, "resolved": None}
         _store(connection, device, fresh, "device.conflict", {"text": text}, now)
 
@@ -86,6 +96,11 @@ def resolve(
         NotValid: there is no conflict, or what is asked for cannot be; the text says what can.
     """
     report, conflict = device.last_report, device.conflict
+    if conflict is not None and conflict.get("unheard"):
+        raise NotValid(
+            f"device {device.id} was not heard since this hub was restored; wait for its next contact",
+            code="no_conflict",
+        )
     if report is None or conflict is None or conflict["resolved"] is not None:
         raise NotValid(
             f"device {device.id} reports nothing that this hub does not know; nothing is to be resolved",

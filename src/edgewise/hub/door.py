@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future
+from functools import partial
+
 from edgewise.hub import enrol, intake, known, repository_view
 from edgewise.hub._hub import Hub
+from edgewise.hub.counters import Counters
 from edgewise.hub.enrol import Enrolment
 from edgewise.hub.store.devices import DeviceRow
-from edgewise.wire import canonical, encode
+from edgewise.wire import NotNow, canonical, encode
 
 
 class LocalDoor:
@@ -16,6 +21,18 @@ class LocalDoor:
         self.hub = hub
 
     def exchange(self, device: str, body: bytes) -> bytes:
+        hub, started_s, outcome = self.hub, time.perf_counter(), "refused"
+        try:
+            answer = self._exchange(device, body)
+            outcome = "stored"
+        except NotNow:
+            outcome = "not_now"
+            raise
+        finally:
+            hub.counters.contact("full", outcome, time.perf_counter() - started_s)
+        return answer
+
+    def _exchange(self, device: str, body: bytes) -> bytes:
         hub = self.hub
         return intake.handle_contact(
             hub.store,
@@ -29,12 +46,24 @@ class LocalDoor:
             limits=hub.limits,
         )
 
-    def quick(self, device: str, body: bytes) -> bytes | None:
-        """What `exchange` answers, where that is known without waiting for anything; None: it is not."""
-        hub = self.hub
-        return intake.handle_quiet(
-            device, body, hub.now(), known=hub.known, hub_epoch=hub.hub_epoch, chance=hub.chance, limits=hub.limits
+    def quick(self, device: str, body: bytes) -> bytes | Future[bytes | None] | None:
+        """What `exchange` answers, where that takes no waiting here: at once, or as a promise; None: ask `exchange`."""
+        hub, started_s = self.hub, time.perf_counter()
+        answer = intake.handle_at_once(
+            device,
+            body,
+            hub.now(),
+            known=hub.known,
+            streams=hub.streams,
+            hub_epoch=hub.hub_epoch,
+            chance=hub.chance,
+            limits=hub.limits,
         )
+        if isinstance(answer, Future):
+            answer.add_done_callback(partial(_count_stream, hub.counters, started_s))
+        elif answer is not None:
+            hub.counters.contact("quiet", "quiet", time.perf_counter() - started_s)
+        return answer
 
     def put_blob(
         self, device: str, sha256: str, data: bytes, *, offset: int = 0, size_bytes: int | None = None
@@ -54,7 +83,8 @@ class LocalDoor:
 
     def get_blob(self, device: str, sha256: str, *, offset: int = 0) -> bytes:
         self._known(device)
-        return self.hub.store.blobs.get(sha256)[offset:]
+        blobs = self.hub.store.blobs
+        return b"".join(blobs.pieces(sha256, offset)) if offset else blobs.get(sha256)
 
     def get_delta(self, device: str, sha256: str, *, base: str, codec: int) -> bytes:
         return encode(self.hub.deltas.offer(self._known(device), sha256, base=base, codec=codec))
@@ -81,3 +111,13 @@ class LocalDoor:
     def _known(self, device: str) -> DeviceRow:
         with self.hub.store.read() as connection:
             return known.known_device(connection, device)
+
+
+def _count_stream(counters: Counters, started_s: float, answer: Future[bytes | None]) -> None:
+    """Count a contact that shared a commit; one that takes the long way after all is counted there."""
+    if answer.cancelled():
+        return
+    if answer.exception() is not None:
+        counters.contact("stream", "not_now", time.perf_counter() - started_s)
+    elif answer.result() is not None:
+        counters.contact("stream", "stored", time.perf_counter() - started_s)

@@ -8,20 +8,23 @@ any time window; the same number with other bytes means that two devices use one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from edgewise.hub import audit, drift_sketches, erasures, refusals, reports, repository, site_sums
+from edgewise.hub import audit, drift_sketches, epochs, erasures, refusals, reports, repository, site_sums
 from edgewise.hub.cards import with_card
-from edgewise.hub.known import KnownDevices, known_device
+from edgewise.hub.known import KnownDevices, known_device, next_contact_s
 from edgewise.hub.limits import Limits
+from edgewise.hub.odd import oddities
 from edgewise.hub.segments import Records, check_storable, open_segment
 from edgewise.hub.store import Store, devices, samples, usecases
 from edgewise.hub.store import intake as rows
 from edgewise.hub.store.devices import DeviceRow
+from edgewise.hub.streams import Streams
 from edgewise.ports import Chance
 from edgewise.trust import PrivateKey, seal
 from edgewise.wire import (
@@ -41,9 +44,10 @@ from edgewise.wire import (
     encode,
     plain,
     unpack_upload,
+    upload_head,
 )
 
-QUIET_BYTES_MAX = 64 << 10  # of an upload that is answered where it arrives; a report has about 1 kB
+AT_ONCE_BYTES_MAX = 64 << 10  # of an upload that is looked at where it arrives; a report has about 1 kB
 INTEGER_MAX = 2**31 - 1  # of a plain integer column in PostgreSQL
 
 
@@ -99,7 +103,7 @@ def handle_contact(
             f"the upload has {len(body)} bytes, at most {limits.contact_bytes_max} are taken", code="too_big"
         )
     header, payloads = unpack_upload(body)
-    _check_upload(header, payloads, device)
+    check_upload(header, payloads, body, device)
     quiet = _quiet_answer(header, now, known=known, hub_epoch=hub_epoch, chance=chance, limits=limits)
     if quiet is not None:
         return quiet
@@ -118,6 +122,11 @@ def handle_contact(
 
     def take(connection: sa.Connection) -> tuple[Receipt, DeviceRow]:
         receipt, row = _take(connection, header, looked, now, hub_epoch)
+        if row.assignment is not None and row.assignment["hub_epoch"] != hub_epoch:
+            epochs.note_erased_more(connection, header, hub_epoch, now)
+            row = known_device(connection, device)
+            if epochs.heard(connection, row, hub_epoch=hub_epoch, now=now):
+                row = known_device(connection, device)
         # After what it sent: that may have been sealed before it erased.
         version = usecase.data.version
         if erasures.heard(connection, row, header, hub_epoch=hub_epoch, policy_version=version, now=now):
@@ -128,29 +137,45 @@ def handle_contact(
     try:
         receipt, row = store.write_grouped(take)
         known.drop(device)  # once more: it may have been read again before the commit
+    except Gap:
+        with store.write() as connection:
+            epochs.note_gap(connection, header, now)
+        raise
     except ClonedKey as error:
         _note_clone(store, device, error, now)
         raise
+    for kind, text in oddities(row, header, brought=receipt.watermark > seen, now=now, limits=limits):
+        known.sightings.add(kind, device, text, now)
     if receipt.watermark > seen:
         _note_two_epochs(store, device, header.epoch, now)
     answer = {
         "assignment": _assignment(row, header.has_assignment, signer_key),
         "metadata": metadata,
-        "next_contact_s": _next_contact_s(usecase.connectivity.contact_s, chance, limits),
+        "next_contact_s": next_contact_s(usecase.connectivity.contact_s, chance, limits),
     }
+    if looked and all(one.records is not None and one.records.is_plain for one in looked):
+        known.learn(header, now)
     return encode(receipt.model_copy(update=answer))
 
 
-def handle_quiet(
-    device: str, body: bytes, now: datetime, *, known: KnownDevices, hub_epoch: str, chance: Chance, limits: Limits
-) -> bytes | None:
-    """The bytes of the Receipt where that takes no look at the store; None: ask `handle_contact`."""
-    if len(body) > QUIET_BYTES_MAX or not known.holds(device, now):
+def handle_at_once(
+    device: str,
+    body: bytes,
+    now: datetime,
+    *,
+    known: KnownDevices,
+    streams: Streams,
+    hub_epoch: str,
+    chance: Chance,
+    limits: Limits,
+) -> bytes | Future[bytes | None] | None:
+    """The Receipt's bytes where that takes no look at the store, or the promise of them; None: ask `handle_contact`."""
+    if len(body) > AT_ONCE_BYTES_MAX or not known.holds(device, now):
         return None
     header, payloads = unpack_upload(body)
+    check_upload(header, payloads, body, device)
     if payloads:
-        return None
-    _check_upload(header, payloads, device)
+        return streams.offer(header, payloads, now)
     return _quiet_answer(header, now, known=known, hub_epoch=hub_epoch, chance=chance, limits=limits)
 
 
@@ -160,25 +185,23 @@ def _quiet_answer(
     quiet = known.quiet(header, now)
     if quiet is None:
         return None
-    receipt = Receipt(
-        watermark=quiet.watermark,
-        epoch=quiet.epoch,
-        hub_epoch=hub_epoch,
-        metadata=quiet.metadata,
-        next_contact_s=_next_contact_s(quiet.contact_s, chance, limits),
-        at=now,
-    )
-    return encode(receipt)
+    return quiet.receipt(quiet.watermark, now, hub_epoch=hub_epoch, chance=chance, limits=limits)
 
 
-def _check_upload(header: UploadHeader, payloads: list[bytes], device: str) -> None:
+def check_upload(header: UploadHeader, payloads: list[bytes], body: bytes, device: str) -> None:
+    """Refuse an upload in another's name, or whose parts are not what it says.
+
+    Raises:
+        NotTrusted: it names another device.
+        NotValid: a number, a text or a payload does not hold.
+    """
     if header.device != device:
         raise NotTrusted(f"device {device} sent an upload in the name of {header.device}", code="wrong_device")
     numbers = [segment.number for segment in header.segments]
     too_big = [s.number for s in header.segments if max(s.count, s.policy_version) > INTEGER_MAX]
     if too_big:
         raise NotValid(f"segment {too_big[0]} has a count or policy version over {INTEGER_MAX}", code="upload_invalid")
-    check_storable(encode(header), f"the header of device {device}")
+    check_storable(upload_head(body), header, f"the header of device {device}")
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))) if numbers else False:
         raise NotValid(f"segments must be numbered one after the other; seen {numbers}", code="upload_invalid")
     for segment, payload in zip(header.segments, payloads, strict=True):
@@ -231,6 +254,8 @@ def _take(
         watermark = number
     if watermark != before or before == 0:
         rows.move_watermark(connection, device.id, header.epoch, number=watermark, now=now)
+    if header.acked > before:
+        epochs.note_gap(connection, header, now)  # this hub was restored from a backup
     report = with_card(connection, device, header.report, now)
     reports.heard(connection, device, report, sent_at=header.sent_at, now=now)
     receipt = Receipt(
@@ -281,13 +306,14 @@ def _store_segment(
         connection, device, header, segment.payload, segment.records, in_force, now
     )
     new = _add_samples(connection, device, epoch, header, records.samples, now)
-    new += rows.add_telemetry(connection, device.use_case, device.id, records.telemetry, now)
+    windows = [rows.telemetry_row(device.use_case, device.id, record, now) for record in records.telemetry]
+    blocks = [rows.readings_row(device.use_case, device.id, record, start, now) for record, start in records.readings]
+    new += len(rows.add_telemetry(connection, windows)) + len(rows.add_readings(connection, blocks))
     told = rows.add_events(connection, device.use_case, device.id, records.events, now)
     drift_sketches.take(connection, device, [event for event in records.events if event.id in told], now)
     site_sums.take(connection, device, [event for event in records.events if event.id in told], now)
     refusals.note_refusals(connection, device.id, [event for event in records.events if event.id in told], now)
     new += len(told)
-    new += rows.add_readings(connection, device.use_case, device.id, records.readings, now)
     new += rows.add_feedback(connection, device.use_case, device.id, records.feedback, now)
     samples.make_urgent(connection, device.id, [item.frame for item in records.feedback])
     # A record id seen before is a fault of the device; it is stored once and counted, so that it can be seen.
@@ -376,7 +402,3 @@ def sign_assignment(assignment: Assignment | None, key: PrivateKey) -> Envelope:
     """The assignment under the hub's online key."""
     assert assignment is not None
     return seal(encode(assignment), ASSIGNMENT_TYPE, [key])
-
-
-def _next_contact_s(contact_s: float, chance: Chance, limits: Limits) -> float:
-    return contact_s * (1 + limits.contact_jitter * (2 * chance.random() - 1))

@@ -12,9 +12,9 @@ same database, within `Limits.known_s`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
@@ -22,10 +22,13 @@ import sqlalchemy as sa
 
 from edgewise.hub import repository
 from edgewise.hub.limits import Limits
+from edgewise.hub.odd import is_skewed
+from edgewise.hub.sightings import Sightings
 from edgewise.hub.store import Store, devices, erasures, usecases
 from edgewise.hub.store import intake as rows
 from edgewise.hub.store.devices import DeviceRow, QuietWord
-from edgewise.wire import NotTrusted, PublicKey, UploadHeader
+from edgewise.ports import Chance
+from edgewise.wire import DataPolicy, NotTrusted, PublicKey, UploadHeader, canonical
 
 # What a report says that somebody acts on. The rest – counts, facts, what it waits for – may differ in a quiet contact.
 steady = attrgetter(
@@ -59,14 +62,42 @@ class Known:
     watermark: int
     metadata: int
     contact_s: float
+    told_metadata: int  # that the device said it had verified
+    use_case: str
+    policies: Sequence[DataPolicy]  # the one in force first
+    erasing: bool  # an erasure reaches it, done there or not: its records are looked through
 
-    def is_quiet(self, header: UploadHeader) -> bool:
-        """Whether this contact changes nothing but when the device was heard, and its counts."""
+    def is_steady(self, header: UploadHeader) -> bool:
+        """Whether this contact says nothing that somebody acts on; it may bring records."""
         return (
             header.epoch == self.epoch
             and header.acked == self.watermark
             and header.has_assignment == self.assignment_number
+            and header.report.metadata >= self.told_metadata
+            and header.report.card is None
             and steady(header.report) == self.steady
+        )
+
+    def word(self, header: UploadHeader, now: datetime) -> QuietWord:
+        """What there is to write of such a contact, beside its records."""
+        report = header.report
+        if report.facts and self.card_facts:
+            report = report.model_copy(update={"facts": {**report.facts, **self.card_facts}})
+        return QuietWord(device=self.id, report=report, stretch=self.stretch, sent_at=header.sent_at, at=now)
+
+    def receipt(self, watermark: int, now: datetime, *, hub_epoch: str, chance: Chance, limits: Limits) -> bytes:
+        """The bytes of a `Receipt` that brings no assignment, refuses nothing and misses nothing."""
+        return canonical(
+            {
+                "watermark": watermark,
+                "epoch": self.epoch,
+                "hub_epoch": hub_epoch,
+                "missing_blobs": [],
+                "refused": [],
+                "metadata": self.metadata,
+                "next_contact_s": next_contact_s(self.contact_s, chance, limits),
+                "at": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            }
         )
 
 
@@ -76,21 +107,24 @@ class KnownDevices:
     Args:
         store: what is held follows from it.
         limits: how many are held, and how long another hub's change may go unseen.
+        sightings: hear of devices whose clock is wrong.
     """
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits, sightings: Sightings) -> None:
         self._store = store
+        self.sightings = sightings
         self._limits = limits
         self._lock = threading.Lock()
         self._held: dict[str, Known] = {}
         self._heard: dict[str, QuietWord] = {}
-        self._generation = 0  # grows whenever something is dropped
+        self._looking = threading.Lock()
+        self._loading: dict[str, object] = {}  # what is read now, until it is dropped meanwhile
         self._looked_at: datetime | None = None
         store.watch(self._changed)
 
     def holds(self, device: str, now: datetime) -> bool:
         """Whether a quiet contact of this device would ask the store nothing, now."""
-        return device in self._held and not self._is_due(now)
+        return device in self._held and not self.is_due(now)
 
     def quiet(self, header: UploadHeader, now: datetime) -> Known | None:
         """The device where this contact of it is a quiet one, which is then written with the next `flush`; else None.
@@ -100,19 +134,50 @@ class KnownDevices:
         """
         if header.segments or header.report.card is not None:
             return None
-        self._look_for_changes(now)
+        self.look(now)
         known = self._held.get(header.device) or self._load(header)
-        if known is None or not known.is_quiet(header):
+        if known is None or not known.is_steady(header):
             return None
-        report = header.report
-        if report.facts and known.card_facts:
-            report = report.model_copy(update={"facts": {**report.facts, **known.card_facts}})
-        word = QuietWord(device=known.id, report=report, stretch=known.stretch, sent_at=header.sent_at, at=now)
+        word = known.word(header, now)
         with self._lock:
             if self._held.get(known.id) is not known:
                 return None  # something changed in this moment
             self._heard[known.id] = word
+        self._look_at_clock(header, now)
         return known
+
+    def _look_at_clock(self, header: UploadHeader, now: datetime) -> None:
+        if is_skewed(header.sent_at, now, self._limits):
+            self.sightings.add("clock", header.device, "its clock is not the hub's", now)
+
+    def streams(self, header: UploadHeader) -> Known | None:
+        """The device where this contact brings the next segments and else says what a quiet one does; else None."""
+        known = self._held.get(header.device)
+        if known is None or known.erasing or not header.segments or not known.is_steady(header):
+            return None
+        return known if header.segments[0].number == known.watermark + 1 else None
+
+    def is_held(self, known: Known) -> bool:
+        """Whether nothing changed since this was given out."""
+        return self._held.get(known.id) is known
+
+    def stored(self, known: Known, header: UploadHeader, now: datetime) -> None:
+        """Take note of segments that are durable now; what the contact says beside them is written with `flush`."""
+        later, word = replace(known, watermark=header.segments[-1].number), known.word(header, now)
+        with self._lock:
+            if self._held.get(known.id) is known:
+                self._held[known.id], self._heard[known.id] = later, word
+        self._look_at_clock(header, now)
+
+    def learn(self, header: UploadHeader, now: datetime) -> None:
+        """Hold a device whose records were stored just now: the next ones can take the short way."""
+        self.look(now)
+        if header.report.card is None:
+            self._load(header)
+
+    def looked(self, now: datetime) -> None:
+        """Take note that the store was asked at this time for changes by others, and there were none."""
+        self._looked_at = now
 
     def key_of(self, device: str, now: datetime) -> tuple[str, PublicKey]:
         """The site and the key with which a device is enrolled.
@@ -120,7 +185,7 @@ class KnownDevices:
         Raises:
             NotTrusted: it is not, or it is shut out.
         """
-        self._look_for_changes(now)
+        self.look(now)
         known = self._held.get(device)
         if known is not None:
             return known.site, known.key
@@ -131,7 +196,7 @@ class KnownDevices:
     def drop(self, device: str) -> None:
         """Forget one device, and what it said that is not written yet: it says more now."""
         with self._lock:
-            self._generation += 1
+            self._loading.pop(device, None)
             self._held.pop(device, None)
             self._heard.pop(device, None)
 
@@ -157,35 +222,52 @@ class KnownDevices:
 
     def _changed(self, names: frozenset[str] | None) -> None:
         with self._lock:
-            self._generation += 1
             if names is None:
+                self._loading.clear()
                 self._held.clear()
                 return
             for name in names:
+                self._loading.pop(name, None)
                 self._held.pop(name, None)
 
-    def _look_for_changes(self, now: datetime) -> None:
-        if self._is_due(now):
-            self._looked_at = now
-            self._store.look_for_changes()
+    def look(self, now: datetime) -> None:
+        """Ask the store for changes by other hubs, where nobody did within `Limits.known_s`.
 
-    def _is_due(self, now: datetime) -> bool:
+        Raises:
+            NotNow: it does not answer.
+        """
+        with self._looking:
+            if self.is_due(now):
+                self._store.look_for_changes()
+                self._looked_at = now
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether what is held may have been changed by another hub too long ago."""
         return self._looked_at is None or abs((now - self._looked_at).total_seconds()) >= self._limits.known_s
 
     def _load(self, header: UploadHeader) -> Known | None:
-        generation = self._generation
+        mark, known = object(), None
+        with self._lock:
+            self._loading[header.device] = mark
+        try:
+            known = self._read(header)
+        finally:
+            with self._lock:
+                is_as_read = self._loading.get(header.device) is mark
+                if is_as_read:
+                    del self._loading[header.device]
+                if is_as_read and known is not None:
+                    if len(self._held) >= self._limits.known_devices_max:
+                        self._held.clear()
+                    self._held[known.id] = known
+        return known if is_as_read else None
+
+    def _read(self, header: UploadHeader) -> Known | None:
         with self._store.read() as connection:
             row = known_device(connection, header.device)
             if row.conflict is not None or erasures.open_for(connection, row, 1):
                 return None
-            known = _known(connection, row, header.epoch)
-        with self._lock:
-            if known is None or generation != self._generation:
-                return None
-            if len(self._held) >= self._limits.known_devices_max:
-                self._held.clear()
-            self._held[row.id] = known
-        return known
+            return _known(connection, row, header.epoch)
 
 
 def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | None:
@@ -195,7 +277,7 @@ def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | Non
     here = devices.stretch(connection, row)
     if here is None and report.phase.lower() == devices.COMMITTED and report.release and report.bundle:
         return None  # the next contact begins a stretch
-    usecase, _ = usecases.in_force(connection, row.use_case)
+    usecase, policies = usecases.in_force(connection, row.use_case)
     card = row.card
     return Known(
         id=row.id,
@@ -209,7 +291,16 @@ def _known(connection: sa.Connection, row: DeviceRow, epoch: str) -> Known | Non
         watermark=rows.watermark(connection, row.id, epoch),
         metadata=repository.newest_metadata(connection),
         contact_s=usecase.connectivity.contact_s,
+        told_metadata=report.metadata,
+        use_case=row.use_case,
+        policies=policies,
+        erasing=bool(erasures.in_force_for(connection, row)),
     )
+
+
+def next_contact_s(contact_s: float, chance: Chance, limits: Limits) -> float:
+    """When a device calls again, s: spread so that a fleet does not call in step."""
+    return contact_s * (1 + limits.contact_jitter * (2 * chance.random() - 1))
 
 
 def known_device(connection: sa.Connection, device: str) -> DeviceRow:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from edgewise.ports import BucketLimits
 from edgewise.wire import SEGMENT_BYTES_MAX, SEGMENTS_MAX
 
 
@@ -16,6 +17,7 @@ class Limits:
     readings_max: int = 200_000  # of one segment, in all its blocks
     readings_page_max: int = 10_000  # in one answer
     blob_bytes_max: int = 512 << 20
+    bucket: BucketLimits = field(default_factory=BucketLimits)  # where contents live in an object store
     parts_max: int = 1000  # unfinished uploads of blobs, of all devices
     parts_bytes_max: int = 16 << 30
     parts_device_max: int = 8  # of one device
@@ -42,6 +44,14 @@ class Limits:
     controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s
     enrolment_token_s: float = 7 * 86_400
     known_devices_max: int = 200_000  # held in memory, about 1 kB each
+    contacts_at_once_max: int = 256  # under way in one process; more are told to come back
+    busy_s: float = 10  # after which, in the mean: spread by half either way
+    device_contacts_per_s: float = 50  # of one device in the long run, and
+    device_contacts_burst: float = 3000  # at once, after a time without
+    device_bytes_per_s: int = 16 << 20  # of one device, segments and samples
+    device_bytes_burst: int = 1 << 30
+    streams_waiting_max: int = 4096  # contacts that wait for a commit where they arrived; more take the long way
+    streams_commit_max: int = 512  # of them in one commit
     known_s: float = 0.25  # how long a change made by another hub on this database may go unseen by a quiet contact
     contact_jitter: float = 0.2  # of the use case's contact_s, either way, so that a fleet does not call all at once
     token_s_max: float = 5 * 366 * 86_400  # how far ahead a person's token may end
@@ -61,4 +71,15 @@ class Limits:
     issuer_age_s: float = 3600  # after it keys are asked for again
     issuer_pause_s: float = 30  # between two questions for a key that is not known
     issuer_stale_s_max: float = 86_400  # how long keys are good while the issuer does not answer
+    clock_skew_s_max: float = 300  # between a device's clock and the hub's, before it is a sign of something
+    clock_back_s_max: float = 5  # by which a device's clock may go back between two contacts
+    threats_held_max: int = 5000  # kinds and subjects between two writes
+    threats_hour_max: int = 1000  # kinds and subjects that are told apart in one hour
+    threats_age_s: float = 90 * 86_400  # then they are forgotten
+    alerts_waiting_max: int = 1000  # messages that wait to be told; what is over it is only in the hub's own list
+    alerts_batch_max: int = 20  # told in one go
+    alerts_pause_s: float = 10  # after the first try, doubled after each
+    alerts_pause_s_max: float = 3600
+    alerts_attempts_max: int = 24  # about a day
+    alerts_age_s: float = 90 * 86_400
     jwt_bytes_max: int = 16 << 10

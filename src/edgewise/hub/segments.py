@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from edgewise import _zstd
 from edgewise.delta import decode_series
@@ -32,6 +33,8 @@ RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discrim
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_1_MS = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 OPENED_BYTES_MAX = 1 << 31  # of a payload that was opened under its limit before
+# An escape, a number of 16 digits or with an exponent of three, and words that are no JSON: look closer.
+SUSPECT = re.compile(rb'[:,\[]\s*"?-?(?:[0-9]{16}|[0-9.]+[eE][+-]?[0-9]{3}|NaN|Infinity)|\\u')
 WINDOW_LOG_MAX = 23  # 8 MB of memory are all that a payload may ask the decompressor for
 
 
@@ -44,6 +47,11 @@ class Records:
     events: tuple[Event, ...] = ()
     feedback: tuple[Feedback, ...] = ()
     readings: tuple[tuple[Readings, datetime], ...] = ()  # each with the time of its first reading
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing that anything else follows from."""
+        return not (self.samples or self.events or self.feedback)
 
 
 def open_segment(
@@ -62,8 +70,8 @@ def open_segment(
     if len(lines) != header.count:
         raise _wrong(header, f"it holds {len(lines)} records, its header says {header.count}")
     records = [_record(header, line) for line in lines]
-    for record in records:
-        check_storable(encode(record), f"segment {header.number}: {record.kind} {record.id}")
+    for line, record in zip(lines, records, strict=True):
+        check_storable(line, record, f"segment {header.number}: {record.kind} {record.id}")
     check_contents(next(item for item in policies if item.version == header.policy_version), header, records)
     for record in records:
         if not isinstance(record, Event) and record.site != site:
@@ -104,13 +112,16 @@ def without(payload: bytes, ids: Container[str]) -> bytes:
     return _zstd.pack(b"\n".join(kept))
 
 
-def check_storable(data: bytes, what: str) -> None:
-    """Refuse text that a database may not take. Numbers beyond canonical JSON are refused by making the bytes.
+def check_storable(received: bytes, record: BaseModel, what: str) -> None:
+    """Refuse text that a database may not take, and numbers that have no canonical JSON.
 
+    Args:
+        received: the JSON that `record` was read from. Most of it is plainly harmless, which a look at the bytes tells
+            far sooner than making the canonical ones.
     Raises:
-        NotValid: there is a NUL in a text.
+        NotValid: there is a NUL in a text, or a number without a canonical form.
     """
-    if b"\\u0000" in data:
+    if SUSPECT.search(received) and b"\\u0000" in encode(record):
         raise NotValid(f"{what} has a NUL character in a text; send it without", code="segment_invalid")
 
 

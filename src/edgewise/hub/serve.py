@@ -21,6 +21,7 @@ from edgewise.wire import EdgewiseError
 
 LOG = logging.getLogger("edgewise.hub")
 TICK_S = 1.0
+WATCH_S = 15.0  # between two looks at what people must hear of
 SHUTDOWN_S = 5  # how long open connections are waited for; without it the server waits for kept-alive ones for ever
 
 
@@ -61,6 +62,7 @@ def serve(
             devices.certificate.refresh(hub.now())
 
         ticker = threading.Thread(target=tick_until, args=(hub, stop, tick_s, renew), name="controllers", daemon=True)
+        watcher = threading.Thread(target=watch_until, args=(hub, stop), name="alerts", daemon=True)
         url = address(listener)
         server = Server(
             uvicorn.Config(
@@ -74,7 +76,8 @@ def serve(
         )
         devices.start()
         ticker.start()
-        stack.callback(_end, ticker, stop)
+        watcher.start()
+        stack.callback(_end, stop, ticker, watcher)
         print(f"edgewise hub listens on {url}", file=out, flush=True)
         print(f"devices reach it on {devices.url}", file=out, flush=True)
         if started is not None:
@@ -82,9 +85,21 @@ def serve(
         server.run(sockets=[listener])
 
 
-def _end(ticker: threading.Thread, stop: threading.Event) -> None:
+def _end(stop: threading.Event, *threads: threading.Thread) -> None:
     stop.set()
-    ticker.join(SHUTDOWN_S)
+    for thread in threads:
+        thread.join(SHUTDOWN_S)
+
+
+def watch_until(hub: Hub, stop: threading.Event, every_s: float = WATCH_S) -> None:
+    """Raise and tell alerts until told to stop; what fails is logged and tried again."""
+    while not stop.wait(every_s):
+        try:
+            hub.watch()
+        except EdgewiseError as error:
+            LOG.warning("alerts could not be looked at: %s", error)
+        except Exception:
+            LOG.exception("alerts failed by a mistake of the hub's own")
 
 
 class Server(uvicorn.Server):

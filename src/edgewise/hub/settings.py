@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
+from edgewise.hub.alerts import AlertSettings
 from edgewise.hub.oidc import OidcSettings
+from edgewise.hub.places import Place
 from edgewise.trust import TRUST_DOMAIN
 from edgewise.wire import NotValid, Strict, explain
 
@@ -17,6 +20,13 @@ FILE = "hub.yaml"
 PREFIX = "EDGEWISE_"
 BYTES_MAX = 1 << 20
 DATA_DIR = Path("edgewise-data/hub")
+OPTIONS = "object_options"
+# Options of obstore that are the name of a file themselves.
+FILES = frozenset(
+    f"{cloud}{name}"
+    for cloud in ("", "aws_", "azure_")
+    for name in ("web_identity_token_file", "federated_token_file", "container_authorization_token_file")
+)
 
 
 class HubSettings(Strict):
@@ -32,8 +42,36 @@ class HubSettings(Strict):
     proxies: tuple[str, ...] = Field((), description="addresses and networks that may end TLS for devices")
     database: str | None = Field(None, description="a PostgreSQL URL instead of SQLite")
     objects: str | None = Field(None, description="an object store such as s3://bucket/prefix")
+    object_options: dict[str, SecretStr] = Field(
+        default_factory=dict, description="of that object store, by obstore's names; see docs/storage.md"
+    )
     tick_s: float = Field(1.0, ge=0.05, description="seconds between rounds of the controllers")
     oidc: OidcSettings | None = Field(None, description="an issuer whose people may sign in")
+    alerts: AlertSettings = Field(default_factory=AlertSettings, description="whom to tell of what goes wrong")
+
+    @field_validator("object_options", mode="before")
+    @classmethod
+    def _as_texts(cls, value: Any) -> Any:
+        """YAML reads `true` and `5` as what they look like; the library wants their texts."""
+        if not isinstance(value, Mapping):
+            return value
+        plain = {name: json.dumps(item) if isinstance(item, bool | int) else item for name, item in value.items()}
+        return {str(name).lower(): item for name, item in plain.items()}
+
+    @property
+    def place(self) -> Place:
+        """Where this hub keeps things."""
+        return Place(
+            data_dir=self.data_dir,
+            database_url=self.database or None,
+            objects_url=self.objects or None,
+            object_options=self.object_texts,
+        )
+
+    @property
+    def object_texts(self) -> dict[str, str]:
+        """The options as the library takes them, secrets and all."""
+        return {name: text.get_secret_value() for name, text in self.object_options.items()}
 
 
 def load_settings(
@@ -72,17 +110,22 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not name.startswith(PREFIX) or not text:
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
-        secret = path[-1].endswith("_file")
-        path = [*path[:-1], path[-1].removesuffix("_file")]
+        secret = path[-1].endswith("_file") and path[-1] not in FILES
+        path = [*path[:-1], path[-1].removesuffix("_file")] if secret else path
         if _known(HubSettings, path):
             _put(found, path, _secret(name, text) if secret else _value(text))
     return found
 
 
+INNER: dict[str, type[BaseModel]] = {"oidc": OidcSettings, "alerts": AlertSettings}
+
+
 def _known(model: type[BaseModel], path: list[str]) -> bool:
     if path[0] not in model.model_fields:
         return False
-    return len(path) == 1 or (path[0] == "oidc" and _known(OidcSettings, path[1:]))
+    if path[0] == OPTIONS:
+        return len(path) == 2
+    return len(path) == 1 or (path[0] in INNER and _known(INNER[path[0]], path[1:]))
 
 
 def _put(found: dict[str, Any], path: list[str], value: Any) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from edgewise._late import late_names
 
 if TYPE_CHECKING:
-    from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs
+    from edgewise.ports._blobs import Blobs, FolderBlobs, MemoryBlobs, checked_pieces
     from edgewise.ports._bound import Bound
+    from edgewise.ports._bucket import BucketLimits, open_bucket
     from edgewise.ports._bundle import (
         OpenBundle,
         StoredBundle,
@@ -85,6 +86,7 @@ __all__ = [
     "Answer",
     "Blobs",
     "Bound",
+    "BucketLimits",
     "Chance",
     "Clock",
     "Credentials",
@@ -182,6 +184,7 @@ __all__ = [
     "await_frame",
     "boot_id",
     "can_isolate",
+    "checked_pieces",
     "copied_blobs",
     "device_part",
     "devices_on",
@@ -198,6 +201,7 @@ __all__ = [
     "network_kind",
     "next_certificate",
     "norm_sums",
+    "open_bucket",
     "open_bundle",
     "open_manifest",
     "open_pipeline",
@@ -229,8 +233,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs"),
+    "_blobs": ("Blobs", "FolderBlobs", "MemoryBlobs", "checked_pieces"),
     "_bound": ("Bound",),
+    "_bucket": ("BucketLimits", "open_bucket"),
     "_bundle": (
         "OpenBundle",
         "StoredBundle",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -25,11 +28,17 @@ class Blobs(Protocol):
     def put_as(self, sha256: str, data: bytes) -> None:
         """Store the bytes under the digest they were announced with. NotTrusted: they are other bytes."""
 
+    def put_pieces(self, sha256: str, pieces: Iterable[bytes]) -> None:
+        """The same a piece at a time, never all at once. NotTrusted: they are other bytes, and nothing was stored."""
+
     def get(self, sha256: str) -> bytes:
         """The bytes. NotValid with code ``blob_missing``: not here. NotTrusted: the store gave other bytes."""
 
-    def pieces(self, sha256: str) -> Iterator[bytes]:
-        """The same bytes a piece at a time, never all at once, and not checked: whoever takes them checks."""
+    def pieces(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start` to before `end`, a piece at a time and not checked: whoever takes them checks.
+
+        Only these are read, and never all at once. `end` behind the last byte means all that there is.
+        """
 
     def has(self, sha256: str) -> bool:
         """Whether the bytes are here."""
@@ -71,6 +80,20 @@ def check_bytes(sha256: str, data: bytes) -> bytes:
     return data
 
 
+def checked_pieces(sha256: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces as they come; behind the last one, NotTrusted where together they are not what the digest names."""
+    seen, size_bytes = hashlib.sha256(), 0
+    for piece in pieces:
+        seen.update(piece)
+        size_bytes += len(piece)
+        yield piece
+    if seen.hexdigest() != check_digest(sha256):
+        raise NotTrusted(
+            f"these {size_bytes} bytes are {seen.hexdigest()[:12]}…, needs {sha256[:12]}…; fetch them again",
+            code="blob_corrupt",
+        )
+
+
 def missing(sha256: str) -> NotValid:
     return NotValid(f"blob {sha256[:12]}… is not in this store", code="blob_missing")
 
@@ -105,13 +128,16 @@ class MemoryBlobs:
     def put_as(self, sha256: str, data: bytes) -> None:
         self._held[sha256] = bytes(check_bytes(sha256, data))
 
+    def put_pieces(self, sha256: str, pieces: Iterable[bytes]) -> None:
+        self.put_as(sha256, b"".join(pieces))
+
     def get(self, sha256: str) -> bytes:
         if check_digest(sha256) not in self._held:
             raise missing(sha256)
         return check_bytes(sha256, self._held[sha256])
 
-    def pieces(self, sha256: str) -> Iterator[bytes]:
-        data = self.get(sha256)
+    def pieces(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        data = self.get(sha256)[start:end]
         return (data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
 
     def has(self, sha256: str) -> bool:
@@ -154,18 +180,38 @@ class FolderBlobs:
     def put_as(self, sha256: str, data: bytes) -> None:
         self._store(sha256, check_bytes(sha256, data))
 
+    def put_pieces(self, sha256: str, pieces: Iterable[bytes]) -> None:
+        file = self._file(sha256)
+        part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+        try:
+            self._make_folder(file)
+            with part.open("xb") as handle:
+                for piece in checked_pieces(sha256, pieces):
+                    handle.write(piece)
+                handle.flush()
+                os.fsync(handle.fileno())
+            part.replace(file)
+            sync_folder(file.parent)
+        except OSError as error:
+            raise disk_error(error, file) from error
+        finally:
+            part.unlink(missing_ok=True)
+
     def _store(self, sha256: str, data: bytes) -> None:
         file = self._file(sha256)
         try:
             if file.is_file() and file.stat().st_size == len(data):
                 sync_folder(file.parent)  # whoever wrote it may have died before its name was on disk
                 return
-            if not file.parent.is_dir():
-                file.parent.mkdir(exist_ok=True)
-                sync_folder(self.path)
+            self._make_folder(file)
         except OSError as error:
             raise disk_error(error, file) from error
         replace_file(file, data)
+
+    def _make_folder(self, file: Path) -> None:
+        if not file.parent.is_dir():
+            file.parent.mkdir(exist_ok=True)
+            sync_folder(self.path)
 
     def get(self, sha256: str) -> bytes:
         try:
@@ -176,13 +222,18 @@ class FolderBlobs:
             raise disk_error(error, self._file(sha256)) from error
         return check_bytes(sha256, data)
 
-    def pieces(self, sha256: str) -> Iterator[bytes]:
+    def pieces(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        left = None if end is None else max(0, end - start)
         try:
             with self._file(sha256).open("rb") as file:
-                while piece := file.read(PIECE_BYTES):
+                file.seek(start)
+                while piece := file.read(PIECE_BYTES if left is None else min(PIECE_BYTES, left)):
+                    left = None if left is None else left - len(piece)
                     yield piece
         except FileNotFoundError as error:
             raise missing(sha256) from error
+        except OSError as error:
+            raise disk_error(error, self._file(sha256)) from error
 
     def has(self, sha256: str) -> bool:
         return self._file(sha256).is_file()

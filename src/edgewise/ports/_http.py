@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import httpx
 
 REPLY_BYTES_MAX = 8 << 20  # of a receipt, an envelope or a manifest
+RETRY_S_MAX = 3600.0  # longer than that no hub keeps a device away
+RETRY_DIGITS_MAX = 9
 CHUNK_BYTES = 256 << 10
 REFUSED = re.compile(r"alert[ _](certificate|unknown[ _]ca|bad[ _]certificate)", re.IGNORECASE)  # by TLS alerts
 
@@ -26,8 +28,8 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: "
 class LinkDown(NotNow):
     """The hub did not answer, or is busy: try again at the next contact."""
 
-    def __init__(self, message: str, *, code: str = "link_down") -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, *, code: str = "link_down", retry_s: float | None = None) -> None:
+        super().__init__(message, code=code, retry_s=retry_s)
 
 
 class Refused(NotValid):
@@ -109,10 +111,23 @@ def refuse_failed(response: httpx.Response) -> None:
     document = _problem_document(_whole(response))
     error: EdgewiseError = problem(response.status_code, document)
     if isinstance(error, NotNow):
-        raise LinkDown(str(error), code=error.code)
+        raise LinkDown(str(error), code=error.code, retry_s=retry_after_s(response.headers.get("retry-after")))
     if isinstance(error, NotValid):
         raise Refused(str(error), code=error.code, status=response.status_code, problem=document)
     raise error
+
+
+def retry_after_s(said: str | None) -> float | None:
+    """The seconds in a Retry-After header, at most an hour; None where it says none, or a date.
+
+    Source: RFC 9110 section 10.2.3. A device's clock may be wrong, so a date would be no help.
+
+    >>> retry_after_s("12"), retry_after_s("999999"), retry_after_s("soon"), retry_after_s(None)
+    (12.0, 3600.0, None, None)
+    """
+    if said is None or not said.strip().isdecimal() or len(said) > RETRY_DIGITS_MAX:
+        return None
+    return min(RETRY_S_MAX, float(said))
 
 
 def _problem_document(data: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -54,6 +54,10 @@ class SealedBlobs:
     def put_as(self, sha256: str, data: bytes) -> None:
         self._store(sha256, check_bytes(sha256, data))
 
+    def put_pieces(self, sha256: str, pieces: Iterable[bytes]) -> None:
+        # The head of a sealed file names its size, and a device's contents fit in its memory: they were made there.
+        self.put_as(sha256, b"".join(pieces))
+
     def get(self, sha256: str) -> bytes:
         return self.read(sha256, 0, BLOB_BYTES_MAX)
 
@@ -65,8 +69,8 @@ class SealedBlobs:
         """
         return b"".join(self._pieces(sha256, start, length))
 
-    def pieces(self, sha256: str) -> Iterator[bytes]:
-        return self._pieces(sha256, 0, BLOB_BYTES_MAX)
+    def pieces(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        return self._pieces(sha256, start, max(0, (BLOB_BYTES_MAX if end is None else end) - start))
 
     def has(self, sha256: str) -> bool:
         return self._file(sha256).is_file()

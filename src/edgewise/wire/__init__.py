@@ -45,6 +45,7 @@ from edgewise.wire.contact import (
     UploadHeader,
     pack_upload,
     unpack_upload,
+    upload_head,
 )
 from edgewise.wire.delta import DeltaOffer
 from edgewise.wire.erasure import ERASURES_MAX, Erasure
@@ -315,6 +316,7 @@ __all__ = [
     "slices_of",
     "unmet",
     "unpack_upload",
+    "upload_head",
     "value_of",
     "wait_for",
     "zone_of",

@@ -207,6 +207,11 @@ def pack_upload(header: UploadHeader, payloads: Sequence[bytes]) -> bytes:
     return MAGIC + struct.pack(">I", len(head)) + head + b"".join(payloads)
 
 
+def upload_head(body: bytes) -> bytes:
+    """The JSON of the header, as received, of a body that `unpack_upload` takes."""
+    return body[8 : 8 + struct.unpack(">I", body[4:8])[0]]
+
+
 def unpack_upload(body: bytes) -> tuple[UploadHeader, list[bytes]]:
     """The header and payloads of a request body.
 

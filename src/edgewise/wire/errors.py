@@ -23,9 +23,17 @@ class EdgewiseError(Exception):
 
 
 class NotNow(EdgewiseError):
-    """The world is busy (link down, disk full, port taken): wait and try again, up to a bound."""
+    """The world is busy (link down, disk full, port taken): wait and try again, up to a bound.
+
+    Attributes:
+        retry_s: seconds after which it may be otherwise, where that is known.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, code: str = "failed", retry_s: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_s = retry_s
 
 
 class NotTrusted(EdgewiseError):

@@ -6,8 +6,11 @@ same blobs, envelopes and manifests beside the other routes, with a token.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,21 +20,27 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgewise.hub import bundles, scope
+from edgewise.hub import bundles, quotas, scope
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api import problems
 from edgewise.hub.api.auth import COOKIE, SAFE, address_of, by_bearer, by_cookie, check_same_origin, note_refused
 from edgewise.hub.api.peer import peer_certificate
+from edgewise.hub.attempts import TooMany
 from edgewise.hub.door import LocalDoor
+from edgewise.hub.intake import ClonedKey
+from edgewise.hub.quotas import OverQuota
 from edgewise.hub.store import bundles as bundle_rows
 from edgewise.hub.store import samples
-from edgewise.wire import NotTrusted, NotValid
+from edgewise.ports import checked_pieces
+from edgewise.wire import EdgewiseError, NotTrusted, NotValid
 
+LOG = logging.getLogger("edgewise.hub")
 JSON = "application/json"
 BYTES = "application/octet-stream"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 CODEC = re.compile(r"[1-9]\d{0,3}")
+PIECE_BYTES = 1 << 20  # up to here a blob is read, checked and sent at once
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 # What a browser may be told that a blob is: the console shows pictures, and nothing that could run.
 SHOWN_AS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
@@ -119,21 +128,35 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
+    """What is sent: a body, or `pieces` of `size_bytes` together that are read while they are sent."""
+
     body: bytes = b""
+    pieces: Iterator[bytes] | None = None
+    size_bytes: int = 0
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def quick_contact(call: Call) -> Answer | None:
-    """The answer to a contact that changes nothing, from memory."""
+async def quick_contact(call: Call) -> Answer | None:
+    """The answer to a contact that needs no thread of its own: nothing changes, or it shares others' commit."""
+    known, now = call.hub.known, call.hub.now()
+    if known.is_due(now):
+        await run_in_threadpool(known.look, now)
     device = call.device_at_once()
+    if device is not None:
+        call.hub.quotas.take(device, now, contacts=1, size_bytes=len(call.body))
     answer = None if device is None else LocalDoor(call.hub).quick(device, call.body)
+    if isinstance(answer, Future):
+        answer = await asyncio.wrap_future(answer)
     return None if answer is None else Answer(body=answer)
 
 
 def contact(call: Call) -> Answer:
-    return Answer(body=LocalDoor(call.hub).exchange(call.device(), call.body))
+    device = call.device()
+    # Whoever was looked at above and takes the long way counts twice; it costs far more than that.
+    call.hub.quotas.take(device, call.hub.now(), contacts=1, size_bytes=len(call.body))
+    return Answer(body=LocalDoor(call.hub).exchange(device, call.body))
 
 
 def identity(call: Call) -> Answer:
@@ -163,11 +186,26 @@ def blob(call: Call) -> Answer:
     if call.method == "HEAD":
         return Answer(media_type=media_type, headers=headers | {"Content-Length": str(size)})
     start, end = byte_range(call.headers.get("range"), size)
-    data = blobs.get(name)
     if (start, end) == (0, size):
-        return Answer(body=data, media_type=media_type, headers=headers)
+        if size <= PIECE_BYTES:
+            return Answer(body=blobs.get(name), media_type=media_type, headers=headers)
+        # The last piece is held back until all are checked: damaged bytes end as a broken answer, never as a whole one.
+        pieces = checked_pieces(name, blobs.pieces(name))
+        return Answer(pieces=one_behind(pieces), size_bytes=size, media_type=media_type, headers=headers)
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    return Answer(status=206, body=data[start:end], media_type=media_type, headers=headers)
+    pieces = blobs.pieces(name, start, end)
+    return Answer(status=206, pieces=pieces, size_bytes=end - start, media_type=media_type, headers=headers)
+
+
+def one_behind(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same pieces, each only once the next one, or the end, has come."""
+    held: bytes | None = None
+    for piece in pieces:
+        if held is not None:
+            yield held
+        held = piece
+    if held is not None:
+        yield held
 
 
 def _check_blob(hub: Hub, person: Person, name: str) -> None:
@@ -227,7 +265,8 @@ class RawRoute:
     """An ASGI application for one path: reads the body up to its bound, calls the handler in a thread, answers.
 
     Args:
-        quick: is asked first, without the way to a thread and back; it must not wait for anything.
+        quick: is asked first, without the way to a thread and back; it must keep nobody else waiting.
+        at_once_max: more that are under way are told to come back later.
     """
 
     def __init__(
@@ -238,7 +277,8 @@ class RawRoute:
         for_devices: bool,
         name: str = "",
         bytes_max: int = 0,
-        quick: Callable[[Call], Answer | None] | None = None,
+        quick: Callable[[Call], Awaitable[Answer | None]] | None = None,
+        at_once_max: int | None = None,
     ) -> None:
         self._hub = hub
         self._quick = quick
@@ -246,22 +286,59 @@ class RawRoute:
         self._handler = handler
         self._name = name
         self._bytes_max = bytes_max
+        self._at_once_max = at_once_max
+        self._at_once = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._at_once += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._at_once -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await read_body(scope, receive, self._bytes_max)
+            if self._at_once_max is not None and self._at_once > self._at_once_max:
+                raise too_busy(self._at_once_max, self._hub)
             call = call_of(self._hub, scope, body, name=self._name, for_devices=self._for_devices)
-            answer = None if self._quick is None else self._quick(call)
+            answer = None if self._quick is None else await self._quick(call)
             if answer is None:
                 answer = await run_in_threadpool(self._handler, call)
         except Exception as error:
+            if isinstance(error, EdgewiseError):
+                note_at_door(self._hub, error, client_of(scope), for_devices=self._for_devices)
             if isinstance(error, Refused):
                 asked = f"{scope['method']} {scope['path']}"
-                await run_in_threadpool(note_refused, self._hub, error, asked=asked, client=_client(scope))
+                await run_in_threadpool(note_refused, self._hub, error, asked=asked, client=client_of(scope))
+            if isinstance(error, OverQuota):
+                await run_in_threadpool(quotas.note, self._hub.store, error, self._hub.now())
             response = problems.answer_to(error)
             await response(scope, receive, send)
             return
-        await send_answer(send, answer, head=scope["method"] == "HEAD")
+        try:
+            await send_answer(send, answer, head=scope["method"] == "HEAD")
+        except EdgewiseError as error:
+            # The head is sent, so no problem document can follow. The server ends the connection short of the length
+            # that was named, which no client takes for the whole.
+            LOG.error("%s broke off: %s", scope["path"], error)
+
+
+def too_busy(at_once_max: int, hub: Hub) -> TooMany:
+    """Come back later, not all at the same time."""
+    retry_s = max(1, round(hub.limits.busy_s * (0.5 + hub.chance.random())))
+    return TooMany(
+        f"{at_once_max} contacts are under way, the most that this hub takes at once; try again in {retry_s} s",
+        retry_s=retry_s,
+        code="too_busy",
+    )
+
+
+def note_at_door(hub: Hub, error: EdgewiseError, client: tuple[str, int] | None, *, for_devices: bool) -> None:
+    """Count a refusal, and remember it where it is a sign of an attack; people's are in the audit log already."""
+    hub.counters.refused(error.code)
+    if for_devices and not isinstance(error, ClonedKey):  # a clone is in the audit log
+        hub.sightings.refused(error.code, address_of(client), str(error), hub.now())
 
 
 def call_of(hub: Hub, scope: Scope, body: bytes, *, name: str, for_devices: bool) -> Call:
@@ -277,13 +354,14 @@ def call_of(hub: Hub, scope: Scope, body: bytes, *, name: str, for_devices: bool
         headers=Headers(scope=scope),
         query=QueryParams(scope.get("query_string", b"").decode("latin-1")),
         body=body,
-        client=_client(scope),
+        client=client_of(scope),
         for_devices=for_devices,
         certificate=peer_certificate(scope, hub.config.proxies) if for_devices else None,
     )
 
 
-def _client(scope: Scope) -> tuple[str, int] | None:
+def client_of(scope: Scope) -> tuple[str, int] | None:
+    """Address and port of who asks."""
     client = scope.get("client")
     return None if client is None else (str(client[0]), int(client[1]))
 
@@ -312,13 +390,20 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
 
 async def send_answer(send: Send, answer: Answer, *, head: bool = False) -> None:
     """Send the whole answer; to a HEAD its headers alone."""
-    headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+    size = len(answer.body) if answer.pieces is None else answer.size_bytes
+    headers = {"Content-Length": str(size), **answer.headers}
     if answer.status != 204:
         headers["Content-Type"] = answer.media_type
     else:
         del headers["Content-Length"]
     await send({"type": "http.response.start", "status": answer.status, "headers": _raw(headers)})
-    await send({"type": "http.response.body", "body": b"" if head else answer.body})
+    if answer.pieces is None or head:
+        await send({"type": "http.response.body", "body": b"" if head else answer.body})
+        return
+    # One piece in memory at a time; reading may wait for a disk or a bucket, so it is done in a thread.
+    while piece := await run_in_threadpool(next, answer.pieces, b""):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -340,7 +425,14 @@ def shared_routes(hub: Hub, *, prefix: str, for_devices: bool) -> list[Route]:
 def device_routes(hub: Hub, *, prefix: str) -> list[Route]:
     """What only a device may ask, by its certificate."""
     most = hub.limits.contact_bytes_max
-    inbound = RawRoute(hub, contact, for_devices=True, bytes_max=most, quick=quick_contact)
+    inbound = RawRoute(
+        hub,
+        contact,
+        for_devices=True,
+        bytes_max=most,
+        quick=quick_contact,
+        at_once_max=hub.limits.contacts_at_once_max,
+    )
     return [
         route(prefix + "/contact", inbound, "POST"),
         route(prefix + "/identity", RawRoute(hub, identity, for_devices=True), "GET"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from edgewise.hub.attempts import TooMany
 from edgewise.hub.intake import Gap
 from edgewise.hub.rollouts import Impossible
 from edgewise.wire import EdgewiseError, NotNow, NotTrusted, canonical
@@ -28,6 +28,8 @@ STATUS = {
     "token_invalid": 401,
     "session_ended": 401,
     "too_many_attempts": 429,
+    "over_quota": 429,
+    "too_busy": 429,
     "token_missing": 401,
     "csr_invalid": 400,
     "proxy_unknown": 400,
@@ -135,8 +137,8 @@ def answer_to(error: Exception) -> Response:
         return answer(409, str(error), error.code, watermark=error.watermark, epoch=error.epoch)
     if isinstance(error, Impossible):
         return answer(status_of(error), str(error), error.code, reasons=list(error.reasons))
-    if isinstance(error, TooMany):
-        return answer(429, str(error), error.code, retry_s=error.retry_s)
+    if isinstance(error, NotNow) and error.retry_s is not None:
+        return answer(status_of(error), str(error), error.code, retry_s=math.ceil(error.retry_s))
     if isinstance(error, EdgewiseError):
         return answer(status_of(error), str(error), error.code)
     if isinstance(error, HTTPException):
@@ -148,7 +150,9 @@ def answer_to(error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Make every error of this app a problem document."""
 
-    async def families(_request: Request, error: Exception) -> Response:
+    async def families(request: Request, error: Exception) -> Response:
+        if isinstance(error, EdgewiseError):
+            request.app.state.hub.counters.refused(error.code)
         return answer_to(error)
 
     async def validation(_request: Request, error: Exception) -> Response:

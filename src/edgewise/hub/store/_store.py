@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
+from edgewise.hub.counters import Counters
 from edgewise.hub.store import meta
 from edgewise.hub.store.migrations import migrate
 from edgewise.hub.store.tables import devices, erasures, tuf_roles, usecases
@@ -57,14 +59,24 @@ class Store:
     Args:
         url: an SQLAlchemy address; ``sqlite://`` keeps everything in memory (for the simulator and tests).
         blobs: where contents live.
+        schema: run once in a write, before anything else; brings the schema to this version where nothing is given.
+        counters: hear how long writes wait and what commits hold.
 
     Raises:
         NotNow: the database does not answer.
         NotValid: it was made by another version of edgewise.
     """
 
-    def __init__(self, url: str, blobs: Blobs) -> None:
+    def __init__(
+        self,
+        url: str,
+        blobs: Blobs,
+        counters: Counters | None = None,
+        *,
+        schema: Callable[[sa.Connection], None] = migrate,
+    ) -> None:
         self.blobs = blobs
+        self.counters = counters or Counters()
         self._memory = url in ("sqlite://", "sqlite:///:memory:")
         self.engine = _engine(url, memory=self._memory)
         self._writer = threading.RLock()
@@ -75,7 +87,7 @@ class Store:
         self._local = threading.local()
         try:
             with self.write() as connection:
-                migrate(connection)
+                schema(connection)
             sa.event.listen(self.engine, "before_execute", self._touch)
         except BaseException:
             self.close()
@@ -114,12 +126,14 @@ class Store:
         if inner is not None:
             yield inner
             return
+        asked_s = time.perf_counter()
         with self._writer, _families(), self.engine.connect() as bare:
             connection = bare.execution_options(edgewise_writes=True)
             self._touched.clear()
             with connection.begin():
                 if self.engine.dialect.name == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+                self.counters.waited(time.perf_counter() - asked_s)
                 self._local.connection = connection
                 try:
                     yield connection
@@ -152,6 +166,10 @@ class Store:
     def watch(self, watcher: Watcher) -> None:
         """Tell `watcher` after each commit that changed watched tables: the devices concerned, None for perhaps all."""
         self._watchers.append(watcher)
+
+    def is_behind(self, connection: sa.Connection) -> bool:
+        """Whether another hub changed watched tables and nobody here was told yet; asked inside a write."""
+        return int(meta.get(connection, CHANGES) or 0) > self._changes
 
     def look_for_changes(self) -> None:
         """Tell the watchers of what other hubs on this database changed.
@@ -198,6 +216,7 @@ class Store:
                         work.run(connection)
                     else:
                         _run_apart(connection, work)
+            self.counters.committed(len(group))
         except BaseException as error:
             for work in group:
                 work.error = work.error or error

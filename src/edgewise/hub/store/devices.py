@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,6 +140,25 @@ def add(connection: sa.Connection, row: Mapping[str, Any]) -> None:
 def change(connection: sa.Connection, device: str, **values: Any) -> None:
     statement = sa.update(devices).where(devices.c.id == device).values(**values)
     connection.execute(statement.execution_options(edgewise_device=device))
+
+
+def set_apart(connection: sa.Connection, conflict: Mapping[str, Any]) -> int:
+    """Give every device this conflict, instead of any other; comes back with how many there are."""
+    return connection.execute(sa.update(devices).values(conflict=dict(conflict))).rowcount
+
+
+def unheard(connection: sa.Connection) -> int:
+    """How many devices were not heard since a restore."""
+    where = devices.c.conflict["unheard"].as_boolean()
+    return int(connection.execute(sa.select(sa.func.count()).select_from(devices).where(where)).scalar_one())
+
+
+def conflicted(connection: sa.Connection, *, limit: int) -> list[str]:
+    """Devices that report what this hub does not know, and wait for a person."""
+    statement = sa.select(devices.c.id, devices.c.conflict).where(devices.c.conflict.is_not(None))
+    found = connection.execute(statement.order_by(devices.c.id))
+    waiting = (row.id for row in found if row.conflict["resolved"] is None and not row.conflict.get("unheard"))
+    return list(itertools.islice(waiting, limit))
 
 
 def assign(connection: sa.Connection, assignment: Assignment) -> None:

@@ -69,10 +69,19 @@ class TombstoneRow:
     at: datetime
 
 
+def highest(connection: sa.Connection) -> int:
+    """The highest number that was given to an erasure."""
+    return int(connection.execute(sa.select(sa.func.max(erasures.c.number))).scalar_one() or 0)
+
+
+def everything(connection: sa.Connection) -> list[ErasureRow]:
+    """All erasures that were ever ordered, oldest first."""
+    return many(connection, ErasureRow, columns(erasures, ErasureRow).order_by(erasures.c.number))
+
+
 def add(connection: sa.Connection, values: Mapping[str, Any]) -> int:
     """Store an erasure; comes back with its number, which is above all others."""
-    highest = connection.execute(sa.select(sa.func.max(erasures.c.number))).scalar_one()
-    number = (highest or 0) + 1
+    number = highest(connection) + 1
     connection.execute(sa.insert(erasures).values(number=number, **values))
     return number
 

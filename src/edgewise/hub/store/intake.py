@@ -32,6 +32,27 @@ def watermark(connection: sa.Connection, device: str, epoch: str) -> int:
     return connection.execute(sa.select(watermarks.c.number).where(*where)).scalar_one_or_none() or 0
 
 
+def watermarks_at(connection: sa.Connection, names: Iterable[str]) -> dict[tuple[str, str], int]:
+    """The watermarks of all epochs of these devices, by device and epoch."""
+    found: dict[tuple[str, str], int] = {}
+    for some in chunks(names):
+        statement = sa.select(watermarks.c.device, watermarks.c.epoch, watermarks.c.number)
+        for device, epoch, number in connection.execute(statement.where(watermarks.c.device.in_(some))):
+            found[device, epoch] = number
+    return found
+
+
+def move_watermarks(connection: sa.Connection, moved: Sequence[tuple[str, str, int]], now: datetime) -> None:
+    """Set watermarks that are there already, each as (device, epoch, number)."""
+    statement = (
+        sa.update(watermarks)
+        .where(watermarks.c.device == sa.bindparam("of_device"), watermarks.c.epoch == sa.bindparam("of_epoch"))
+        .values(number=sa.bindparam("up_to"), updated_at=sa.bindparam("moved_at"))
+    )
+    rows = [{"of_device": one, "of_epoch": epoch, "up_to": number, "moved_at": now} for one, epoch, number in moved]
+    connection.execute(statement, rows)
+
+
 def watermarks_of(connection: sa.Connection, device: str) -> list[tuple[str, int]]:
     """A device's newest epochs with their watermarks, newest first."""
     where = watermarks.c.device == device
@@ -75,20 +96,35 @@ def add_segment(
     refused: tuple[str, str] | None = None,
 ) -> None:
     """Store one segment's header, and its bytes as received unless it was refused."""
-    values: dict[str, Any] = {name: getattr(header, name) for name in _HEADER_COLUMNS}
+    row = segment_row(device, epoch, header, body=body, now=now, duplicates=duplicates, refused=refused)
+    add_segments(connection, [row])
+
+
+def segment_row(
+    device: str,
+    epoch: str,
+    header: SegmentHeader,
+    *,
+    body: bytes | None,
+    now: datetime,
+    duplicates: int = 0,
+    refused: tuple[str, str] | None = None,
+) -> dict[str, Any]:
+    """What `add_segments` takes for one segment."""
     code, text = refused or (None, None)
-    connection.execute(
-        sa.insert(segments).values(
-            **values,
-            device=device,
-            epoch=epoch,
-            received_at=now,
-            body=body,
-            duplicates=duplicates,
-            refused_code=code,
-            refused_text=text,
-        )
-    )
+    return {name: getattr(header, name) for name in _HEADER_COLUMNS} | {
+        "device": device,
+        "epoch": epoch,
+        "received_at": now,
+        "body": body,
+        "duplicates": duplicates,
+        "refused_code": code,
+        "refused_text": text,
+    }
+
+
+def add_segments(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    connection.execute(sa.insert(segments), list(rows))
 
 
 _HEADER_COLUMNS = (
@@ -103,17 +139,18 @@ _HEADER_COLUMNS = (
 )
 
 
-def add_telemetry(
-    connection: sa.Connection, use_case: str, device: str, records: Sequence[Telemetry], now: datetime
-) -> int:
-    """Store telemetry windows; comes back with how many were new."""
-    rows = [
+def add_telemetry(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Store telemetry windows; comes back with the ids of those that were new."""
+    return insert_new(connection, telemetry, rows)
+
+
+def telemetry_row(use_case: str, device: str, record: Telemetry, now: datetime) -> dict[str, Any]:
+    """What `add_telemetry` takes for one window."""
+    return (
         _row(telemetry, plain(record), use_case, device, now)
         | {"start": record.start, "end": record.end, "alarms_told": "alarms" not in record.withheld}
         | {"overrides": record.overrides if _tells_overrides(record) else None}
-        for record in records
-    ]
-    return len(insert_new(connection, telemetry, rows))
+    )
 
 
 def _tells_overrides(record: Telemetry) -> bool:
@@ -121,26 +158,25 @@ def _tells_overrides(record: Telemetry) -> bool:
     return "overrides" in record.model_fields_set and "overrides" not in record.withheld
 
 
-def add_readings(
-    connection: sa.Connection, use_case: str, device: str, blocks: Sequence[tuple[Readings, datetime]], now: datetime
-) -> int:
-    """Store blocks of readings as received, each with the time of its first one; comes back with how many were new."""
-    rows = [
-        {
-            "id": record.id,
-            "use_case": use_case,
-            "site": record.site,
-            "device": device,
-            "start": start,
-            "end": record.end,
-            "received_at": now,
-            "count": record.count,
-            "channels": list(record.channels),
-            "block": record.block_bytes(),
-        }
-        for record, start in blocks
-    ]
-    return len(insert_new(connection, readings, rows))
+def add_readings(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Store blocks of readings as received; comes back with the ids of those that were new."""
+    return insert_new(connection, readings, rows)
+
+
+def readings_row(use_case: str, device: str, record: Readings, start: datetime, now: datetime) -> dict[str, Any]:
+    """What `add_readings` takes for one block, whose first reading is of `start`."""
+    return {
+        "id": record.id,
+        "use_case": use_case,
+        "site": record.site,
+        "device": device,
+        "start": start,
+        "end": record.end,
+        "received_at": now,
+        "count": record.count,
+        "channels": list(record.channels),
+        "block": record.block_bytes(),
+    }
 
 
 def readings_of(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import of_sites
 from edgewise.hub.store.rollouts import UNFINISHED
-from edgewise.hub.store.tables import devices, failures, orders, rollouts, samples, segments, signing_requests
+from edgewise.hub.store.tables import alerts, devices, failures, orders, rollouts, samples, segments, signing_requests
 
 
 def devices_by_phase(connection: sa.Connection, sites: Collection[str] | None = None) -> list[tuple[str, str, int]]:
@@ -70,10 +71,46 @@ def waiting_to_be_signed(connection: sa.Connection) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(signing_requests).where(where)).scalar_one()
 
 
-def segments_by_class(connection: sa.Connection) -> list[tuple[str, str, int]]:
-    """(record class, ``stored`` or ``refused``, segments)."""
+def records_by_class(connection: sa.Connection) -> list[tuple[str, str, int, int]]:
+    """(record class, ``stored`` or ``refused``, segments, records in them)."""
     outcome = sa.case((segments.c.refused_code.is_(None), "stored"), else_="refused")
-    return _counts(connection, segments.c.record_class, outcome, sa.select(segments.c.record_class, outcome))
+    found = (sa.func.count(), sa.func.sum(segments.c["count"]))
+    statement = sa.select(segments.c.record_class, outcome, *found).group_by(segments.c.record_class, outcome)
+    rows = connection.execute(statement.order_by(segments.c.record_class, outcome))
+    return [(str(one), str(two), int(count), int(records)) for one, two, count, records in rows]
+
+
+def devices_by_age(
+    connection: sa.Connection, ages: Mapping[str, datetime], sites: Collection[str] | None = None
+) -> list[tuple[str, str, int]]:
+    """(use case, age, devices that are not shut out) by when they were heard last.
+
+    Args:
+        ages: names and the moments since when a device must have been heard to have this age; newest first.
+    """
+    heard = [(devices.c.seen_at >= since, name) for name, since in ages.items()]
+    age = sa.case((devices.c.seen_at.is_(None), "never"), *heard, else_="older")
+    where = (devices.c.revoked_at.is_(None), *of_sites(devices.c.site, sites))
+    return _counts(connection, devices.c.use_case, age, sa.select(devices.c.use_case, age).where(*where))
+
+
+def labels_by_purpose(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    """(use case, purpose, labelled samples)."""
+    where = (samples.c.label.is_not(None), samples.c.purpose.is_not(None))
+    statement = sa.select(samples.c.use_case, samples.c.purpose).where(*where)
+    return _counts(connection, samples.c.use_case, samples.c.purpose, statement)
+
+
+def blob_bytes(connection: sa.Connection) -> list[tuple[str, int, int]]:
+    """(use case, samples with content, bytes of these as they came)."""
+    found = (sa.func.count(samples.c.blob), sa.func.sum(samples.c.size_bytes))
+    rows = connection.execute(sa.select(samples.c.use_case, *found).group_by(samples.c.use_case))
+    return [(str(name), int(count), int(size or 0)) for name, count, size in rows]
+
+
+def alerts_by_state(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    """(cause, ``waiting``, ``sent`` or ``given_up``, messages)."""
+    return _counts(connection, alerts.c.cause, alerts.c.state, sa.select(alerts.c.cause, alerts.c.state))
 
 
 def _counts(

@@ -8,7 +8,7 @@ from edgewise.hub.store.tables._access import logins, sessions, tokens
 from edgewise.hub.store.tables._columns import metadata
 from edgewise.hub.store.tables._devices import commits, devices, enrolment_tokens, erasure_acks, erasures, failures
 from edgewise.hub.store.tables._drift import channel_sums, day_sketches, drift_alarms, drift_states
-from edgewise.hub.store.tables._hub import audit, leases, meta, usecases
+from edgewise.hub.store.tables._hub import alerts, audit, leases, meta, threats, usecases
 from edgewise.hub.store.tables._intake import events, feedback, readings, samples, segments, telemetry, watermarks
 from edgewise.hub.store.tables._labelling import answers, label_acts, label_claims, opinions
 from edgewise.hub.store.tables._learning import (
@@ -37,6 +37,7 @@ FORMAT_VERSION = 1  # of the whole data folder; see hub/folder.py
 
 __all__ = [
     "FORMAT_VERSION",
+    "alerts",
     "answers",
     "audit",
     "bundles",
@@ -75,6 +76,7 @@ __all__ = [
     "sessions",
     "signing_requests",
     "telemetry",
+    "threats",
     "tokens",
     "tombstones",
     "tuf_pending",

@@ -36,6 +36,7 @@ segments = Table(
     name("refused_code", nullable=True),
     text("refused_text", nullable=True),
     Column("body", sa.LargeBinary),  # compressed, exactly as received
+    Column("trace", sa.String(32)),  # of the contact that brought it
 )
 
 samples = Table(
