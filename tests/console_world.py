@@ -143,7 +143,8 @@ def _sent(world: LoopWorld) -> None:
         id=digest(b"readings")[:32], site="a", end=now, channels=("force_kn", "oil_c"), count=1200, block=block
     )
     with world.store.write() as connection:
-        intake_rows.add_readings(connection, NAME, "press-1", [(record, now - timedelta(seconds=599))], now)
+        first = now - timedelta(seconds=599)
+        intake_rows.add_readings(connection, [intake_rows.readings_row(NAME, "press-1", record, first, now)])
         for number, refused in ((1, None), (2, ("policy_version", "policy 9 is not known here; policy 1 is in force"))):
             header = SegmentHeader(
                 number=number,
