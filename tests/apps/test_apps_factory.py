@@ -12,9 +12,10 @@ from edgewise.apps.factory._chains import Use, set_aside, uses_of
 from edgewise.apps.factory.baselines import Selection
 from edgewise.apps.factory.edge import act
 from edgewise.apps.factory.holdout import Holdout, enlarged, measure_holdout
-from edgewise.apps.factory.hub import PlantNumbers, blocks
+from edgewise.apps.factory.hub import blocks
 from edgewise.apps.factory.plants import Plan, generated_plan
 from edgewise.apps.factory.usecase import use_case_text
+from edgewise.hub.app_page import SiteNumbers
 from edgewise.ports import MemoryRuntime, Pipeline, open_pipeline
 from edgewise.wire import (
     Blob,
@@ -83,9 +84,7 @@ def test_a_threshold_outside_0_to_1_is_refused() -> None:
 
 
 def test_the_page_counts_defects_and_not_good_parts() -> None:
-    north = PlantNumbers(
-        plant="north", decisions={"none": 5, "crack": 2, "pores": 3}, rejected=4, labelled=0, wrong=0, release=None
-    )
+    north = SiteNumbers(site="north", decisions={"none": 5, "crack": 2, "pores": 3}, total=10, alarms=4)
     page = blocks([north], good_labels=["none"])
     assert page[0].rows == (("10",),)
     assert page[2].rows == (("north", "pores", "3"), ("north", "crack", "2"))

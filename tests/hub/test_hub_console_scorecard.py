@@ -41,7 +41,7 @@ def found(client: httpx.Client) -> Any:
 
 
 class Tables(HTMLParser):
-    """The tables of a page: captions, rows of cells as text, and where the links of each cell lead."""
+    """The tables of a page: captions, which are paragraphs, rows of cells as text, and where the links lead."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Tables(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         about = dict(attrs)
-        if tag == "caption":
+        if tag == "p" and about.get("class") == "caption":
             self.captions.append("")
             self._into = self.captions
         elif tag == "tr":
@@ -68,7 +68,7 @@ class Tables(HTMLParser):
             self.links[-1].append(about.get("href") or "")
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("caption", "td", "th"):
+        if tag in ("p", "td", "th"):
             self._into = None
 
     def handle_data(self, data: str) -> None:

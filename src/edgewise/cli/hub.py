@@ -62,6 +62,7 @@ def serve(
     """
     import os
 
+    from edgewise.apps.factory.hub import blocks as factory_page
     from edgewise.hub import HubConfig
     from edgewise.hub.serve import serve as run
     from edgewise.hub.settings import load_settings
@@ -86,6 +87,7 @@ def serve(
             names=settings.device_names,
             trust_domain=settings.trust_domain,
             proxies=settings.proxies,
+            app_pages={"factory": factory_page},
             alerts=settings.alerts,
         ),
         host=settings.host,

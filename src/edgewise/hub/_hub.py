@@ -22,6 +22,7 @@ from edgewise.hub import (
     threats,
 )
 from edgewise.hub.alerts import AlertSettings, tellers_of
+from edgewise.hub.app_page import AppPage
 from edgewise.hub.attempts import Attempts
 from edgewise.hub.authority import Authority
 from edgewise.hub.counters import Counters
@@ -76,6 +77,7 @@ class HubConfig:
         trust_domain: of the names in device certificates; chosen once, at the first start.
         names: host names and addresses under which devices reach the hub, beside loopback.
         proxies: addresses or networks whose word about a device's certificate is believed.
+        app_pages: by the name of an app, what makes the blocks of its page on the console.
         alerts: whom to tell of what goes wrong.
     """
 
@@ -91,6 +93,7 @@ class HubConfig:
     alerts: AlertSettings = field(default_factory=AlertSettings)
     certificates: CertificateLimits = field(default_factory=CertificateLimits)
     limits: Limits = field(default_factory=Limits)
+    app_pages: Mapping[str, AppPage] = field(default_factory=dict)
 
 
 class Hub:

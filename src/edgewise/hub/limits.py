@@ -58,6 +58,10 @@ class Limits:
     label_undo_s: float = 86_400  # how far back a person can take back what they did
     page_max: int = 1000  # rows in one answer
     lake: LakeLimits = field(default_factory=LakeLimits)
+    console_rows_max: int = 50  # rows of a list on one page of the console
+    console_watch_s: float = 60  # after it a page that follows a rollout asks again, with its session
+    console_watch_look_s: float = 1  # between two looks for it
+    console_watchers_max: int = 200  # pages that follow a rollout at once; the others ask every few seconds
     order_lease_s: float = 120  # a worker that is silent for longer loses its order
     order_attempts_max: int = 3
     controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s

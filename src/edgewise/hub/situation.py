@@ -27,19 +27,29 @@ class Situation:
 
     Args:
         started_at: when this hub process began: until then it heard nobody, which is no device's fault.
+        only: this device alone, for a page about it; None for all of the use case.
     """
 
-    def __init__(self, connection: sa.Connection, usecase: UseCase, now: datetime, *, started_at: datetime) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        usecase: UseCase,
+        now: datetime,
+        *,
+        started_at: datetime,
+        only: DeviceRow | None = None,
+    ) -> None:
         self._connection = connection
         self._usecase = usecase
         self._now = now
         self._started_at = started_at
-        found = devices.find(connection, use_case=usecase.name)
+        found = devices.find(connection, use_case=usecase.name) if only is None else [only]
+        device = None if only is None else only.id
         self._devices = {row.id: row for row in found if row.revoked_at is None}
         self._said = {name: _said(row.report) for name, row in self._devices.items() if row.report is not None}
         self._wants = {name: _want(row.assignment) for name, row in self._devices.items()}
         self._commits: dict[str, list[CommitRow]] = {}
-        for commit in devices.commits_of(connection, use_case=usecase.name):
+        for commit in devices.commits_of(connection, use_case=usecase.name, device=device):
             self._commits.setdefault(commit.device, []).append(commit)
         self._fits = Fits(connection, latency_ms_max=usecase.placement.latency_ms_max)
         self._told: dict[tuple[str, str], datetime] = {}

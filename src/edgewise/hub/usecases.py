@@ -54,7 +54,7 @@ def need(connection: sa.Connection, name: str) -> UseCase:
 def sites_of(connection: sa.Connection, name: str) -> tuple[str, ...]:
     """Every site that the use case names, and those where it has devices still. Raises as `need`."""
     named = [site.name for site in need(connection, name).sites]
-    return tuple(dict.fromkeys([*named, *(device.site for device in devices.find(connection, use_case=name))]))
+    return tuple(dict.fromkeys([*named, *devices.sites(connection, name)]))
 
 
 def check_site(usecase: UseCase, site: str) -> None:

@@ -51,6 +51,7 @@ from edgewise.hub.api.auth import SignInNeeded, note_refused
 from edgewise.hub.api.metrics import Metrics
 from edgewise.hub.console import router as console
 from edgewise.hub.console._render import login_page, render
+from edgewise.hub.console.watching import Watchers
 from edgewise.hub.folder import software_version
 from edgewise.wire.trace import HEADER, read_trace, trace_of, tracing
 
@@ -70,6 +71,7 @@ def create_app(hub: Hub) -> FastAPI:
     )
     app.state.hub = hub
     app.state.metrics = Metrics(hub)
+    app.state.watchers = Watchers(hub.limits)
     problems.install(app)
     # Raw routes first: they are asked most, and "/bundles/{digest}/manifest" must not meet another pattern.
     app.router.routes.extend(device.shared_routes(hub, prefix=PREFIX, for_devices=False))

@@ -118,7 +118,12 @@ def evaluation_share(hub: ThisHub, who: Signer, use_case: str) -> list[LabelledS
 
 def make_cursor(row: SampleRow) -> str:
     """The place in the list after this row."""
-    return base64.urlsafe_b64encode(f"{row.received_at.isoformat()} {row.id}".encode()).decode()
+    return make_place(row.received_at, row.id)
+
+
+def make_place(at: datetime, name: str) -> str:
+    """The cursor of a place in a list that is ordered by a time and an id."""
+    return base64.urlsafe_b64encode(f"{at.isoformat()} {name}".encode()).decode()
 
 
 def read_cursor(cursor: str) -> tuple[datetime, str]:

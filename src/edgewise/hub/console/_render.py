@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from edgewise.hub._hub import Hub
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api.problems import status_of
-from edgewise.hub.console import words
+from edgewise.hub.console import nav, words
 from edgewise.wire import EdgewiseError
 
 HEADERS = {
@@ -42,8 +42,10 @@ TEMPLATES = _environment()
 def render(template: str, values: Mapping[str, Any], *, who: Person | None = None, status: int = 200) -> HTMLResponse:
     """A whole page, or a part of one, for this person."""
     may = {action.value: who is not None and who.may(action) for action in Action}
-    frame = {"active": None, "names": (), "usecase": None, "who": who, "may": may}
-    html = TEMPLATES.get_template(template).render(**{**frame, **values})
+    frame = {"active": None, "names": (), "usecase": None, "who": who, "may": may, "not_shown": False}
+    shown = {**frame, **values}
+    shown |= {"head_links": nav.links(who), "home": nav.home(shown["active"])}
+    html = TEMPLATES.get_template(template).render(**shown)
     return HTMLResponse(html, status_code=status, headers=HEADERS)
 
 

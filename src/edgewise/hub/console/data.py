@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,16 +12,29 @@ from edgewise.hub import releases as release_acts
 from edgewise.hub import rollouts as rollout_acts
 from edgewise.hub import scope, usecases
 from edgewise.hub.access import Person
-from edgewise.hub.console import acts
+from edgewise.hub.console import acts, device_story
 from edgewise.hub.console.label_data import names
 from edgewise.hub.console.scorecard import scorecard
 from edgewise.hub.console.story import stages_of, story_of, words_of
-from edgewise.hub.console.todo import things_to_do
+from edgewise.hub.console.todo import quiet, things_to_do
 from edgewise.hub.pins import pin_text
 from edgewise.hub.rollout_status import RolloutStatus, statuses
 from edgewise.hub.rollout_words import DEVICE_STATES, device_state
 from edgewise.hub.situation import Situation
-from edgewise.hub.store import Store, bundles, champions, devices, intake, orders, releases, samples, verdicts
+from edgewise.hub.store import (
+    Store,
+    bundles,
+    champions,
+    costs,
+    devices,
+    failures,
+    intake,
+    lists,
+    orders,
+    releases,
+    samples,
+    verdicts,
+)
 from edgewise.hub.store import labels as label_rows
 from edgewise.hub.store import rollouts as rollout_rows
 from edgewise.hub.store.devices import DeviceRow
@@ -30,6 +43,8 @@ from edgewise.wire import NotValid, UseCase
 
 ROUNDS_MAX = 12
 ROLLOUTS_MAX = 6
+HISTORY_MAX = 20
+FLEET_NAMED_MAX = 50  # devices that the overview names one by one; of more it counts those of each site
 
 
 def overview(store: Store, who: Person, use_case: str | None, now: datetime) -> dict[str, Any]:
@@ -40,22 +55,29 @@ def overview(store: Store, who: Person, use_case: str | None, now: datetime) -> 
             return {"names": [], "usecase": None, "active": "overview"}
         usecase = usecases.need(connection, use_case or known[0])
         scope.check_some(connection, who, usecase.name, f"use case {usecase.name}")
-        fleet = devices.find(connection, use_case=usecase.name, sites=who.sites)
         whole = who.sees_all(usecases.sites_of(connection, usecase.name))
+        champion = champions.champion(connection, usecase.name)
+        about: dict[str, Any] = {"champion": None if champion is None else champion.id, "sites": who.sites}
+        sites = lists.site_counts(connection, usecase.name, silent_since=now - quiet(usecase), **about)
+        total = sum(row["devices"] for row in sites)
+        fleet = devices.find(connection, use_case=usecase.name, sites=who.sites) if total <= FLEET_NAMED_MAX else None
         found = rollout_rows.find(connection, use_case=usecase.name, limit=ROLLOUTS_MAX) if whole else []
-        shown = statuses(connection, found, now=now)
-        counts = _counts(connection, who, usecase)
+        # The whole status of a rollout looks at every device, which is for its own page where these are many.
+        shown = statuses(connection, found, now=now) if fleet is not None else []
         return {
             "names": known,
             "active": "overview",
             "usecase": usecase,
-            "champion": champions.champion(connection, usecase.name),
-            "counts": counts,
-            "sites": _sites(usecase, who, fleet, now),
+            "champion": champion,
+            "counts": counts(connection, who, usecase),
+            "devices_total": total,
+            "site_counts": sites,
+            "sites": None if fleet is None else _sites(usecase, who, fleet, now),
             "rounds": _rounds(connection, usecase.name) if whole else [],
-            "rollouts": shown,
+            "rollouts": found,
+            "shown": shown,
             "chart": _chart(next((item for item in shown if len(item.history) > 1), None)),
-            "todo": things_to_do(connection, who, usecase, fleet, shown, now, whole=whole),
+            "todo": things_to_do(connection, who, usecase, found, now, whole=whole, sites=sites),
             "whole": whole,
         }
 
@@ -70,8 +92,9 @@ def release(store: Store, who: Person, name: str) -> dict[str, Any]:
         fleet = devices.find(connection, use_case=row.use_case, sites=who.sites)
         mine = {device.id for device in fleet}
         return {
-            "active": "",
+            "active": "releases",
             "names": names(connection, who),
+            "usecase": usecases.need(connection, row.use_case),
             "release": row,
             "manifest": bundles.manifest(connection, row.bundle),
             "verdict": None if verdict is None else verdict.verdict,
@@ -93,8 +116,9 @@ def rollout(store: Store, who: Person, name: str, now: datetime) -> dict[str, An
         status = statuses(connection, [row], now=now)[0]
         stages = stages_of(status)
         return {
-            "active": "",
+            "active": "rollouts",
             "names": names(connection, who),
+            "usecase": usecases.need(connection, row.use_case),
             "rollout": status,
             "story": story_of(status),
             "stages": stages,
@@ -115,23 +139,30 @@ def device(store: Store, who: Person, name: str, now: datetime) -> dict[str, Any
         usecase = usecases.need(connection, row.use_case)
         found = rollout_rows.find(connection, use_case=row.use_case, limit=ROLLOUTS_MAX)
         newest = next((item for item in found if item.state not in ("waiting", "superseded", "aborted")), None)
+        stands = None if newest is None else _standing(connection, usecase, newest, row, now)
         return {
-            "active": "",
+            "active": "devices",
             "names": names(connection, who),
+            "usecase": usecase,
             "device": row,
+            "story": device_story.story_of(row, stands, quiet=quiet(usecase), now=now),
             "pinned": pin_text(row.pin),
-            "stands": None if newest is None else _standing(connection, usecase, newest, name, now),
+            "stands": stands,
             "whole": who.sees_all(usecases.sites_of(connection, row.use_case)),
+            "history": list(reversed(devices.commits_of(connection, device=name)))[:HISTORY_MAX],
+            "failures": failures.page(connection, device=name, limit=HISTORY_MAX),
+            "events": intake.events_of(connection, device=name, limit=HISTORY_MAX),
+            "sent": costs.of_devices(connection, [name]).get(name),
         }
 
 
 def _standing(
-    connection: sa.Connection, usecase: UseCase, row: RolloutRow, device: str, now: datetime
+    connection: sa.Connection, usecase: UseCase, row: RolloutRow, device: DeviceRow, now: datetime
 ) -> dict[str, Any] | None:
     """Where one device stands in a rollout: its state, its variant or why none fits; None for one that was shut out."""
     rollout = rollout_acts.as_rollout(connection, row)
-    fleet = Situation(connection, usecase, now, started_at=now).fleet(rollout, row.data or {})
-    seen = next((item for item in fleet if item.id == device), None)
+    fleet = Situation(connection, usecase, now, started_at=now, only=device).fleet(rollout, row.data or {})
+    seen = next(iter(fleet), None)
     if seen is None:
         return None
     state = device_state(rollout, seen, now)
@@ -139,7 +170,8 @@ def _standing(
     return {"rollout": row, "device": seen, "state": state.value, "means": means}
 
 
-def _counts(connection: sa.Connection, who: Person, usecase: UseCase) -> dict[str, Any]:
+def counts(connection: sa.Connection, who: Person, usecase: UseCase) -> dict[str, Any]:
+    """The loop's numbers, as far as this person's sites go."""
     sums = [row for row in intake.telemetry_sums(connection, usecase.name) if who.sees(row["site"])]
     by_label = samples.label_counts(connection, usecase.name, sites=who.sites)
     newest_order = orders.newest(connection, usecase.name)
@@ -166,7 +198,7 @@ def _counts(connection: sa.Connection, who: Person, usecase: UseCase) -> dict[st
 
 
 def _sites(usecase: UseCase, who: Person, fleet: Sequence[DeviceRow], now: datetime) -> list[dict[str, Any]]:
-    quiet = timedelta(seconds=max(60.0, 3 * usecase.connectivity.contact_s))
+    since = now - quiet(usecase)
     return [
         {
             "name": site.name,
@@ -175,7 +207,7 @@ def _sites(usecase: UseCase, who: Person, fleet: Sequence[DeviceRow], now: datet
                     "row": row,
                     "report": row.last_report,
                     "wanted": row.wanted,
-                    "away": row.seen_at is None or now - row.seen_at > quiet,
+                    "away": row.seen_at is None or row.seen_at < since,
                 }
                 for row in fleet
                 if row.site == site.name

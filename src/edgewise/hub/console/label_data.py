@@ -20,6 +20,7 @@ from edgewise.hub.suggestions import MEANS, Order, Seen
 
 SKIPPED_MAX = 100
 WORDS_MAX = 200
+DISPUTES_SHOWN_MAX = 20
 WHOLE, MARKS = "whole", "marks"
 
 
@@ -142,13 +143,14 @@ def progress(hub: Hub, who: Person, use_case: str, target: float | None) -> dict
         whole = who.sees_all(usecases.sites_of(connection, use_case))
         return {
             "names": names(connection, who),
-            "active": "labelling",
+            "active": "labels",
             "usecase": usecase,
             "progress": labelling_stats.progress(connection, use_case, who=who, now=hub.now()),
             "agreement": labelling_stats.agreed(connection, use_case, who=who),
             "enough": labelling_stats.is_enough(connection, use_case, target=target) if whole else None,
             "rounds": labelling_stats.rounds_of(connection, use_case) if whole else [],
             "target": target,
+            "disputes": opinions.disputed(connection, use_case, limit=DISPUTES_SHOWN_MAX, sites=who.sites),
         }
 
 
@@ -160,7 +162,7 @@ def words(hub: Hub, who: Person, use_case: str, problem: str = "") -> dict[str, 
         about: dict[str, Any] = {"limit": WORDS_MAX, "sites": who.sites}
         return {
             "names": names(connection, who),
-            "active": "labelling",
+            "active": "labels",
             "usecase": usecase,
             "open": opinions.words(connection, use_case, answered=False, **about),
             "answered": opinions.words(connection, use_case, answered=True, **about),

@@ -11,6 +11,7 @@ from edgewise.hub.api.auth import ThisHub
 from edgewise.hub.api.ledger import check
 from edgewise.hub.console._render import page
 from edgewise.hub.console._router import router
+from edgewise.hub.console.label_data import names
 from edgewise.hub.console.login import Visitor
 
 
@@ -35,6 +36,11 @@ def rounds(hub: ThisHub, who: Visitor, use_case: str) -> Response:
         with hub.store.read() as connection:
             usecase = usecases.need(connection, use_case)
             scope.check_whole(connection, who, use_case, f"the rounds of {use_case}")
-            return {"usecase": usecase, "rounds": helped.of_use_case(connection, use_case)}
+            return {
+                "usecase": usecase,
+                "names": names(connection, who),
+                "active": "use-case",
+                "rounds": helped.of_use_case(connection, use_case),
+            }
 
     return page(hub, who, "rounds.html", values)

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from edgewise.hub.access import Action, Person
 from edgewise.hub.api.auth import ThisHub
-from edgewise.hub.console import data
+from edgewise.hub.console import cases, data
 from edgewise.hub.console._render import page, render
 from edgewise.hub.console._router import router
 from edgewise.hub.console.label_data import names
@@ -66,6 +66,17 @@ def labelling(request: Request, hub: ThisHub, who: Visitor, use_case: str | None
         return render("message.html", {"title": "Labelling", "text": text, "back": "/"}, who=who)
     query = urlencode([(key, value) for key, value in request.query_params.multi_items() if key != "use_case"])
     return RedirectResponse(f"/label/{quote(name, safe='')}{'?' if query else ''}{query}", status_code=303)
+
+
+@router.get("/labels")
+def labels_page(hub: ThisHub, who: Visitor, use_case: str | None = None) -> Response:
+    """To how labelling of the use case goes, of the first one where none is named."""
+    with hub.store.read() as connection:
+        name = use_case or next(iter(names(connection, who)), None)
+    if name is None:
+        told = {"title": "Labels", "text": cases.EMPTY, "back": "/", "active": "labels"}
+        return render("message.html", told, who=who)
+    return RedirectResponse(f"/label/{quote(name, safe='')}/progress", status_code=303)
 
 
 @router.get("/releases/{release}")

@@ -9,9 +9,11 @@ from urllib.parse import quote
 
 from fastapi import Depends, Form, Query, Request, Response
 from pydantic import ValidationError
-from starlette.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, StreamingResponse
 
 from edgewise.hub import releases as release_acts
+from edgewise.hub import rollouts as rollout_acts
 from edgewise.hub import scope
 from edgewise.hub.access import Action, Person, Refused
 from edgewise.hub.api.auth import Operator, ThisHub
@@ -22,8 +24,10 @@ from edgewise.hub.console import acts, data
 from edgewise.hub.console._render import is_part, page, sorry
 from edgewise.hub.console._router import router
 from edgewise.hub.console.login import Visitor, Visits
+from edgewise.hub.console.watching import Watchers
 from edgewise.hub.rollout import Event
 from edgewise.hub.rollout_status import RolloutStatus
+from edgewise.hub.store import rollouts as rollout_rows
 from edgewise.hub.usecase_text import read_policy
 from edgewise.wire import EdgewiseError, NotValid, explain
 
@@ -39,6 +43,30 @@ def rollout(request: Request, hub: ThisHub, who: Visitor, rollout: str) -> Respo
     """One rollout: where it stands, stages, evidence, and what a person can do; for htmx the part that changes."""
     template = "_rollout.html" if is_part(request) else "rollout.html"
     return page(hub, who, template, lambda: data.rollout(hub.store, who, rollout, hub.now()))
+
+
+@router.get("/rollouts/{rollout}/watch")
+async def watch(request: Request, hub: ThisHub, who: Visitor, rollout: str) -> Response:
+    """An event for each change of a rollout, as it happens; after a while the page asks again, with its session."""
+
+    def check() -> str:
+        with hub.store.read() as connection:
+            row = rollout_acts.need(connection, rollout)
+            scope.check_whole(connection, who, row.use_case, f"rollout {rollout}")
+            return row.use_case
+
+    use_case = await run_in_threadpool(check)
+    watchers: Watchers = request.app.state.watchers
+    if watchers.are_full:
+        return Response("too many pages follow a rollout; this one asks every few seconds instead", status_code=503)
+
+    def stamp() -> str:
+        with hub.store.read() as connection:
+            return rollout_rows.stamp(connection, rollout, use_case)
+
+    return StreamingResponse(
+        watchers.changes(stamp), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
 
 
 @router.get("/rollouts/{rollout}/{act}")

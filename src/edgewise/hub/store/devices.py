@@ -123,6 +123,12 @@ def names(connection: sa.Connection, use_case: str) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
+def sites(connection: sa.Connection, use_case: str) -> list[str]:
+    """The sites at which a use case has devices."""
+    statement = sa.select(devices.c.site).where(devices.c.use_case == use_case).distinct().order_by(devices.c.site)
+    return list(connection.execute(statement).scalars())
+
+
 def by_key(connection: sa.Connection, keyid: str) -> DeviceRow | None:
     return one(connection, DeviceRow, columns(devices, DeviceRow).where(devices.c.keyid == keyid))
 

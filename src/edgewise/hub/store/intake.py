@@ -325,7 +325,8 @@ def decisions_per_s(connection: sa.Connection, use_case: str, *, since: datetime
     decisions, told, first = connection.execute(statement).one()
     if not decisions or first >= now:
         return None
-    return float(decisions / told / (now - first).total_seconds())
+    each = int(decisions) / int(told)  # PostgreSQL's sums are decimals
+    return float(each / (now - first).total_seconds())
 
 
 def events_of(

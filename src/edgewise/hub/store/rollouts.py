@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgewise.hub.store._rows import columns, many, one
-from edgewise.hub.store.tables import releases, rollouts, samples
+from edgewise.hub.store.tables import devices, failures, releases, rollouts, samples
 
 UNFINISHED = ("waiting", "running", "paused", "reverting")
 LOOK_BACK_MAX = 1000
@@ -88,6 +88,16 @@ def under_way(connection: sa.Connection, use_case: str) -> list[str]:
     """Ids of the rollouts that labels of their pairs may still move on or stop."""
     where = (rollouts.c.use_case == use_case, rollouts.c.state.in_(("running", "paused")))
     return list(connection.execute(sa.select(rollouts.c.id).where(*where).order_by(rollouts.c.id)).scalars())
+
+
+def stamp(connection: sa.Connection, rollout: str, use_case: str) -> str:
+    """A text that differs once anything that the page of a rollout shows has changed."""
+    row = connection.execute(sa.select(rollouts.c.state, rollouts.c.updated_at).where(rollouts.c.id == rollout)).one()
+    key = (devices.c.phase, devices.c.release)
+    fleet = sa.select(*key, sa.func.count()).where(devices.c.use_case == use_case).group_by(*key).order_by(*key)
+    last = sa.select(sa.func.max(failures.c.position)).where(failures.c.rollout == rollout)
+    told = [tuple(one) for one in connection.execute(fleet)]
+    return repr((row.state, row.updated_at.isoformat(), told, connection.execute(last).scalar_one()))
 
 
 def change(connection: sa.Connection, rollout: str, *, now: datetime, **values: Any) -> None:

@@ -27,7 +27,9 @@ function draw(box) {
 }
 
 function drawAll() {
-  if (typeof uPlot !== "undefined") document.querySelectorAll(".chart").forEach(draw);
+  if (typeof uPlot === "undefined") return;
+  document.querySelectorAll(".chart").forEach(draw);
+  document.querySelectorAll(".lines").forEach(drawLines);
 }
 
 // Every 5 s the chart asks for its rollout again, so that a drill can be watched as it happens.
@@ -45,6 +47,46 @@ async function refresh() {
       draw(box);
     } catch { /* the hub is away; the next turn asks again */ }
   }
+}
+
+// A part that follows something is told of each change as it happens, and asks again; without the stream it asks often.
+function follow() {
+  const live = document.querySelector("[data-follow]");
+  if (!live) return;
+  const again = () => { htmx.trigger(live, "told"); refresh(); };
+  const source = new EventSource(live.dataset.follow);
+  let asks = 0;
+  source.addEventListener("change", again);
+  source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED && !asks) asks = setInterval(again, 3000); });
+  window.addEventListener("pagehide", () => source.close());
+}
+
+// Lines over what lies below: rounds, or times in seconds.
+function drawLines(box) {
+  const data = JSON.parse(box.dataset.lines);
+  box.replaceChildren();
+  if (data.x.length === 0) return;
+  const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
+  const strokes = ["--info", "--accent", "--bad", "--warn", "--soft"].map(colour);
+  const dashes = [[], [8, 4], [2, 4], [12, 4, 2, 4]];
+  const range = data.share ? (_, low, high) => [Math.max(0, Math.min(low, 0.99) - 0.05), Math.min(1, high + 0.05)] : undefined;
+  const utc = (second) => new Date(second * 1000).toISOString();
+  const names = data.time ? { label: "UTC", values: (_, seconds) => seconds.map((one) => utc(one).slice(11, 19)) } : { values: (_, places) => places.map((place) => data.short[place] ?? ""), incrs: [1, 2, 5, 10, 20, 50] };
+  new uPlot({
+    width: box.clientWidth,
+    height: 260,
+    cursor: { drag: { x: false, y: false } },
+    scales: { x: { time: Boolean(data.time) }, y: range ? { range } : {} },
+    axes: [{ ...axis, ...names }, { ...axis, size: 56 }],
+    series: [
+      data.time ? { label: "UTC", value: (_, second) => second === null ? "–" : utc(second) }
+        : { label: data.x_title, value: (_, place) => place === null ? "–" : data.names[place] },
+      ...data.lines.map((line, at) => ({
+        label: line.name, stroke: strokes[at % strokes.length], dash: dashes[Math.floor(at / strokes.length) % dashes.length],
+        width: 2, spanGaps: true, points: { show: !data.time, size: 6 },
+      })),
+    ],
+  }, [data.x, ...data.lines.map((line) => line.y)], box);
 }
 
 function typing(target) {
@@ -81,7 +123,9 @@ document.addEventListener("keydown", onKey);
 document.addEventListener("DOMContentLoaded", () => {
   drawAll();
   if (document.querySelector(".chart")) setInterval(refresh, 5000);
+  follow();
+  document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   let waiting;
-  window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(drawAll, 150); });
+  window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(drawAll, 100); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 });
