@@ -23,8 +23,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from edge_parts.measure import cpu_ns, pss_mb
-from hub_parts.callers import Caller
 from hub_parts.yard import Served, served
+
+from edgewise.sim._load_client import LoadClient
 
 NEEDED = {
     "quiet contact, kept connection, µs": (200, "most"),
@@ -36,33 +37,37 @@ NEEDED = {
 Rows = dict[str, list[float]]
 
 
-def contacts(callers: list[Caller], hub: Served, count: int, *, anew: bool) -> float:
+def contacts(callers: list[LoadClient], hub: Served, count: int, *, anew: bool) -> float:
     """Processor time of the hub for one quiet contact, µs."""
     for caller in callers:
         for _ in range(3):  # after the first ones the hub knows the device
-            caller.send(caller.quiet())
-    bodies = [(caller, caller.quiet()) for caller in callers for _ in range(count // len(callers))]
+            caller.send(caller.upload())
+    bodies = [(caller, caller.upload()) for caller in callers for _ in range(count // len(callers))]
     before = cpu_ns(hub.pid)
     for caller, body in bodies:
-        caller.send(body, anew=anew)
+        if anew:
+            caller.hang_up()
+        caller.send(body)
     return (cpu_ns(hub.pid) - before) / len(bodies) / 1000
 
 
-def readings(callers: list[Caller], hub: Served, count: int, each: int) -> tuple[float, float, float]:
+def readings(callers: list[LoadClient], hub: Served, count: int, each: int) -> tuple[float, float, float]:
     """Readings for a second of the hub's processor, readings a second by the clock, and the p99 of an ack in ms.
 
     All callers send at once, each on its own connection, so that commits can be shared.
     """
     waits: list[float] = []
 
-    def send(caller: Caller) -> None:
+    def send_all(caller: LoadClient) -> None:
         for _ in range(count):
-            body = caller.with_readings(each)
+            body = caller.upload(caller.readings(each))
             started = time.perf_counter()
-            caller.send(body)
+            receipt = caller.send(body)
             waits.append(time.perf_counter() - started)
+            if receipt is None or receipt.refused:  # refusing is other work than storing, and must not be measured
+                raise RuntimeError(f"the hub refused a segment: {receipt}")
 
-    threads = [threading.Thread(target=send, args=(caller,)) for caller in callers]
+    threads = [threading.Thread(target=send_all, args=(caller,)) for caller in callers]
     before, started = cpu_ns(hub.pid), time.perf_counter()
     for thread in threads:
         thread.start()
@@ -73,13 +78,21 @@ def readings(callers: list[Caller], hub: Served, count: int, each: int) -> tuple
     return total / (spent / 1e9), total / (time.perf_counter() - started), p99
 
 
-def samples(caller: Caller, count: int, size_bytes: int) -> float:
-    """Megabytes a second of samples, one after the other on one connection."""
-    blobs = [secrets.token_bytes(size_bytes) for _ in range(count)]
+def samples(callers: list[LoadClient], count: int, size_bytes: int) -> float:
+    """Megabytes a second of samples by the clock, from all callers at once: each is synced to the disk."""
+    blobs = [[secrets.token_bytes(size_bytes) for _ in range(max(1, count // len(callers)))] for _ in callers]
+
+    def put_all(caller: LoadClient, mine: list[bytes]) -> None:
+        for blob in mine:
+            caller.put(blob)
+
+    threads = [threading.Thread(target=put_all, args=pair) for pair in zip(callers, blobs, strict=True)]
     started = time.perf_counter()
-    for blob in blobs:
-        caller.put(blob)
-    return count * size_bytes / 1e6 / (time.perf_counter() - started)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(map(len, blobs)) * size_bytes / 1e6 / (time.perf_counter() - started)
 
 
 def measured(folder: Path, options: argparse.Namespace, database_url: str) -> Rows:
@@ -88,7 +101,8 @@ def measured(folder: Path, options: argparse.Namespace, database_url: str) -> Ro
     rows: Rows = {name: [] for name in (*NEEDED, "readings a second by the clock", "memory of the hub, MB")}
     with served(folder / "hub", names, database_url=database_url) as hub:
         callers = [
-            Caller(name=name, url=hub.device_url, credentials=hub.enrol(name, folder / "devices")) for name in names
+            LoadClient(name=name, site="north", url=hub.device_url, credentials=hub.enrol(name, folder / "devices"))
+            for name in names
         ]
         for _ in range(options.rounds):
             rows["quiet contact, kept connection, µs"].append(contacts(callers, hub, options.contacts, anew=False))
@@ -97,7 +111,7 @@ def measured(folder: Path, options: argparse.Namespace, database_url: str) -> Ro
             rows["readings a core and second, 100 a contact"].append(a_core)
             rows["readings a second by the clock"].append(a_second)
             rows["ack p99, ms"].append(p99)
-            rows["samples, MB/s"].append(samples(callers[0], options.samples, 200_000))
+            rows["samples, MB/s"].append(samples(callers, options.samples, 200_000))
             rows["memory of the hub, MB"].append(pss_mb(hub.pid))
     return rows
 
@@ -151,10 +165,10 @@ def missed(found: dict[str, Rows]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--devices", type=int, default=16)
+    parser.add_argument("--devices", type=int, default=48)
     parser.add_argument("--contacts", type=int, default=800)
     parser.add_argument("--uploads", type=int, default=40, help="of each device, with 100 readings each")
-    parser.add_argument("--samples", type=int, default=100, help="of 200 kB")
+    parser.add_argument("--samples", type=int, default=192, help="of 200 kB")
     parser.add_argument("--postgres", default="postgresql+psycopg://root@127.0.0.1:5432/postgres")
     parser.add_argument("--out", type=Path, help="a JSON file for every figure")
     options = parser.parse_args()

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import typer
 
+from edgewise.cli import _sim_load
 from edgewise.cli._output import FORMAT, Format, show
 from edgewise.cli._progress import progress
 
-app = typer.Typer(help="A whole fleet and its hub in one process, under one seed, with faults.", no_args_is_help=True)
+app = typer.Typer(help="A simulated fleet: with its hub in one process, or on a hub that runs.", no_args_is_help=True)
+app.command(epilog="Example: edgewise sim load --devices 100 --rate 200 --seconds 60 -o json")(_sim_load.load)
 
 
 @app.command(epilog="Example: edgewise sim run --seed 7 --devices 20 --hours 6")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgewise.ports._files import disk_error, replace_file, sync_folder
     from edgewise.ports._folder_link import FolderLink
     from edgewise.ports._footprint import Footprint, MemoryFootprint, SystemFootprint, boot_id
-    from edgewise.ports._http import LinkDown, Refused
+    from edgewise.ports._http import LinkDown, Refused, retry_after_s
     from edgewise.ports._isolate import IsolatingRuntime, IsolationRule, apart, can_isolate
     from edgewise.ports._keys import FolderKeys, Keys, MemoryKeys
     from edgewise.ports._large import Large, MemoryLarge, V2Large
@@ -222,6 +222,7 @@ __all__ = [
     "read_safe",
     "read_signers",
     "replace_file",
+    "retry_after_s",
     "rotate_key",
     "server_context",
     "split_token",
@@ -260,7 +261,7 @@ _HOMES = {
     "_isolate": ("IsolatingRuntime", "IsolationRule", "apart", "can_isolate"),
     "_footprint": ("Footprint", "MemoryFootprint", "SystemFootprint", "boot_id"),
     "_keys": ("FolderKeys", "Keys", "MemoryKeys"),
-    "_http": ("LinkDown", "Refused"),
+    "_http": ("LinkDown", "Refused", "retry_after_s"),
     "_large": ("Large", "MemoryLarge", "V2Large"),
     "_link": ("HttpLink", "HubDoor", "Link", "MemoryLink"),
     "_log_files": ("LogFiles", "MemoryLogFiles", "RotatingFiles"),

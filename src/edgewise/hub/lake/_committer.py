@@ -6,6 +6,7 @@ neither doubles nor loses a row (docs/adr/0019). What the store notes as done is
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -87,10 +88,12 @@ class Lake:
         return True
 
     def run(self, stop: threading.Event, every_s: float = 1.0) -> None:
-        """Tick until told to stop."""
+        """Tick until told to stop; another hub of the database may go on at once then."""
         while not stop.is_set():
             self.tick(self._clock())
             stop.wait(every_s)
+        with contextlib.suppress(EdgewiseError), self.store.write() as connection:
+            leases.release(connection, LEASE, holder=self._holder, now=self._clock())
 
     def commit(self, now: datetime) -> bool:
         """One round: everything that waits, up to the bound of a round; False where more is left.
