@@ -49,17 +49,19 @@ class ObjectBlobs:
         return f"{self._prefix}/{check_digest(sha256)[:2]}/{sha256}"
 
     def put(self, data: bytes) -> str:
+        if self._folder is not None:
+            return self._folder.put(data)
         sha256 = digest(data)
         self._put(sha256, data)
         return sha256
 
     def put_as(self, sha256: str, data: bytes) -> None:
-        self._put(sha256, check_bytes(sha256, data))
-
-    def _put(self, sha256: str, data: bytes) -> None:
         if self._folder is not None:
             self._folder.put_as(sha256, data)
-            return
+        else:
+            self._put(sha256, check_bytes(sha256, data))
+
+    def _put(self, sha256: str, data: bytes) -> None:
         if self._size(sha256) != len(data):
             with _families():
                 obstore.put(self._store, self._name(sha256), data)
