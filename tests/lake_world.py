@@ -55,6 +55,8 @@ class Pond:
         return DeltaTable(self.path / table, version=version).to_pyarrow_table().to_pylist()
 
     def ids(self, table: str) -> list[str]:
+        if not DeltaTable.is_deltatable(str(self.path / table)):
+            return []  # nothing ever came, so no table was made
         return sorted(row["sample" if table == "labels" else "id"] for row in self.rows(table))
 
     def status(self) -> dict[str, Any]:

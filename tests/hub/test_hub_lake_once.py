@@ -6,7 +6,7 @@ import contextlib
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edgewise.hub import erasures, labels
@@ -106,6 +106,7 @@ ACTS = st.lists(
 
 @pytest.mark.timeout(600)
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@example(acts=[("label", 0, 0), ("restore", 0, 1), ("commit", 0, 3)], seed=0)
 @given(acts=ACTS, seed=st.integers(0, 2**16))
 def test_whatever_is_killed_and_in_whatever_order_each_row_is_in_the_lake_once(make_yard, tmp_path_factory, acts, seed):
     chance = random.Random(seed)
