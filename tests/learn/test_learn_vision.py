@@ -246,7 +246,7 @@ def test_training_stops_when_progress_says_so(world: Any) -> None:
 
 
 def test_an_unknown_trainer_is_refused(world: Any) -> None:
-    with pytest.raises(NotValid, match="there are anomaly, forecast, regression, tabular, vision"):
+    with pytest.raises(NotValid, match="there are anomaly, boxes, forecast, regression, tabular, vision"):
         train(world.surfaces(2), now=world.now, trainer="magic")
 
 
