@@ -108,8 +108,8 @@ def condition(
 def silent_s(contact_s: float) -> float:
     """After how many seconds without a contact a device counts as silent.
 
-    >>> silent_s(60), silent_s(600)
-    (300.0, 3000)
+    >>> silent_s(60.0), silent_s(600.0)
+    (300.0, 3000.0)
     """
     return max(SILENT_CONTACTS * contact_s, SILENT_S_MIN)
 
