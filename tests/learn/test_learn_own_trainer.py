@@ -76,6 +76,8 @@ def test_a_package_brings_a_trainer_and_its_bundle_is_checked_like_any_other(wor
 def test_what_is_not_there_is_said_and_ours_stay_ours() -> None:
     with pytest.raises(NotValid, match="is not where its package says, my_trainers:Gone"):
         trainer_named("gone")
-    with pytest.raises(NotValid, match="there are anomaly, boxes, forecast, gone, liar, mean, regression, tabular, vision"):
+    with pytest.raises(
+        NotValid, match="there are anomaly, boxes, forecast, gone, liar, mean, regression, tabular, vision"
+    ):
         trainer_named("other")
     assert type(trainer_named("vision")).__module__.startswith("edgewise.")
