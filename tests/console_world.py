@@ -156,6 +156,6 @@ def _sent(world: LoopWorld) -> None:
                 transform="none",
                 sealed_at=now,
             )
-            intake_rows.add_segment(
-                connection, "press-1", "e" * 32, header, body=None if refused else b"x", now=now, refused=refused
-            )
+            body = None if refused else b"x"
+            row = intake_rows.segment_row("press-1", "e" * 32, header, body=body, now=now, refused=refused)
+            intake_rows.add_segments(connection, [row])

@@ -306,7 +306,8 @@ def _store_segment(
     if segment.records is None:
         assert segment.refusal is not None
         refused = (segment.refusal.code, segment.refusal.text)
-        rows.add_segment(connection, device.id, epoch, header, body=None, refused=refused, now=now, trace=trace)
+        row = rows.segment_row(device.id, epoch, header, body=None, refused=refused, now=now, trace=trace)
+        rows.add_segments(connection, [row])
         data = {"number": header.number, "epoch": epoch, "code": refused[0], "class": header.record_class}
         actor = f"device {device.id}"
         audit.note(connection, actor=actor, action="segment.refused", subject=device.id, data=data, now=now)
@@ -335,7 +336,7 @@ def _store_segment(
         "repeated": records.but(new) if duplicates else [],
         "trace": trace,
     }
-    rows.add_segment(connection, device.id, epoch, header, body=body, now=now, **more)
+    rows.add_segments(connection, [rows.segment_row(device.id, epoch, header, body=body, now=now, **more)])
     erasures.forget_told(connection, device, [event for event in records.events if event.id in told], now)
 
 

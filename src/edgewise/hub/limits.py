@@ -67,7 +67,7 @@ class Limits:
     controller_lease_s: float = 4  # a hub that takes over from one that was killed acts within 5 s
     enrolment_token_s: float = 7 * 86_400
     known_devices_max: int = 200_000  # held in memory, about 1 kB each
-    contacts_at_once_max: int = 256  # under way in one process; more are told to come back
+    contacts_at_once_max: int = 256  # that take the long way in one process; more are told to come back
     busy_s: float = 10  # after which, in the mean: spread by half either way
     device_contacts_per_s: float = 50  # of one device in the long run, and
     device_contacts_burst: float = 3000  # at once, after a time without

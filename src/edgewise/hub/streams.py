@@ -99,14 +99,17 @@ class Streams:
         return contact.answer
 
     def _store_waiting(self) -> None:
-        while True:
-            with self._lock:
-                count = min(len(self._waiting), self._limits.streams_commit_max)
-                some = [self._waiting.popleft() for _ in range(count)]
-                if not some:
-                    self._is_busy = False
-                    return
-            self._commit([one for one in some if one.answer.set_running_or_notify_cancel()])
+        while some := self._next():
+            going = [one for one in some if one.answer.set_running_or_notify_cancel()]
+            if going:  # else all of these callers went away
+                self._commit(going)
+
+    def _next(self) -> list[_Contact]:
+        """What shares the next commit; without any the writer's turn is over."""
+        with self._lock:
+            count = min(len(self._waiting), self._limits.streams_commit_max)
+            self._is_busy = count > 0
+            return [self._waiting.popleft() for _ in range(count)]
 
     def _commit(self, some: Sequence[_Contact]) -> None:
         """Store what can be stored and answer everybody."""

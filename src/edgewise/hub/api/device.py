@@ -266,7 +266,7 @@ class RawRoute:
 
     Args:
         quick: is asked first, without the way to a thread and back; it must keep nobody else waiting.
-        at_once_max: more that are under way are told to come back later.
+        at_once_max: more that want a thread, or have one, are told to come back later.
     """
 
     def __init__(
@@ -290,21 +290,12 @@ class RawRoute:
         self._at_once = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._at_once += 1
-        try:
-            await self._answer(scope, receive, send)
-        finally:
-            self._at_once -= 1
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await read_body(scope, receive, self._bytes_max)
-            if self._at_once_max is not None and self._at_once > self._at_once_max:
-                raise too_busy(self._at_once_max, self._hub)
             call = call_of(self._hub, scope, body, name=self._name, for_devices=self._for_devices)
             answer = None if self._quick is None else await self._quick(call)
             if answer is None:
-                answer = await run_in_threadpool(self._handler, call)
+                answer = await self._in_thread(call)
         except Exception as error:
             if isinstance(error, EdgewiseError):
                 note_at_door(self._hub, error, client_of(scope), for_devices=self._for_devices)
@@ -322,6 +313,15 @@ class RawRoute:
             # The head is sent, so no problem document can follow. The server ends the connection short of the length
             # that was named, which no client takes for the whole.
             LOG.error("%s broke off: %s", scope["path"], error)
+
+    async def _in_thread(self, call: Call) -> Answer:
+        if self._at_once_max is not None and self._at_once >= self._at_once_max:
+            raise too_busy(self._at_once_max, self._hub)
+        self._at_once += 1
+        try:
+            return await run_in_threadpool(self._handler, call)
+        finally:
+            self._at_once -= 1
 
 
 def too_busy(at_once_max: int, hub: Hub) -> TooMany:

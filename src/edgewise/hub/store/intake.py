@@ -85,29 +85,6 @@ def segment(connection: sa.Connection, device: str, epoch: str, number: int) -> 
     return one(connection, SegmentRow, columns(segments, SegmentRow).where(*where))
 
 
-def add_segment(
-    connection: sa.Connection,
-    device: str,
-    epoch: str,
-    header: SegmentHeader,
-    *,
-    body: bytes | None,
-    now: datetime,
-    duplicates: int = 0,
-    repeated: Sequence[str] = (),
-    refused: tuple[str, str] | None = None,
-    trace: str | None = None,
-) -> None:
-    """Store one segment's header, and its bytes as received unless it was refused.
-
-    Args:
-        repeated: as `segment_row` takes them.
-        trace: of the contact that brought it.
-    """
-    told: dict[str, Any] = {"duplicates": duplicates, "repeated": repeated, "refused": refused, "trace": trace}
-    add_segments(connection, [segment_row(device, epoch, header, body=body, now=now, **told)])
-
-
 def segment_row(
     device: str,
     epoch: str,
@@ -123,6 +100,9 @@ def segment_row(
     """What `add_segments` takes for one segment.
 
     Args:
+        body: its bytes as received; None where it was refused.
+        refused: code and text of why.
+        trace: of the contact that brought it.
         repeated: ids of its records that were stored before, so that the lake leaves them out too.
     """
     code, text = refused or (None, None)
