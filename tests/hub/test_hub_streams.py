@@ -189,6 +189,23 @@ def test_a_store_that_is_down_is_told_to_all_that_wait_and_their_records_come_ag
     assert quick(yard, one, one.segment(2, one.telemetry()), acked=1).watermark == 2
 
 
+def test_nothing_is_acknowledged_before_its_commit_is_done(make_streaming):
+    yard, (one,) = make_streaming("one")
+    engine = yard.hub.store.engine
+
+    def fail(_connection):
+        raise NotNow("the disk is full; free some", code="disk_full")
+
+    sa.event.listen(engine, "commit", fail)
+    try:
+        with pytest.raises(NotNow, match="the disk is full"):
+            quick(yard, one, one.segment(2, one.telemetry()), acked=1)
+    finally:
+        sa.event.remove(engine, "commit", fail)
+    assert [row["number"] for row in yard.rows(tables.watermarks)] == [1]
+    assert quick(yard, one, one.segment(2, one.telemetry()), acked=1).watermark == 2
+
+
 def test_more_than_may_wait_take_the_long_way(make_streaming):
     yard, talkers = make_streaming("one", "two", "three", limits=Limits(streams_waiting_max=1))
     with yard.hub.store.write():
