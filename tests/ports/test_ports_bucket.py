@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 import s3_server as s3
-from edgewise.ports import BucketLimits, open_bucket
+from edgewise.ports import BucketLimits, ObjectBlobs, open_bucket
 from edgewise.wire import NotNow, NotValid
 
 QUICK = BucketLimits(connect_s=1, read_s=2, tries_max=1, wait_s_max=2)
@@ -106,7 +106,7 @@ def test_a_switch_is_true_or_false():
     ],
 )
 def test_every_cloud_is_known_by_its_url(url, options):
-    open_bucket(url, options, probe=False)
+    assert isinstance(open_bucket(url, options, probe=False), ObjectBlobs)
 
 
 def test_a_folder_is_a_bucket_too(tmp_path):
